@@ -1,0 +1,39 @@
+"""Devices: where arrays live and which library computes there. Knows nothing of tensors or gradients.
+
+>>> import backends
+>>> backends.device("cpu").name
+'cpu'
+"""
+
+from backends.device import Array, Device, Stream, Unavailable
+from backends.registry import (
+    DeviceInfo,
+    default_device,
+    device,
+    device_of,
+    devices,
+    register,
+    set_default_device,
+    usable_devices,
+)
+from backends.tree import map_tree
+
+register("cpu", "backends.cpu:CpuDevice", library="numpy")
+register("cuda", "backends.cuda:CudaDevice", library="cupy")
+register("strict", "backends.strict:StrictDevice", library="array_api_strict")
+
+__all__ = [
+    "Array",
+    "Device",
+    "DeviceInfo",
+    "Stream",
+    "Unavailable",
+    "default_device",
+    "device",
+    "device_of",
+    "devices",
+    "map_tree",
+    "register",
+    "set_default_device",
+    "usable_devices",
+]

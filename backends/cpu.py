@@ -1,0 +1,46 @@
+"""The device "cpu": NumPy arrays."""
+
+from __future__ import annotations
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from backends.device import Array, Device
+
+
+class CpuDevice(Device):
+    """NumPy on the host. Every call is finished when it returns."""
+
+    library = "numpy"
+    xp = xp
+    native = "cpu"
+    array_type = np.ndarray
+
+    def __init__(self, index: str) -> None:
+        del index  # there is one
+
+    @classmethod
+    def canonical(cls, index: str) -> str:
+        if index:
+            raise ValueError(f"device: 'cpu' is one device without an index, not 'cpu:{index}'")
+        return "cpu"
+
+    @classmethod
+    def available(cls) -> list[str]:
+        return ["cpu"]
+
+    @classmethod
+    def of(cls, array: Array) -> str:
+        return "cpu"
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        return array
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.array(array)
+
+    def asarray(self, x: Array) -> Array:
+        return np.asarray(x)
+
+    def dtype(self, dtype: object) -> np.dtype:
+        return np.dtype(dtype)  # type: ignore[call-overload,no-any-return]

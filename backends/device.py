@@ -1,0 +1,248 @@
+"""What a device is: a place where arrays live, and the array library that computes there.
+
+Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
+transfer, and a closed list of extension points (`scatter_add`, `erf`, `check_index`, `synchronize`). Each extension
+point has a default here that uses standard names only; a library's own file may override it. Nothing here knows
+about tensors or gradients.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+Array = Any  # an array of whatever library the device uses: the standard has no common base class
+
+_scopes = threading.local()  # .stack: devices entered with `with`, innermost last
+
+
+class Unavailable(RuntimeError):
+    """A known device that cannot be used on this machine.
+
+    Args:
+        reason: what is missing, in one sentence.
+        fix: the command or step that mends it; empty if there is none.
+    """
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(f"{reason}; to mend it: {fix}" if fix else reason)
+        self.reason = reason
+        self.fix = fix
+
+
+class Stream:
+    """An ordered queue of work on a device. This one is for devices that finish each call before it returns.
+
+    ```python
+    with device.stream() as stream:   # work of this thread goes to the stream ...
+        y = f(x)
+    stream.synchronize()              # ... and is complete here
+    ```
+    """
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def synchronize(self) -> None:
+        """Return when all work of the stream is complete."""
+
+    def wait(self, other: Stream) -> None:
+        """Let work submitted from now on start only after the work `other` holds now."""
+
+
+class Device:
+    """A place for arrays and the library that computes there.
+
+    Devices are interned: `device("cuda:0") is device("cuda:0")`, so that comparing them is `is`. As a context manager a
+    device is the default for new arrays of this thread:
+
+    >>> import backends
+    >>> with backends.device("cpu") as dev:
+    ...     backends.default_device() is dev
+    True
+    """
+
+    library: ClassVar[str]  # the top-level module whose arrays it holds
+    is_gpu: bool = False
+    name: str  # canonical spelling, such as "cuda:1"
+    xp: Any  # array namespace
+    native: Any  # the library's own device object: what its creation functions take as `device=`
+    array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
+    current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
+    default_int: Any = np.dtype("int64")
+
+    @classmethod
+    def canonical(cls, index: str) -> str:
+        """The full name of the device spelled `family:index` (or `family` alone, with an empty index).
+
+        Raises:
+            ValueError: there is no such index.
+        """
+        raise NotImplementedError(f"{cls.__name__}.canonical: a device class says how it is spelled")
+
+    @classmethod
+    def available(cls) -> list[str]:
+        """The canonical names of all devices of this family on this machine.
+
+        Raises:
+            Unavailable: there are none, and why.
+        """
+        raise NotImplementedError(f"{cls.__name__}.available: a device class says which devices there are")
+
+    @classmethod
+    def of(cls, array: Array) -> str:
+        """The canonical name of the device that holds `array`, an array of this class's library."""
+        raise NotImplementedError(f"{cls.__name__}.of: a device class says where an array lives")
+
+    # Host and device ---------------------------------------------------------------------------------------------
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        """The array on this device. It may share memory with a NumPy array that is already there."""
+        return self.xp.asarray(array, dtype=self.dtype(array.dtype), device=self.native)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """A NumPy array with the values, which the caller owns. Waits until they are computed."""
+        raise NotImplementedError(f"{type(self).__name__}.to_numpy: a device class says how values reach the host")
+
+    def receive(self, array: Array, source: Device) -> Array:
+        """The array of another device, on this one. The default goes through host memory."""
+        return self.from_numpy(source.to_numpy(array))
+
+    @staticmethod
+    def transfer(array: Array, source: Device, device: Device) -> Array:
+        """An array that lives on `source`, on `device`: itself if that is the same device."""
+        return array if source is device else device.receive(array, source)
+
+    def asarray(self, x: Any) -> Array:
+        """A result of the library as a proper array: some return scalars where the standard says 0-d arrays."""
+        return x if isinstance(x, self.array_type) else self.xp.asarray(x, device=self.native)
+
+    # Dtypes: NumPy's dtype objects are the library-neutral names ---------------------------------------------------
+
+    def dtype(self, dtype: Any) -> Any:
+        """The library's dtype of that name.
+
+        Raises:
+            TypeError: the device has no such dtype.
+        """
+        return getattr(self.xp, np.dtype(dtype).name)
+
+    def dtype_of(self, array: Array) -> np.dtype:
+        """The NumPy dtype that names the array's dtype."""
+        return array.dtype  # type: ignore[no-any-return]
+
+    # Work in flight -----------------------------------------------------------------------------------------------
+
+    def stream(self) -> Stream:
+        """A new stream; on a device that finishes each call before it returns, it has nothing to wait for."""
+        return Stream()
+
+    def synchronize(self) -> None:
+        """Return when all work submitted to the device is complete."""
+
+    # Extension points: standard names only, overridden where a library does better --------------------------------
+
+    def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
+        """Sum rows by index: `out[i] = sum of values[n] over all n with indices[n] == i`.
+
+        Args:
+            values: (N, ...).
+            indices: (N,) integers in [0, size).
+            size: number of rows of the result, (size, ...).
+
+        The default multiplies with a one-hot matrix, which is exact for duplicate indices and needs no mutation.
+        """
+        xp = self.xp
+        rows = xp.arange(size, dtype=indices.dtype, device=self.native)
+        onehot = xp.astype(rows[:, None] == indices[None, :], values.dtype)  # (size, N)
+        count, rest = values.shape[0], values.shape[1:]
+        flat = xp.reshape(values, (count, math.prod(rest)))  # (N, D)
+        return xp.reshape(xp.matmul(onehot, flat), (size, *rest))
+
+    def erf(self, x: Array) -> Array:
+        """The error function `2/sqrt(pi) * integral of exp(-t**2) from 0 to x`, to a few units in the last place.
+
+        The default is a polynomial in `(4 - |x|) / (4 + |x|)` for `erfc(|x|) * exp(x**2)`, its coefficients fitted to
+        Python's `math.erfc` on first use; up to |x| = 1 the Taylor series, so that small x keep all their digits.
+        """
+        xp = self.xp
+        z = xp.minimum(xp.abs(x), 9.0)  # erfc(9) is below the least difference from 1 of any dtype
+        t = (4.0 - z) / (4.0 + z)
+        tail, series = _erf_coefficients(self.dtype_of(x).itemsize > 4)
+        p = tail[0]
+        for c in tail[1:]:
+            p = p * t + c
+        square = xp.minimum(z, 1.0) ** 2
+        q = series[0]
+        for c in series[1:]:
+            q = q * square + c
+        return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
+
+    def check_index(self, indices: Array, size: int, what: str) -> None:
+        """Raise IndexError if any of the integers `indices` is outside [0, size).
+
+        The default reads the answer at once. A device whose reads wait for its whole queue may put the error off to the
+        next time values are read or it is synchronized.
+        """
+        xp = self.xp
+        if xp.any((indices < 0) | (indices >= size)):
+            raise IndexError(self._out_of_range(indices, size, what))
+
+    def _out_of_range(self, indices: Array, size: int, what: str) -> str:
+        host = self.to_numpy(indices)
+        bad = host[(host < 0) | (host >= size)]
+        return f"{what}: {bad[0]} is outside [0, {size})" + (f" ({bad.size} such values)" if bad.size > 1 else "")
+
+    # A device is a name: copies are itself, and `with` makes it the default ----------------------------------------
+
+    def __enter__(self) -> Device:
+        _stack().append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _stack().pop()
+
+    def __repr__(self) -> str:
+        return f"device('{self.name}')"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __deepcopy__(self, memo: object) -> Device:
+        return self
+
+    def __copy__(self) -> Device:
+        return self
+
+
+def _stack() -> list[Device]:
+    try:
+        return _scopes.stack  # type: ignore[no-any-return]
+    except AttributeError:
+        _scopes.stack = []
+        return _scopes.stack
+
+
+@functools.cache
+def _erf_coefficients(double: bool) -> tuple[list[float], list[float]]:
+    """Highest power first: the polynomial for erfc(z) * exp(z**2) in (4 - z) / (4 + z), and erf(x) / x in x**2."""
+    from numpy.polynomial import chebyshev
+
+    def tail(t: np.ndarray) -> np.ndarray:
+        z = 4.0 * (1.0 - t) / (1.0 + t)
+        return np.asarray([math.erfc(v) * math.exp(v * v) for v in z])
+
+    lowest = (4.0 - 9.0) / (4.0 + 9.0)  # z = 9
+    degree, terms = (24, 18) if double else (12, 10)
+    fit = chebyshev.Chebyshev.interpolate(tail, degree, domain=[lowest, 0.6])  # z = 1
+    power = fit.convert(kind=np.polynomial.Polynomial, domain=[-1, 1]).coef
+    series = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(terms)]
+    return [float(c) for c in power[::-1]], series[::-1]

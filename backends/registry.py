@@ -1,0 +1,183 @@
+"""Which devices there are, which are usable and why not, and which one is the default.
+
+A family ("cpu", "cuda", ...) is registered under its name with a factory: a `Device` subclass, or where to import it
+from, so that no array library is imported before somebody asks for its device. Other distributions add families
+through the entry-point group `tinytorch.backends`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import threading
+from typing import Any, NamedTuple
+
+from backends.device import Array, Device, Unavailable, _stack
+
+ENTRY_POINTS = "tinytorch.backends"
+VARIABLE = "TINYTORCH_DEVICE"
+
+_factories: dict[str, type[Device] | str] = {}  # family -> class, or "module:Class" until first used
+_libraries: dict[str, str] = {}  # family -> top-level module of its arrays, where that was said
+_devices: dict[str, Device] = {}  # canonical name -> the one Device of that name
+_lock = threading.RLock()
+_default: Device | None = None
+_discovered = False
+
+
+class DeviceInfo(NamedTuple):
+    """A line of `devices()`: a device, or a family without a usable one and why."""
+
+    name: str
+    library: str
+    usable: bool
+    reason: str = ""  # why it is not usable
+    fix: str = ""  # what mends that
+
+
+def register(name: str, factory: type[Device] | str, library: str = "") -> None:
+    """Make a family of devices known under `name`.
+
+    Args:
+        name: what its spelling starts with: "cuda" in "cuda:1".
+        factory: a subclass of `Device`, or "module:Class", imported when such a device is first asked for.
+        library: the top-level module of its arrays, so that the class is not imported to look at others' arrays.
+
+    Raises:
+        ValueError: the name is taken by another factory, or holds a colon.
+    """
+    if ":" in name or not name:
+        raise ValueError(f"register: a family is a word without a colon, not {name!r}")
+    if name == "auto":
+        raise ValueError("register: 'auto' means the first usable GPU and cannot be registered")
+    with _lock:
+        if _factories.get(name, factory) != factory:
+            raise ValueError(f"register: {name!r} is registered already, for {_factories[name]}")
+        _factories[name] = factory
+        if library:
+            _libraries[name] = library
+
+
+def device(spec: str | Device | None = None) -> Device:
+    """The device of that name; `None` is the default device and "auto" the first usable GPU, else the CPU.
+
+    >>> device("cpu") is device("cpu")
+    True
+
+    Raises:
+        ValueError: there is no such family, or it has no such index.
+        Unavailable: the device is known but not usable here; the message says why and what mends it.
+    """
+    if isinstance(spec, Device):
+        return spec
+    if spec is None:
+        return default_device()
+    if not isinstance(spec, str):
+        raise TypeError(f"device: a name such as 'cpu' or 'cuda:1', not {type(spec).__name__}")
+    found = _devices.get(spec)
+    if found is not None:
+        return found
+    if spec == "auto":
+        return next((d for d in usable_devices() if d.is_gpu), None) or device("cpu")
+    family, _, index = spec.partition(":")
+    cls = _family(family)
+    name = cls.canonical(index)
+    with _lock:
+        if name not in _devices:
+            made = cls(name.partition(":")[2])  # type: ignore[call-arg]
+            made.name = name
+            _devices[name] = made
+        return _devices[name]
+
+
+def devices() -> list[DeviceInfo]:
+    """Every known device, usable or not, and what is missing where it is not."""
+    _discover()
+    found = []
+    for family in _factories:
+        library = _libraries.get(family, "")
+        try:
+            cls = _family(family)
+            library = cls.library
+            found += [DeviceInfo(name, library, True) for name in cls.available()]
+        except Unavailable as error:
+            found.append(DeviceInfo(family, library, False, error.reason, error.fix))
+    return found
+
+
+def usable_devices() -> list[Device]:
+    """The devices that can be used on this machine now."""
+    return [device(info.name) for info in devices() if info.usable]
+
+
+def default_device() -> Device:
+    """The device of new arrays: that of the innermost `with`, else the one set, else `TINYTORCH_DEVICE`, else "cpu"."""
+    stack = _stack()
+    if stack:
+        return stack[-1]
+    if _default is not None:
+        return _default
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return device("cpu")
+    try:
+        return device(named)
+    except ValueError as error:
+        raise ValueError(f"{error} (from the environment variable {VARIABLE})") from None
+
+
+def set_default_device(spec: str | Device | None) -> None:
+    """Set the device of new arrays for the whole process; `None` goes back to `TINYTORCH_DEVICE` or "cpu"."""
+    global _default
+    _default = None if spec is None else device(spec)
+
+
+def device_of(array: Array) -> Device:
+    """The device that holds an array of any library whose family is registered.
+
+    Raises:
+        TypeError: no registered family holds such arrays.
+    """
+    library = type(array).__module__.partition(".")[0]
+    _discover()
+    for family in list(_factories):
+        if _libraries.get(family, library) == library:
+            try:
+                cls = _family(family)
+            except Unavailable:
+                continue
+            if cls.library == library:
+                return device(cls.of(array))
+    raise TypeError(f"device_of: no registered device holds {type(array).__module__}.{type(array).__qualname__} objects")
+
+
+def _family(name: str) -> type[Device]:
+    """The class of a family, imported now if it was not."""
+    if name not in _factories:
+        _discover()
+    with _lock:
+        factory = _factories.get(name)
+        if factory is None:
+            known = ", ".join(sorted(_factories))
+            raise ValueError(f"device: no family {name!r}; there are {known} and 'auto', with an index as in 'cuda:1'")
+        if isinstance(factory, str):
+            module, _, attribute = factory.partition(":")
+            try:
+                loaded: Any = getattr(importlib.import_module(module), attribute)
+            except ImportError as error:
+                raise Unavailable(f"{name}: importing {module} failed: {error}") from error
+            factory = _factories[name] = loaded
+    return factory  # type: ignore[return-value]
+
+
+def _discover() -> None:
+    """Register, once, what other distributions offer under the entry-point group."""
+    global _discovered
+    with _lock:
+        if _discovered:
+            return
+        _discovered = True
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+            if entry.name not in _factories:
+                register(entry.name, entry.value)

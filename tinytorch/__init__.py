@@ -1,0 +1,68 @@
+"""tinytorch: automatic differentiation and neural network layers on any array library.
+
+The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library of the Python array API standard, and
+`tinytorch` is itself a namespace of that standard (2024.12, without complex dtypes, `linalg` and `fft`).
+
+>>> import tinytorch
+>>> from tinytorch import Linear, Tensor
+>>> x = Tensor([[1.0, 2.0]])
+>>> Linear(2, 3)(x).shape
+(1, 3)
+"""
+
+from typing import Any
+
+from backends import Device, Stream, Unavailable, default_device, device, devices, map_tree, set_default_device
+from tinytorch import autograd, creation, data, dtypes, namespace, nn, ops, optim, random
+from tinytorch.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from tinytorch.creation import *
+from tinytorch.dtypes import *
+from tinytorch.namespace import *
+from tinytorch.nn import *
+from tinytorch.ops import *
+from tinytorch.optim import *
+from tinytorch.random import *
+from tinytorch.tensor import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Device",
+    "Stream",
+    "Tensor",
+    "Unavailable",
+    "data",
+    "default_device",
+    "device",
+    "devices",
+    "enable_grad",
+    "grad",
+    "is_grad_enabled",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "random",
+    "set_default_device",
+    "set_grad_enabled",
+    "to",
+]
+__all__ += creation.__all__
+__all__ += dtypes.__all__
+__all__ += namespace.__all__
+__all__ += nn.__all__
+__all__ += ops.__all__
+__all__ += optim.__all__
+__all__ += random.__all__
+
+
+def to(tree: Any, device: str | Device) -> Any:
+    """Nested dicts, lists and tuples with all tensors and modules in them on the device; all else is left as it is.
+
+    What stood twice in the tree is moved once and stands twice in the result.
+
+    >>> batch = {"x": Tensor([1.0]), "y": (Tensor([2]), "a label")}
+    >>> tinytorch.to(batch, "cpu")["y"][1]
+    'a label'
+    """
+    return map_tree(lambda x: x.to(device) if isinstance(x, Tensor | Module) else x, tree)

@@ -1,0 +1,184 @@
+"""Making tensors: from data, filled with a value, or of evenly spaced numbers.
+
+`dtype` is float32 unless given, or follows from integers; `device` is the default device unless given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backends import Device, device_of
+from backends import device as _device
+from tinytorch.autograd import wrap
+from tinytorch.dtypes import float32
+from tinytorch.tensor import Tensor, to_array
+
+__all__ = [
+    "arange",
+    "asarray",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "zeros",
+    "zeros_like",
+]
+
+Shape = int | tuple[int, ...]
+Where = str | Device | None
+
+
+def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """What the creation function of that name makes, with that device current."""
+    dev = _device(device)
+    kwargs |= {"dtype": dev.dtype(dtype), "device": dev.native}
+    function = getattr(dev.xp, name)
+    array = function(*args, **kwargs) if dev.current is None else dev.current(function, *args, **kwargs)
+    return wrap(array, dev)  # type: ignore[no-any-return]
+
+
+def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
+    """Data as a tensor: numbers, nested lists, an array of a registered library, or a Tensor.
+
+    Args:
+        copy: True always copies; None shares memory with an array or Tensor where it can; False never copies.
+
+    Raises:
+        ValueError: `copy=False`, and it cannot be done without.
+
+    >>> tinytorch.asarray([1, 2])
+    tensor([1, 2], dtype=int64)
+    """
+    if isinstance(obj, Tensor) and not copy:
+        moved = obj.to(device=device, dtype=dtype)
+        if copy is False and moved is not obj:
+            raise ValueError("asarray: another dtype or device is not to be had without a copy")
+        return moved
+    return wrap(*to_array(obj, dtype, device, copy))  # type: ignore[no-any-return]
+
+
+def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) -> Tensor:
+    """A tensor on the memory of any array that offers `__dlpack__`.
+
+    >>> import numpy
+    >>> tinytorch.from_dlpack(numpy.ones(2, dtype="float32"))
+    tensor([1., 1.])
+    """
+    if isinstance(x, Tensor):
+        return asarray(x.detach(), device=device, copy=copy)
+    kind, index = x.__dlpack_device__()
+    if kind == 1:
+        array, home = np.from_dlpack(x), _device("cpu")
+    elif kind == 2:
+        home = _device(f"cuda:{index}")
+        array = home.xp.from_dlpack(x)
+    else:
+        raise ValueError(f"from_dlpack: memory of DLPack device type {int(kind)} is neither the CPU's nor CUDA's")
+    return asarray(wrap(array, home), device=device, copy=copy)
+
+
+def empty(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """A tensor of the shape; what is in it is not said.
+
+    >>> tinytorch.empty((2, 3)).shape
+    (2, 3)
+    """
+    return _make("empty", device, float32 if dtype is None else dtype, shape)
+
+
+def zeros(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """A tensor of zeros.
+
+    >>> tinytorch.zeros(2)
+    tensor([0., 0.])
+    """
+    return _make("zeros", device, float32 if dtype is None else dtype, shape)
+
+
+def ones(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """A tensor of ones.
+
+    >>> tinytorch.ones(2)
+    tensor([1., 1.])
+    """
+    return _make("ones", device, float32 if dtype is None else dtype, shape)
+
+
+def _dtype_for(dev: Device, *values: Any) -> Any:
+    """The dtype of Python numbers: bool, the device's integer, or float32."""
+    if any(isinstance(v, float) for v in values):
+        return float32
+    return np.dtype("bool") if any(isinstance(v, bool) for v in values) else dev.default_int
+
+
+def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """A tensor of one value.
+
+    >>> tinytorch.full(2, 0.5)
+    tensor([0.5, 0.5])
+    """
+    dtype = _dtype_for(_device(device), fill_value) if dtype is None else dtype
+    return _make("full", device, dtype, shape, fill_value)
+
+
+def empty_like(x: Tensor, /, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """`empty`, of the shape, dtype and device of x."""
+    return empty(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device)
+
+
+def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """`zeros`, of the shape, dtype and device of x."""
+    return zeros(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device)
+
+
+def ones_like(x: Tensor, /, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """`ones`, of the shape, dtype and device of x."""
+    return ones(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device)
+
+
+def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """`full`, of the shape, dtype and device of x."""
+    return full(
+        x.shape, fill_value, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device
+    )
+
+
+def arange(
+    start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: Where = None
+) -> Tensor:
+    """Numbers from `start` (or 0, if only one is given) up to but not including `stop`, `step` apart.
+
+    >>> tinytorch.arange(3), tinytorch.arange(0, 1, 0.5)
+    (tensor([0, 1, 2], dtype=int64), tensor([0. , 0.5]))
+    """
+    first, last = (0, start) if stop is None else (start, stop)
+    dtype = _dtype_for(_device(device), first, last, step) if dtype is None else dtype
+    return _make("arange", device, dtype, first, last, step)
+
+
+def linspace(
+    start: float, stop: float, /, num: int, *, dtype: Any = None, device: Where = None, endpoint: bool = True
+) -> Tensor:
+    """`num` evenly spaced numbers from `start` to `stop`, which is left out if `endpoint` is false.
+
+    >>> tinytorch.linspace(0.0, 1.0, 3)
+    tensor([0. , 0.5, 1. ])
+    """
+    return _make("linspace", device, float32 if dtype is None else dtype, start, stop, num, endpoint=endpoint)
+
+
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Where = None) -> Tensor:
+    """Zeros with ones on the k-th diagonal.
+
+    >>> tinytorch.eye(2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    return _make("eye", device, float32 if dtype is None else dtype, n_rows, n_cols, k=k)

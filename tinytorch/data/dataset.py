@@ -1,0 +1,181 @@
+"""Data sets, and batches from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from backends import Device
+from backends import device as _device
+from backends import map_tree
+from tinytorch import ops, random
+from tinytorch.creation import asarray
+from tinytorch.tensor import Tensor
+
+
+class TensorDataset:
+    """Examples from tensors whose first axes have the same length: item i is (t[i] for each t).
+
+    Raises:
+        ValueError: there are no tensors, or their first lengths differ.
+
+    >>> data = tinytorch.data.TensorDataset(tinytorch.ones((5, 2)), tinytorch.arange(5))
+    >>> len(data), data[3][1]
+    (5, tensor(3, dtype=int64))
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if not tensors:
+            raise ValueError("TensorDataset: takes at least one tensor")
+        for t in tensors:
+            if not isinstance(t, Tensor):
+                raise TypeError(f"TensorDataset: takes Tensors, not {type(t).__name__}; see tinytorch.asarray")
+        lengths = [len(t) for t in tensors]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"TensorDataset: the first axes have lengths {lengths}; they must be the same")
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        return tuple(t[index] for t in self.tensors)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        """The examples at the indices, stacked: one lookup for each tensor."""
+        found: dict[Device, Tensor] = {}
+        for t in self.tensors:
+            if t.device not in found:
+                found[t.device] = asarray(np.asarray(indices), dtype=t.device.default_int, device=t.device)
+        return tuple(ops.take(t, found[t.device], axis=0) for t in self.tensors)
+
+
+class Subset:
+    """The examples of a data set at some indices.
+
+    >>> data = tinytorch.data.TensorDataset(tinytorch.arange(5))
+    >>> tinytorch.data.Subset(data, [4, 2])[0]
+    (tensor(4, dtype=int64),)
+    """
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        """The examples at the indices, stacked."""
+        return _batch(self.dataset, [self.indices[i] for i in indices])
+
+
+def random_split(dataset: Any, lengths: Sequence[float], *, seed: int | None = None) -> list[Subset]:
+    """Random parts of a data set that do not overlap.
+
+    Args:
+        lengths: numbers of examples that add up to all, or fractions that add up to 1 (what rounding leaves over goes
+            to the first parts, one each).
+        seed: the same seed, the same parts; otherwise the generator of `manual_seed` decides.
+
+    Raises:
+        ValueError: the lengths do not add up.
+
+    >>> data = tinytorch.data.TensorDataset(tinytorch.arange(5))
+    >>> [len(part) for part in tinytorch.data.random_split(data, [0.8, 0.2])]
+    [4, 1]
+    """
+    n = len(dataset)
+    sizes = [int(x) for x in lengths]
+    if any(isinstance(x, float) for x in lengths) and abs(sum(lengths) - 1) < 1e-9:
+        sizes = [int(n * x) for x in lengths]
+        for i in range(n - sum(sizes)):
+            sizes[i % len(sizes)] += 1
+    if sum(sizes) != n or any(s < 0 for s in sizes) or any(isinstance(x, float) for x in lengths) and sum(lengths) > 1 + 1e-9:
+        raise ValueError(f"random_split: lengths {list(lengths)} neither add up to {n} examples nor, as fractions, to 1")
+    order = _generator(seed).permutation(n).tolist()
+    ends = np.cumsum(sizes).tolist()
+    return [Subset(dataset, order[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _generator(seed: int | None) -> np.random.Generator:
+    return random.generator if seed is None else np.random.Generator(np.random.Philox(seed))
+
+
+def _batch(dataset: Any, indices: Sequence[int]) -> Any:
+    if hasattr(dataset, "batch"):
+        return dataset.batch(indices)
+    return _stacked([dataset[i] for i in indices])
+
+
+def _stacked(examples: Sequence[Any]) -> Any:
+    """Examples as a batch: tuples and dicts field by field, tensors and arrays along a new first axis."""
+    first = examples[0]
+    if isinstance(first, tuple | list):
+        return tuple(_stacked([e[i] for e in examples]) for i in range(len(first)))
+    if isinstance(first, dict):
+        return {key: _stacked([e[key] for e in examples]) for key in first}
+    if isinstance(first, Tensor):
+        return ops.stack(examples)
+    if isinstance(first, np.ndarray):
+        return asarray(np.stack(examples), device="cpu")
+    return asarray(list(examples), device="cpu")
+
+
+class DataLoader:
+    """Batches of a data set, anew each time it is iterated over.
+
+    Args:
+        dataset: anything with a length and items: tensors, arrays, numbers, or tuples or dicts of them.
+        batch_size: examples in a batch.
+        shuffle: a new order each time.
+        drop_last: leave out a last batch that is smaller.
+        seed: of the orders: the same seed, the same orders; otherwise the generator of `manual_seed` decides.
+        device: where the batches go; where the data are unless given.
+
+    Raises:
+        ValueError: the batch size is not positive, or there is no batch at all.
+
+    >>> data = tinytorch.data.TensorDataset(tinytorch.arange(5))
+    >>> [x.tolist() for (x,) in tinytorch.data.DataLoader(data, batch_size=2)]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        drop_last: bool = False,
+        seed: int | None = None,
+        device: str | Device | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"DataLoader: a batch has at least 1 example, not {batch_size}")
+        self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
+        self.device = None if device is None else _device(device)
+        self._generator = _generator(seed)
+        if len(self) == 0:
+            raise ValueError(
+                f"DataLoader: {len(dataset)} examples give no batch of {batch_size}"
+                + (" with drop_last=True" if drop_last else "")
+            )
+
+    def __len__(self) -> int:
+        n = len(self.dataset)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        n = len(self.dataset)
+        order = self._generator.permutation(n) if self.shuffle else np.arange(n)
+        for i in range(len(self)):
+            batch = _batch(self.dataset, order[i * self.batch_size : (i + 1) * self.batch_size].tolist())
+            yield batch if self.device is None else map_tree(self._moved, batch)
+
+    def _moved(self, x: Any) -> Any:
+        return x.to(self.device) if isinstance(x, Tensor) else x

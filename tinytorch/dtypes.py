@@ -1,0 +1,124 @@
+"""Dtypes, whatever the array library: NumPy's dtype objects serve as their names.
+
+Promotion is the array API standard's: dtypes of one kind (bool, integer, floating) mix, kinds do not; Python numbers
+take the dtype of the tensor they meet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.numpy as _xp
+import numpy as np
+
+from backends import Device, device
+
+__all__ = [
+    "bool",
+    "can_cast",
+    "finfo",
+    "float32",
+    "float64",
+    "iinfo",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "isdtype",
+    "result_type",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+]
+
+bool = np.dtype("bool")
+int8 = np.dtype("int8")
+int16 = np.dtype("int16")
+int32 = np.dtype("int32")
+int64 = np.dtype("int64")
+uint8 = np.dtype("uint8")
+uint16 = np.dtype("uint16")
+uint32 = np.dtype("uint32")
+uint64 = np.dtype("uint64")
+float32 = np.dtype("float32")
+float64 = np.dtype("float64")
+
+ALL = (bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, float64)
+
+
+def _dtype_of(x: Any) -> np.dtype[Any]:
+    return np.dtype(x.dtype if hasattr(x, "device") else x)
+
+
+def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
+    """The dtype that operands of these dtypes (or tensors, or Python numbers) give together.
+
+    Raises:
+        TypeError: they are of different kinds, or int64 meets uint64.
+
+    >>> tinytorch.result_type(tinytorch.int8, tinytorch.uint8)
+    dtype('int16')
+    """
+    numbers = [x for x in arrays_and_dtypes if type(x) in (type(True), int, float)]
+    dtypes = [_dtype_of(x) for x in arrays_and_dtypes if type(x) not in (type(True), int, float)]
+    if not dtypes:
+        raise ValueError("result_type: at least one tensor or dtype")
+    out = np.result_type(*dtypes)
+    kinds = {"i" if d.kind == "u" else d.kind for d in dtypes}
+    mixed = len(kinds) > 1 or (kinds == {"i"} and out.kind == "f")
+    weak = {type(True): "b", int: "if", float: "f"}
+    if mixed or any(next(iter(kinds)) not in weak[type(x)] for x in numbers):
+        given = ", ".join(str(x) for x in [*dtypes, *numbers])
+        raise TypeError(f"result_type: {given} do not mix; convert with .astype(...)")
+    return out
+
+
+def can_cast(from_: Any, to: Any, /) -> Any:
+    """Whether every value of one dtype (or tensor) is exact in the other.
+
+    >>> tinytorch.can_cast(tinytorch.int8, tinytorch.int16)
+    True
+    """
+    return _xp.can_cast(_dtype_of(from_), _dtype_of(to))
+
+
+def isdtype(dtype: Any, kind: Any) -> Any:
+    """Whether the dtype is of the kind: a dtype, or "bool", "signed integer", "unsigned integer", "integral",
+    "real floating", "numeric", or a tuple of such.
+
+    >>> tinytorch.isdtype(tinytorch.float32, "real floating")
+    True
+    """
+    return _xp.isdtype(np.dtype(dtype), kind)
+
+
+def finfo(type: Any, /) -> Any:
+    """Limits of a floating dtype: bits, eps, max, min, smallest_normal, dtype.
+
+    >>> tinytorch.finfo(tinytorch.float32).bits
+    32
+    """
+    return _xp.finfo(_dtype_of(type))
+
+
+def iinfo(type: Any, /) -> Any:
+    """Limits of an integer dtype: bits, max, min, dtype.
+
+    >>> tinytorch.iinfo(tinytorch.int8).max
+    127
+    """
+    return _xp.iinfo(_dtype_of(type))
+
+
+def in_words(name: str, args: Any, where: Any, dtype: Any) -> tuple[Device | None, np.dtype[Any] | None]:
+    """The device and dtype in the arguments of `to`, in either order or by keyword; None for what was not given."""
+    for x in args:
+        spelled = isinstance(x, Device) or (isinstance(x, str) and x not in {d.name for d in ALL})
+        if spelled and where is None:
+            where = x
+        elif not spelled and dtype is None and x is not None:
+            dtype = x
+        elif x is not None:
+            raise TypeError(f"{name}: takes one device and one dtype, not {args}")
+    return None if where is None else device(where), None if dtype is None else np.dtype(dtype)

@@ -1,0 +1,56 @@
+"""What the array API standard wants of a namespace besides functions: its version, constants and inspection."""
+
+from __future__ import annotations
+
+from math import e, inf, nan, pi
+from typing import Any
+
+import numpy as np
+
+from backends import Device, default_device
+from backends import device as _device
+from backends import usable_devices as _usable
+from tinytorch.dtypes import ALL, float32, isdtype
+
+__all__ = ["__array_api_version__", "__array_namespace_info__", "e", "inf", "nan", "newaxis", "pi"]
+
+__array_api_version__ = "2024.12"
+newaxis = None
+
+
+class __array_namespace_info__:
+    """What there is: devices, dtypes, defaults. Source: array API standard 2024.12, "Inspection".
+
+    >>> tinytorch.__array_namespace_info__().default_device()
+    device('cpu')
+    """
+
+    def capabilities(self) -> dict[str, Any]:
+        """What may depend on the device: the strict devices have neither boolean indexing nor such shapes."""
+        return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
+
+    def default_device(self) -> Device:
+        """The device of new tensors."""
+        return default_device()
+
+    def devices(self) -> list[Device]:
+        """The devices usable on this machine."""
+        return _usable()
+
+    def default_dtypes(self, *, device: str | Device | None = None) -> dict[str, np.dtype[Any]]:
+        """The dtypes that Python numbers get on the device."""
+        integer = _device(device).default_int
+        return {"real floating": float32, "integral": integer, "indexing": integer}
+
+    def dtypes(self, *, device: str | Device | None = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
+        """The dtypes of the device, by name; of one kind (see `isdtype`) if it is given."""
+        dev = _device(device)
+        found = {}
+        for dtype in ALL:
+            try:
+                dev.dtype(dtype)
+            except TypeError:
+                continue
+            if kind is None or isdtype(dtype, kind):
+                found[dtype.name] = dtype
+        return found

@@ -1,0 +1,74 @@
+"""Activations as modules, for use in `Sequential`."""
+
+from __future__ import annotations
+
+from tinytorch import ops
+from tinytorch.nn.module import Module
+from tinytorch.tensor import Tensor
+
+
+class ReLU(Module):
+    """max(x, 0). Source: Nair and Hinton (2010).
+
+    >>> tinytorch.ReLU()(Tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.relu(x)  # type: ignore[no-any-return]
+
+
+class Tanh(Module):
+    """The hyperbolic tangent.
+
+    >>> tinytorch.Tanh()(Tensor([0.0]))
+    tensor([0.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.tanh(x)  # type: ignore[no-any-return]
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x)).
+
+    >>> tinytorch.Sigmoid()(Tensor([0.0]))
+    tensor([0.5])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.sigmoid(x)  # type: ignore[no-any-return]
+
+
+class GELU(Module):
+    """x * Phi(x), exactly or by tanh; see `tinytorch.gelu`. Source: Hendrycks and Gimpel (2016).
+
+    >>> tinytorch.GELU(approximate="tanh")
+    GELU(approximate='tanh')
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.gelu(x, approximate=self.approximate)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class Softmax(Module):
+    """exp(x) / sum(exp(x)) along the axis `dim`.
+
+    >>> tinytorch.Softmax(dim=-1)(Tensor([0.0, 0.0]))
+    tensor([0.5, 0.5])
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, axis=self.dim)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"

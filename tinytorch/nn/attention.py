@@ -1,0 +1,203 @@
+"""Attention and the transformer's encoder layer. Source: Vaswani et al. (2017), "Attention Is All You Need"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from backends import Device
+from tinytorch import ops
+from tinytorch.dtypes import float32
+from tinytorch.nn import init
+from tinytorch.nn.dropout import Dropout
+from tinytorch.nn.linear import Linear
+from tinytorch.nn.module import Module
+from tinytorch.nn.norm import LayerNorm
+from tinytorch.tensor import Tensor
+
+
+class MultiHeadAttention(Module):
+    """Attention in several subspaces at once: concat(head_1, ..., head_h) @ W_out, head_i = attention(q W_i, k W_i, v W_i).
+
+    Batches come first, (N, T, embed_dim). `MultiHeadAttention(d, h)(x)` is self-attention and returns one tensor. The
+    projections are four `Linear`s, eight parameters; the state has PyTorch's names, `in_proj_weight` and so on.
+
+    Args:
+        embed_dim: length of the vectors that come in and go out.
+        num_heads: into that many heads it is split; it must be a multiple.
+        dropout: the probability that an attention weight is dropped in training.
+        bias: whether the projections have biases.
+
+    >>> attention = tinytorch.MultiHeadAttention(8, 2)
+    >>> attention(tinytorch.ones((3, 5, 8))).shape
+    (3, 5, 8)
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        *,
+        device: str | Device | None = None,
+        dtype: Any = float32,
+    ) -> None:
+        if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
+            raise ValueError(f"MultiHeadAttention: embed_dim {embed_dim} is not a multiple of {num_heads} heads")
+        self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
+        self.q_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
+        self.k_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
+        self.v_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
+        self.out_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
+        self.dropout = Dropout(dropout)
+        bound = (6 / (4 * embed_dim)) ** 0.5  # PyTorch's: Xavier for the three weights as one of (3 embed_dim, embed_dim)
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            init.uniform_(projection.weight, -bound, bound)
+        for projection in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
+            if projection.bias is not None:
+                init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        *,
+        key_padding_mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+    ) -> Any:
+        """Attend from the query to the key, and mix the value.
+
+        Args:
+            query: (N, T, embed_dim).
+            key: (N, S, embed_dim); the query unless given.
+            value: (N, S, embed_dim); the key unless given.
+            key_padding_mask: (N, S) booleans, true for keys to leave out.
+            attn_mask: broadcasts with (N, heads, T, S); booleans are true where a query may *not* attend, as in PyTorch;
+                numbers are added to the scores.
+            is_causal: position t attends to positions up to t only.
+            need_weights: return (output, attention weights (N, heads, T, S)).
+
+        Returns:
+            (N, T, embed_dim).
+        """
+        key = query if key is None else key
+        value = key if value is None else value
+        for name, x in (("query", query), ("key", key), ("value", value)):
+            if x.ndim != 3 or x.shape[-1] != self.embed_dim:
+                raise ValueError(f"MultiHeadAttention: {name} has shape (N, T, {self.embed_dim}), not {x.shape}")
+        mask = attn_mask
+        if attn_mask is not None and attn_mask.dtype.kind == "b":
+            mask = ops.logical_not(attn_mask)
+        if key_padding_mask is not None:
+            kept = ops.logical_not(key_padding_mask)[:, None, None, :]  # (N, 1, 1, S)
+            if mask is None:
+                mask = kept
+            elif mask.dtype.kind == "b":
+                mask = ops.logical_and(mask, kept)
+            else:
+                mask = ops.where(kept, mask, float("-inf"))
+        q, k, v = self._heads(self.q_proj(query)), self._heads(self.k_proj(key)), self._heads(self.v_proj(value))
+        weights = None
+        if need_weights or (self.training and self.dropout.p > 0):
+            weights = ops.attention_weights(q, k, mask, is_causal=is_causal)
+            mixed = ops.matmul(self.dropout(weights), v)  # (N, heads, T, head_dim)
+        else:
+            mixed = ops.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
+        joined = ops.reshape(ops.permute_dims(mixed, (0, 2, 1, 3)), query.shape)  # (N, T, embed_dim)
+        out = self.out_proj(joined)
+        return (out, weights) if need_weights else out
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(N, T, embed_dim) -> (N, heads, T, head_dim)"""
+        N, T, _ = x.shape
+        return ops.permute_dims(ops.reshape(x, (N, T, self.num_heads, self.head_dim)), (0, 2, 1, 3))  # type: ignore[no-any-return]
+
+    def _packed(self) -> dict[str, tuple[str, ...]]:
+        return {
+            f"in_proj_{part}": (f"q_proj.{part}", f"k_proj.{part}", f"v_proj.{part}") for part in ("weight", "bias")
+        }
+
+    def extra_repr(self) -> str:
+        return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}"
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": ops.relu, "gelu": ops.gelu}
+
+
+class TransformerEncoderLayer(Module):
+    """Self-attention and a feed-forward network, each with dropout, a residual connection and layer normalization.
+
+    Arguments, defaults and state are those of `torch.nn.TransformerEncoderLayer`; sequences come first, (T, N, d_model),
+    unless `batch_first`.
+
+    Args:
+        d_model: length of the vectors that come in and go out.
+        nhead: number of attention heads.
+        dim_feedforward: width of the feed-forward network.
+        dropout: probability of dropout, in attention and after each part.
+        activation: "relu", "gelu" or a function of a tensor.
+        layer_norm_eps: `eps` of the normalizations.
+        batch_first: sequences are (N, T, d_model).
+        norm_first: normalize before attention and network, not after the residual connections.
+        bias: whether linear layers and normalizations have biases.
+
+    >>> block = tinytorch.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    >>> block(tinytorch.ones((3, 5, 8))).shape, len(list(block.parameters()))
+    ((3, 5, 8), 16)
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Callable[[Tensor], Tensor] = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        *,
+        device: str | Device | None = None,
+        dtype: Any = float32,
+    ) -> None:
+        if isinstance(activation, str) and activation not in _ACTIVATIONS:
+            raise ValueError(f"TransformerEncoderLayer: activation is 'relu', 'gelu' or a function, not {activation!r}")
+        self.self_attn = MultiHeadAttention(d_model, nhead, dropout, bias, device=device, dtype=dtype)
+        self.linear1 = Linear(d_model, dim_feedforward, bias, device=device, dtype=dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, device=device, dtype=dtype)
+        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
+        self.activation = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        self.batch_first, self.norm_first = batch_first, norm_first
+
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """The encoded sequences; the masks are those of `MultiHeadAttention.forward`."""
+        x = src if self.batch_first else ops.permute_dims(src, (1, 0, 2))
+
+        def attend(x: Tensor) -> Tensor:
+            mixed = self.self_attn(x, attn_mask=src_mask, key_padding_mask=src_key_padding_mask, is_causal=is_causal)
+            return self.dropout1(mixed)  # type: ignore[no-any-return]
+
+        def feed(x: Tensor) -> Tensor:
+            return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
+
+        if self.norm_first:
+            x = x + attend(self.norm1(x))
+            x = x + feed(self.norm2(x))
+        else:
+            x = self.norm1(x + attend(x))
+            x = self.norm2(x + feed(x))
+        return x if self.batch_first else ops.permute_dims(x, (1, 0, 2))  # type: ignore[no-any-return]

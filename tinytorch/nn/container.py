@@ -1,0 +1,68 @@
+"""Modules made of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tinytorch.nn.module import Module
+
+
+class ModuleList(Module):
+    """A list of modules whose parameters are found: like a Python list, without a `forward` of its own.
+
+    >>> layers = tinytorch.nn.ModuleList([tinytorch.Linear(2, 2) for _ in range(3)])
+    >>> len(layers), [name for name, _ in layers.named_parameters()][:2]
+    (3, ['0.weight', '0.bias'])
+    """
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        self._list: list[Module] = []
+        self.extend(modules)
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        return ((str(i), module) for i, module in enumerate(self._list))
+
+    def append(self, module: Module) -> ModuleList:
+        """Add a module at the end."""
+        if not isinstance(module, Module):
+            raise TypeError(f"{type(self).__name__}: takes modules, not {type(module).__name__} ({module!r})")
+        self._list.append(module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> ModuleList:
+        """Add modules at the end."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._list)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return type(self)(self._list[index]) if isinstance(index, slice) else self._list[index]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"{type(self).__name__}: takes modules, not {type(module).__name__} ({module!r})")
+        self._list[index] = module
+
+
+class Sequential(ModuleList):
+    """Modules one after the other: `Sequential(a, b)` or `Sequential([a, b])` computes b(a(x)).
+
+    >>> model = tinytorch.Sequential(tinytorch.Linear(2, 4), tinytorch.ReLU(), tinytorch.Linear(4, 1))
+    >>> model(tinytorch.ones((3, 2))).shape
+    (3, 1)
+    """
+
+    def __init__(self, *modules: Any) -> None:
+        super().__init__(modules[0] if len(modules) == 1 and not isinstance(modules[0], Module) else modules)
+
+    def forward(self, x: Any) -> Any:
+        for module in self._list:
+            x = module(x)
+        return x

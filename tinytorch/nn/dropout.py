@@ -1,0 +1,34 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytorch import random
+from tinytorch.nn.module import Module
+from tinytorch.tensor import Tensor
+
+
+class Dropout(Module):
+    """In training: each element is zero with probability p, and the others are divided by 1 - p. Otherwise x.
+
+    Source: Srivastava et al. (2014). The mask is drawn on the host, so that it is the same on every device.
+
+    >>> tinytorch.Dropout(0.5).eval()(tinytorch.ones(3))
+    tensor([1., 1., 1.])
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: p is a probability between 0 and 1, not {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = random.generator.random(x.shape, dtype=np.float32) >= self.p
+        mask = kept * (1 / (1 - self.p) if self.p < 1 else 0.0)
+        return x * Tensor(mask, x.dtype, x.device)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,134 @@
+"""Setting initial values, in place, under PyTorch's names. The numbers are drawn on the host: see `tinytorch.random`.
+
+The fan-in of a weight is the number of inputs of one output: shape[1] times the size of the kernel; the fan-out, the
+number of outputs of one input: shape[0] times that size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinytorch import random
+from tinytorch.tensor import Tensor
+
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+
+def _set(tensor: Tensor, values: np.ndarray[Any, Any]) -> Tensor:
+    tensor.data = Tensor(values, tensor.dtype, tensor.device)
+    return tensor
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Uniform in [a, b).
+
+    >>> w = tinytorch.nn.init.uniform_(tinytorch.zeros((2, 2)), -1.0, 1.0)
+    """
+    return _set(tensor, random.generator.random(tensor.shape, dtype=tensor.dtype) * (b - a) + a)  # type: ignore[arg-type]
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Normal."""
+    return _set(tensor, random.generator.standard_normal(tensor.shape, dtype=tensor.dtype) * std + mean)  # type: ignore[arg-type]
+
+
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Normal, drawn again wherever outside [a, b].
+
+    Raises:
+        ValueError: [a, b] is so far from the mean that hardly a number falls into it.
+    """
+    if not a < b or a > mean + 4 * std or b < mean - 4 * std:
+        raise ValueError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean}, deviation {std}")
+    values = np.full(tensor.shape, math.inf, dtype=tensor.dtype)
+    outside = np.ones(tensor.shape, dtype=bool)
+    while outside.any():
+        drawn = random.generator.standard_normal(int(outside.sum()), dtype=tensor.dtype)  # type: ignore[arg-type,call-overload]
+        values[outside] = drawn * std + mean
+        outside = (values < a) | (values > b)
+    return _set(tensor, values)
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """One value."""
+    return _set(tensor, np.full(tensor.shape, val, dtype=tensor.dtype))
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Zeros."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Ones."""
+    return constant_(tensor, 1.0)
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that keeps the variance of a layer with this non-linearity.
+
+    >>> tinytorch.nn.init.calculate_gain("tanh")
+    1.6666666666666667
+    """
+    slope = 0.01 if param is None else param
+    gains = {
+        "linear": 1.0,
+        "conv2d": 1.0,
+        "sigmoid": 1.0,
+        "tanh": 5 / 3,
+        "relu": math.sqrt(2.0),
+        "leaky_relu": math.sqrt(2.0 / (1 + slope**2)),
+    }
+    if nonlinearity not in gains:
+        raise ValueError(f"calculate_gain: {nonlinearity!r} is none of {', '.join(gains)}")
+    return gains[nonlinearity]
+
+
+def _fans(tensor: Tensor) -> tuple[int, int]:
+    if tensor.ndim < 2:
+        raise ValueError(f"fan-in and fan-out are of weights with two dimensions or more, not shape {tensor.shape}")
+    area = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * area, tensor.shape[0] * area
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Uniform in +-gain * sqrt(6 / (fan_in + fan_out)). Source: Glorot and Bengio (2010)."""
+    bound = gain * math.sqrt(6 / sum(_fans(tensor)))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Normal with deviation gain * sqrt(2 / (fan_in + fan_out)). Source: Glorot and Bengio (2010)."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_fans(tensor))))
+
+
+def _kaiming(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode is 'fan_in' or 'fan_out', not {mode!r}")
+    return calculate_gain(nonlinearity, a) / math.sqrt(_fans(tensor)[mode == "fan_out"])
+
+
+def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Uniform in +-gain * sqrt(3 / fan). Source: He et al. (2015)."""
+    bound = math.sqrt(3.0) * _kaiming(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Normal with deviation gain / sqrt(fan). Source: He et al. (2015)."""
+    return normal_(tensor, 0.0, _kaiming(tensor, a, mode, nonlinearity))

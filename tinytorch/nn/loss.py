@@ -1,0 +1,71 @@
+"""Losses as modules; each is the function of the same formula in `tinytorch.ops.loss`."""
+
+from __future__ import annotations
+
+from tinytorch import ops
+from tinytorch.nn.module import Module
+from tinytorch.tensor import Tensor
+
+
+class _Loss(Module):
+    def __init__(self, reduction: str = "mean") -> None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"{type(self).__name__}: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+        self.reduction = reduction
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
+
+
+class MSELoss(_Loss):
+    """The mean of (input - target)**2; see `tinytorch.mse_loss`.
+
+    >>> tinytorch.MSELoss()(Tensor([1.0, 2.0]), Tensor([0.0, 0.0]))
+    tensor(2.5)
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.mse_loss(input, target, reduction=self.reduction)  # type: ignore[no-any-return]
+
+
+class BCELoss(_Loss):
+    """The binary cross entropy of probabilities; see `tinytorch.binary_cross_entropy`.
+
+    >>> tinytorch.BCELoss()(Tensor([0.5]), Tensor([1.0]))
+    tensor(0.6931472)
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.binary_cross_entropy(input, target, reduction=self.reduction)  # type: ignore[no-any-return]
+
+
+class BCEWithLogitsLoss(_Loss):
+    """The binary cross entropy of sigmoid(input); see `tinytorch.binary_cross_entropy_with_logits`.
+
+    >>> tinytorch.BCEWithLogitsLoss()(Tensor([0.0]), Tensor([1.0]))
+    tensor(0.6931472)
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.binary_cross_entropy_with_logits(input, target, reduction=self.reduction)  # type: ignore[no-any-return]
+
+
+class CrossEntropyLoss(_Loss):
+    """The cross entropy of softmax(input), from logits and classes or probabilities; see `tinytorch.cross_entropy`.
+
+    >>> tinytorch.CrossEntropyLoss()(Tensor([[0.0, 0.0]]), Tensor([1]))
+    tensor(0.6931472)
+    """
+
+    def __init__(self, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
+        super().__init__(reduction)
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.cross_entropy(  # type: ignore[no-any-return]
+            input,
+            target,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+        )

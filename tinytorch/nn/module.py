@@ -1,0 +1,276 @@
+"""Module: the base of all layers. Its parameters, buffers and submodules are simply its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from backends import Device
+from tinytorch.dtypes import in_words
+from tinytorch.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A Tensor that a module learns: an attribute of this class is found by `Module.parameters`.
+
+    It requires a gradient unless told otherwise. Error messages name it by the path to it in its module.
+
+    >>> from tinytorch.nn import Parameter
+    >>> Parameter([1.0, 2.0]).requires_grad
+    True
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(
+        self, data: Any, dtype: Any = None, device: str | Device | None = None, requires_grad: bool = True
+    ) -> None:
+        super().__init__(data, dtype, device, requires_grad)
+        self.name = ""
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict` did not match."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """A layer or a model: set parameters, buffers and submodules as attributes, and define `forward`.
+
+    >>> class Scale(tinytorch.nn.Module):
+    ...     def __init__(self):
+    ...         self.factor = tinytorch.nn.Parameter([2.0])
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> scale = Scale()
+    >>> scale(Tensor([3.0])).item(), [name for name, _ in scale.named_parameters()]
+    (6.0, ['factor'])
+    """
+
+    training: bool = True
+    _buffers: tuple[str, ...] = ()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The output of the module; what calling it calls."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # Finding parts ------------------------------------------------------------------------------------------------
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """The attributes, in order of definition; containers say what they contain."""
+        return iter(vars(self).items())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly in this one, with their names."""
+        for name, member in self._members():
+            if isinstance(member, Module):
+                yield name, member
+            elif isinstance(member, list | tuple | dict) and not name.startswith("_"):
+                inside = member.values() if isinstance(member, dict) else member
+                if any(isinstance(x, Module | Parameter) for x in inside):
+                    raise TypeError(
+                        f"{type(self).__name__}.{name} is a {type(member).__name__} of modules or parameters, which "
+                        "would not be found; make it a ModuleList, or set each as an attribute"
+                    )
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly in this one."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all within, each once, with the path to it."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            path, module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield path, module
+                inner = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
+                stack += reversed(inner)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all within, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _named_tensors(self) -> Iterator[tuple[str, Module, str, Tensor]]:
+        """(path, owner, attribute, tensor) of all parameters and buffers; one that is shared comes each time."""
+        for path, module in self.named_modules():
+            for name, member in module._members():
+                if isinstance(member, Parameter) or name in module._buffers:
+                    yield (f"{path}.{name}" if path else name), module, name, member
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The parameters of this module and all within, each once, with the path to it.
+
+        Raises:
+            TypeError: a plain list, tuple or dict holds modules or parameters.
+        """
+        seen: set[int] = set()
+        for path, _, _, tensor in self._named_tensors():
+            if isinstance(tensor, Parameter) and id(tensor) not in seen:
+                seen.add(id(tensor))
+                tensor.name = path
+                yield path, tensor
+
+    def parameters(self) -> Iterator[Parameter]:
+        """The parameters of this module and all within, each once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def register_buffer(self, name: str, tensor: Tensor) -> None:
+        """Set an attribute that moves with the module and is in its `state_dict`, but is not learned."""
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"register_buffer: {name!r} must be a Tensor, not {type(tensor).__name__}")
+        setattr(self, name, tensor)
+        self._buffers = (*self._buffers, name)
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """The buffers of this module and all within, with the path to each."""
+        for path, _, _, tensor in self._named_tensors():
+            if not isinstance(tensor, Parameter):
+                yield path, tensor
+
+    def buffers(self) -> Iterator[Tensor]:
+        """The buffers of this module and all within."""
+        return (tensor for _, tensor in self.named_buffers())
+
+    # Changing all at once -----------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, which `Dropout` heeds, here and in all modules within; returns the module."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Leave training mode: `train(False)`."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set whether the parameters require a gradient: `False` freezes them."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Call the function on all modules within, then on this one; returns the module."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
+    def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
+        """Move all parameters, gradients and buffers to a device, to a floating dtype, or both; returns the module.
+
+        Parameters stay the objects they are, so an optimizer that has them goes on; its state follows.
+
+        >>> model = tinytorch.Linear(2, 1).to("cpu", tinytorch.float64)
+        >>> model.weight.dtype
+        dtype('float64')
+        """
+        where, kind = in_words("to", args, device, dtype)
+        if kind is not None and kind.kind != "f":
+            raise TypeError(f"to: a module has a floating dtype, not {kind.name}")
+        found = {id(t): t for _, _, _, t in self._named_tensors()}
+
+        def moved(t: Tensor) -> Tensor:
+            return t.detach().to(device=where, dtype=kind if t.dtype.kind == "f" else None)
+
+        new = [(t, moved(t), None if t.grad is None else moved(t.grad)) for t in found.values()]
+        for t, values, grad in new:  # nothing has changed if something could not be moved
+            t.array, t.device, t.grad = values.array, values.device, grad
+        return self
+
+    # Saving and loading -------------------------------------------------------------------------------------------
+
+    def _packed(self) -> dict[str, tuple[str, ...]]:
+        """Entries of the state that join several parameters along the first axis: entry -> paths below this module."""
+        return {}
+
+    def _layout(self) -> dict[str, list[Tensor]]:
+        """The state: each entry with the tensor it holds, or those it joins."""
+        tensors = {path: t for path, _, _, t in self._named_tensors()}
+        layout: dict[str, list[Tensor]] = {}
+        packed: dict[str, str] = {}
+        for path, module in self.named_modules():
+            lead = f"{path}." if path else ""
+            packed |= {lead + part: lead + entry for entry, parts in module._packed().items() for part in parts}
+        for path, t in tensors.items():
+            layout.setdefault(packed.get(path, path), []).append(t)
+        return layout
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All parameters and buffers as NumPy arrays, by PyTorch's names: copies, which further training leaves alone.
+
+        >>> sorted(tinytorch.Linear(2, 1).state_dict())
+        ['bias', 'weight']
+        """
+        return {
+            entry: np.concatenate([t.detach().numpy() for t in tensors]) if len(tensors) > 1 else tensors[0].detach().numpy()
+            for entry, tensors in self._layout().items()
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Set parameters and buffers to the values of a `state_dict`, ours or PyTorch's.
+
+        Args:
+            state_dict: arrays or tensors by name.
+            strict: every name must match; otherwise those that do not are returned, and left alone.
+
+        Raises:
+            KeyError: strict, and names are missing or unexpected.
+            ValueError: an array has another shape. In either case the module is as it was.
+        """
+        layout = self._layout()
+        missing = [name for name in layout if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in layout]
+        if strict and (missing or unexpected):
+            raise KeyError(
+                f"load_state_dict: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}; "
+                "pass strict=False to load the rest"
+            )
+        new: list[tuple[Tensor, Tensor]] = []
+        wrong: list[str] = []
+        for name, tensors in layout.items():
+            if name in missing:
+                continue
+            value = state_dict[name]
+            array = value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
+            first = sum(t.shape[0] for t in tensors) if len(tensors) > 1 else None
+            shape = tensors[0].shape if first is None else (first, *tensors[0].shape[1:])
+            if array.shape != shape:
+                wrong.append(f"{name} is {array.shape}, not {shape}")
+                continue
+            ends = np.cumsum([t.shape[0] for t in tensors])[:-1] if first is not None else []
+            for t, part in zip(tensors, np.split(array, ends) if first is not None else [array], strict=True):
+                new.append((t, Tensor(part, t.dtype, t.device)))
+        if wrong:
+            raise ValueError(f"load_state_dict: {'; '.join(wrong)}")
+        for t, values in new:
+            t.array = values.array
+        return LoadResult(missing, unexpected)
+
+    # Showing ------------------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What `repr` says of the module's own settings."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return f"{type(self).__name__}({self.extra_repr()}\n  " + "\n  ".join(lines) + "\n)"
+
+

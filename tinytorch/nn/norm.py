@@ -1,0 +1,58 @@
+"""Layer normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backends import Device
+from tinytorch import ops
+from tinytorch.dtypes import float32
+from tinytorch.nn import init
+from tinytorch.nn.linear import new_parameter
+from tinytorch.nn.module import Module, Parameter
+from tinytorch.tensor import Tensor
+
+
+class LayerNorm(Module):
+    """(x - mean) / sqrt(var + eps) * weight + bias, with mean and variance over the last axes.
+
+    Source: Ba, Kiros and Hinton (2016), "Layer Normalization".
+
+    Args:
+        normalized_shape: lengths of those last axes; an integer for one.
+        eps: keeps the division safe.
+        elementwise_affine: whether there is a weight (initially ones) and, with `bias`, a bias (zeros).
+
+    >>> tinytorch.LayerNorm(4)(tinytorch.ones((2, 4))).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        device: str | Device | None = None,
+        dtype: Any = float32,
+    ) -> None:
+        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight: Parameter | None = None
+        self.bias: Parameter | None = None
+        if elementwise_affine:
+            self.weight = new_parameter(*self.normalized_shape, device=device, dtype=dtype)
+            init.ones_(self.weight)
+            if bias:
+                self.bias = new_parameter(*self.normalized_shape, device=device, dtype=dtype)
+                init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = len(self.normalized_shape)
+        if x.shape[-n:] != self.normalized_shape:
+            raise ValueError(f"LayerNorm: the last axes of x must be {self.normalized_shape}, not {x.shape[-n:]}")
+        return ops.layer_norm(x, self.weight, self.bias, ndim=n, eps=self.eps)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"

@@ -1,0 +1,21 @@
+"""All ops, the only home of gradient rules, one family to a file; every public name here is also `tinytorch.<name>`."""
+
+from tinytorch.ops import elementwise, index, layer, linalg, loss, reduce, shape, window
+from tinytorch.ops.elementwise import *
+from tinytorch.ops.index import *
+from tinytorch.ops.layer import *
+from tinytorch.ops.linalg import *
+from tinytorch.ops.loss import *
+from tinytorch.ops.reduce import *
+from tinytorch.ops.shape import *
+from tinytorch.ops.window import *
+
+__all__ = []
+__all__ += elementwise.__all__
+__all__ += index.__all__
+__all__ += layer.__all__
+__all__ += linalg.__all__
+__all__ += loss.__all__
+__all__ += reduce.__all__
+__all__ += shape.__all__
+__all__ += window.__all__

@@ -1,0 +1,717 @@
+"""Elementwise functions: arithmetic, exponentials, trigonometry, activations, comparisons, logic, bits.
+
+Names and meanings are the array API standard's, plus `relu`, `gelu`, `sigmoid` and `erf`. Inputs broadcast against each
+other; the engine undoes that for the gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.autograd import op
+
+__all__ = [
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "ceil",
+    "clip",
+    "copysign",
+    "cos",
+    "cosh",
+    "divide",
+    "equal",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "gelu",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "nextafter",
+    "not_equal",
+    "positive",
+    "pow",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "round",
+    "sigmoid",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "trunc",
+    "where",
+]
+
+# Arithmetic -------------------------------------------------------------------------------------------------------
+
+
+@op(kinds="iuf")
+def add(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """x1 + x2
+
+    >>> tinytorch.add(Tensor([1.0, 2.0]), 1)
+    tensor([2., 3.])
+    """
+    return x1 + x2, lambda g: g, lambda g: g
+
+
+@op(kinds="iuf")
+def subtract(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """x1 - x2
+
+    >>> tinytorch.subtract(Tensor([1.0, 2.0]), 1)
+    tensor([0., 1.])
+    """
+    return x1 - x2, lambda g: g, lambda g: -g
+
+
+@op(kinds="iuf")
+def multiply(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """x1 * x2
+
+    >>> tinytorch.multiply(Tensor([1.0, 2.0]), Tensor([3.0, 4.0]))
+    tensor([3., 8.])
+    """
+    return x1 * x2, lambda g: g * x2, lambda g: g * x1
+
+
+@op(kinds="f")
+def divide(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """x1 / x2, of floating-point numbers; for integers see `floor_divide`.
+
+    >>> tinytorch.divide(Tensor([1.0, 2.0]), 4)
+    tensor([0.25, 0.5 ])
+    """
+    y = x1 / x2
+    return y, lambda g: g / x2, lambda g: -g * y / x2
+
+
+@op(kinds="iuf")
+def floor_divide(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """floor(x1 / x2). It has no gradient.
+
+    >>> tinytorch.floor_divide(Tensor([7, -7]), 2)
+    tensor([ 3, -4], dtype=int64)
+    """
+    return x1 // x2, None, None
+
+
+@op(kinds="iuf")
+def remainder(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """x1 - floor(x1 / x2) * x2: it has the sign of x2.
+
+    >>> tinytorch.remainder(Tensor([7, -7]), 4)
+    tensor([3, 1], dtype=int64)
+    """
+    return x1 % x2, lambda g: g, lambda g: -g * (x1 // x2)
+
+
+@op(kinds="iuf")
+def pow(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """x1 ** x2. Where x1 is zero, the gradient of x2 is taken as zero.
+
+    >>> tinytorch.pow(Tensor([1.0, 3.0]), 2)
+    tensor([1., 9.])
+    """
+    xp = dev.xp
+    y = x1**x2
+
+    def of_base(g: Array) -> Array:
+        if isinstance(x2, int | float):
+            return g * (x2 * x1 ** (x2 - 1)) if x2 != 0 else xp.zeros_like(g)
+        return g * (x2 * x1 ** (xp.where(x2 == 0, 1.0, x2) - 1.0))
+
+    def of_exponent(g: Array) -> Array:
+        if isinstance(x1, int | float):
+            return g * y * (math.log(x1) if x1 > 0 else 0.0 if x1 == 0 else math.nan)
+        return g * y * xp.log(xp.where(x1 == 0, 1.0, x1))
+
+    return y, of_base, of_exponent
+
+
+@op(kinds="iuf")
+def negative(dev: Device, x: Array, /) -> Any:
+    """-x
+
+    >>> tinytorch.negative(Tensor([1.0, -2.0]))
+    tensor([-1.,  2.])
+    """
+    return -x, lambda g: -g
+
+
+@op(kinds="iuf")
+def positive(dev: Device, x: Array, /) -> Any:
+    """+x
+
+    >>> tinytorch.positive(Tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
+    return +x, lambda g: g
+
+
+@op(kinds="iuf")
+def abs(dev: Device, x: Array, /) -> Any:
+    """|x|. Its gradient at zero is taken as zero.
+
+    >>> tinytorch.abs(Tensor([1.0, -2.0]))
+    tensor([1., 2.])
+    """
+    xp = dev.xp
+    return xp.abs(x), lambda g: g * xp.sign(x)
+
+
+@op(kinds="iuf")
+def square(dev: Device, x: Array, /) -> Any:
+    """x * x
+
+    >>> tinytorch.square(Tensor([1.0, -2.0]))
+    tensor([1., 4.])
+    """
+    return x * x, lambda g: g * x * 2
+
+
+@op(kinds="f")
+def sqrt(dev: Device, x: Array, /) -> Any:
+    """The square root of x.
+
+    >>> tinytorch.sqrt(Tensor([1.0, 4.0]))
+    tensor([1., 2.])
+    """
+    y = dev.xp.sqrt(x)
+    return y, lambda g: g / (y * 2)
+
+
+@op(kinds="f")
+def reciprocal(dev: Device, x: Array, /) -> Any:
+    """1 / x
+
+    >>> tinytorch.reciprocal(Tensor([1.0, 4.0]))
+    tensor([1.  , 0.25])
+    """
+    y = 1.0 / x
+    return y, lambda g: -g * y * y
+
+
+@op(kinds="f")
+def hypot(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """sqrt(x1**2 + x2**2), without overflow in between.
+
+    >>> tinytorch.hypot(Tensor([3.0]), Tensor([4.0]))
+    tensor([5.])
+    """
+    y = dev.xp.hypot(x1, x2)
+    return y, lambda g: g * x1 / y, lambda g: g * x2 / y
+
+
+# Exponentials and logarithms --------------------------------------------------------------------------------------
+
+
+@op(kinds="f")
+def exp(dev: Device, x: Array, /) -> Any:
+    """e**x
+
+    >>> tinytorch.exp(Tensor([0.0, 1.0]))
+    tensor([1.       , 2.7182817])
+    """
+    y = dev.xp.exp(x)
+    return y, lambda g: g * y
+
+
+@op(kinds="f")
+def expm1(dev: Device, x: Array, /) -> Any:
+    """e**x - 1, accurate near zero.
+
+    >>> tinytorch.expm1(Tensor([0.0, 1.0]))
+    tensor([0.       , 1.7182819])
+    """
+    y = dev.xp.expm1(x)
+    return y, lambda g: g * (y + 1.0)
+
+
+@op(kinds="f")
+def log(dev: Device, x: Array, /) -> Any:
+    """The natural logarithm of x.
+
+    >>> tinytorch.log(Tensor([1.0, 2.0]))
+    tensor([0.       , 0.6931472])
+    """
+    return dev.xp.log(x), lambda g: g / x
+
+
+@op(kinds="f")
+def log1p(dev: Device, x: Array, /) -> Any:
+    """log(1 + x), accurate near zero.
+
+    >>> tinytorch.log1p(Tensor([0.0, 1.0]))
+    tensor([0.       , 0.6931472])
+    """
+    return dev.xp.log1p(x), lambda g: g / (x + 1.0)
+
+
+@op(kinds="f")
+def log2(dev: Device, x: Array, /) -> Any:
+    """The logarithm of x to base 2.
+
+    >>> tinytorch.log2(Tensor([1.0, 8.0]))
+    tensor([0., 3.])
+    """
+    return dev.xp.log2(x), lambda g: g / (x * math.log(2))
+
+
+@op(kinds="f")
+def log10(dev: Device, x: Array, /) -> Any:
+    """The logarithm of x to base 10.
+
+    >>> tinytorch.log10(Tensor([1.0, 100.0]))
+    tensor([0., 2.])
+    """
+    return dev.xp.log10(x), lambda g: g / (x * math.log(10))
+
+
+@op(kinds="f")
+def logaddexp(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """log(exp(x1) + exp(x2)), without overflow in between.
+
+    >>> tinytorch.logaddexp(Tensor([0.0]), Tensor([0.0]))
+    tensor([0.6931472])
+    """
+    xp = dev.xp
+    y = xp.logaddexp(x1, x2)
+    return y, lambda g: g * xp.exp(x1 - y), lambda g: g * xp.exp(x2 - y)
+
+
+@op(kinds="f")
+def erf(dev: Device, x: Array, /) -> Any:
+    """The error function, 2 / sqrt(pi) * integral of exp(-t**2) from 0 to x (not in the array API standard).
+
+    >>> tinytorch.erf(Tensor([0.0, 1.0]))
+    tensor([0.       , 0.8427008])
+    """
+    xp = dev.xp
+    return dev.erf(x), lambda g: g * (xp.exp(-x * x) * (2 / math.sqrt(math.pi)))
+
+
+# Trigonometry -----------------------------------------------------------------------------------------------------
+
+
+@op(kinds="f")
+def sin(dev: Device, x: Array, /) -> Any:
+    """The sine of x radians.
+
+    >>> tinytorch.sin(Tensor([0.0, 1.5]))
+    tensor([0.      , 0.997495])
+    """
+    xp = dev.xp
+    return xp.sin(x), lambda g: g * xp.cos(x)
+
+
+@op(kinds="f")
+def cos(dev: Device, x: Array, /) -> Any:
+    """The cosine of x radians.
+
+    >>> tinytorch.cos(Tensor([0.0, 1.5]))
+    tensor([1.       , 0.0707372])
+    """
+    xp = dev.xp
+    return xp.cos(x), lambda g: -g * xp.sin(x)
+
+
+@op(kinds="f")
+def tan(dev: Device, x: Array, /) -> Any:
+    """The tangent of x radians.
+
+    >>> tinytorch.tan(Tensor([0.0, 1.0]))
+    tensor([0.       , 1.5574077])
+    """
+    y = dev.xp.tan(x)
+    return y, lambda g: g * (y * y + 1.0)
+
+
+@op(kinds="f")
+def asin(dev: Device, x: Array, /) -> Any:
+    """The angle in [-pi/2, pi/2] whose sine is x.
+
+    >>> tinytorch.asin(Tensor([0.0, 1.0]))
+    tensor([0.       , 1.5707964])
+    """
+    xp = dev.xp
+    return xp.asin(x), lambda g: g / xp.sqrt(1.0 - x * x)
+
+
+@op(kinds="f")
+def acos(dev: Device, x: Array, /) -> Any:
+    """The angle in [0, pi] whose cosine is x.
+
+    >>> tinytorch.acos(Tensor([1.0, 0.0]))
+    tensor([0.       , 1.5707964])
+    """
+    xp = dev.xp
+    return xp.acos(x), lambda g: -g / xp.sqrt(1.0 - x * x)
+
+
+@op(kinds="f")
+def atan(dev: Device, x: Array, /) -> Any:
+    """The angle in [-pi/2, pi/2] whose tangent is x.
+
+    >>> tinytorch.atan(Tensor([0.0, 1.0]))
+    tensor([0.       , 0.7853982])
+    """
+    return dev.xp.atan(x), lambda g: g / (x * x + 1.0)
+
+
+@op(kinds="f")
+def atan2(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """The angle in [-pi, pi] of the point with ordinate x1 and abscissa x2.
+
+    >>> tinytorch.atan2(Tensor([1.0]), Tensor([-1.0]))
+    tensor([2.3561945])
+    """
+    return (
+        dev.xp.atan2(x1, x2),
+        lambda g: g * x2 / (x1 * x1 + x2 * x2),
+        lambda g: -g * x1 / (x1 * x1 + x2 * x2),
+    )
+
+
+@op(kinds="f")
+def sinh(dev: Device, x: Array, /) -> Any:
+    """The hyperbolic sine, (exp(x) - exp(-x)) / 2.
+
+    >>> tinytorch.sinh(Tensor([0.0, 1.0]))
+    tensor([0.       , 1.1752012])
+    """
+    xp = dev.xp
+    return xp.sinh(x), lambda g: g * xp.cosh(x)
+
+
+@op(kinds="f")
+def cosh(dev: Device, x: Array, /) -> Any:
+    """The hyperbolic cosine, (exp(x) + exp(-x)) / 2.
+
+    >>> tinytorch.cosh(Tensor([0.0, 1.0]))
+    tensor([1.       , 1.5430806])
+    """
+    xp = dev.xp
+    return xp.cosh(x), lambda g: g * xp.sinh(x)
+
+
+@op(kinds="f")
+def tanh(dev: Device, x: Array, /) -> Any:
+    """The hyperbolic tangent, sinh(x) / cosh(x).
+
+    >>> tinytorch.tanh(Tensor([0.0, 1.0]))
+    tensor([0.       , 0.7615942])
+    """
+    y = dev.xp.tanh(x)
+    return y, lambda g: g * (1.0 - y * y)
+
+
+@op(kinds="f")
+def asinh(dev: Device, x: Array, /) -> Any:
+    """The number whose hyperbolic sine is x.
+
+    >>> tinytorch.asinh(Tensor([0.0, 1.0]))
+    tensor([0.       , 0.8813736])
+    """
+    xp = dev.xp
+    return xp.asinh(x), lambda g: g / xp.sqrt(x * x + 1.0)
+
+
+@op(kinds="f")
+def acosh(dev: Device, x: Array, /) -> Any:
+    """The number, at least zero, whose hyperbolic cosine is x.
+
+    >>> tinytorch.acosh(Tensor([1.0, 2.0]))
+    tensor([0.      , 1.316958])
+    """
+    xp = dev.xp
+    return xp.acosh(x), lambda g: g / xp.sqrt(x * x - 1.0)
+
+
+@op(kinds="f")
+def atanh(dev: Device, x: Array, /) -> Any:
+    """The number whose hyperbolic tangent is x.
+
+    >>> tinytorch.atanh(Tensor([0.0, 0.5]))
+    tensor([0.       , 0.5493061])
+    """
+    return dev.xp.atanh(x), lambda g: g / (1.0 - x * x)
+
+
+# Activations ------------------------------------------------------------------------------------------------------
+
+
+@op(kinds="f")
+def relu(dev: Device, x: Array, /) -> Any:
+    """max(x, 0), with gradient zero at zero. Source: Nair and Hinton (2010).
+
+    >>> tinytorch.relu(Tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    xp = dev.xp
+    y = xp.maximum(x, 0.0)
+    return y, lambda g: xp.where(y > 0, g, 0.0)
+
+
+@op(kinds="f")
+def sigmoid(dev: Device, x: Array, /) -> Any:
+    """1 / (1 + exp(-x)), without overflow for any x.
+
+    >>> tinytorch.sigmoid(Tensor([0.0, 2.0]))
+    tensor([0.5      , 0.8807971])
+    """
+    xp = dev.xp
+    e = xp.exp(-xp.abs(x))
+    y = xp.where(x < 0, e, 1.0) / (e + 1.0)
+    return y, lambda g: g * (y * (1.0 - y))
+
+
+@op(kinds="f")
+def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
+    """x * Phi(x), with Phi the distribution function of the standard normal. Source: Hendrycks and Gimpel (2016).
+
+    Args:
+        approximate: "none" for Phi(x) = (1 + erf(x / sqrt(2))) / 2, or "tanh" for
+            (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2, which is faster and differs by less than 0.001.
+
+    >>> tinytorch.gelu(Tensor([-1.0, 1.0]))
+    tensor([-0.1586553,  0.8413447])
+    """
+    xp = dev.xp
+    if approximate == "none":
+        cdf = (dev.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
+        return x * cdf, lambda g: g * (cdf + x * xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)))
+    if approximate != "tanh":
+        raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
+    k, c = math.sqrt(2 / math.pi), 0.044715
+    t = xp.tanh((x * x * c + 1.0) * x * k)
+    return x * (t + 1.0) * 0.5, lambda g: g * ((t + 1.0) * 0.5 + (1.0 - t * t) * x * (x * x * (3 * c) + 1.0) * (0.5 * k))
+
+
+# Choosing ---------------------------------------------------------------------------------------------------------
+
+
+@op(kinds="iuf")
+def maximum(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """The larger of x1 and x2. Where they are equal each gets half of the gradient.
+
+    >>> tinytorch.maximum(Tensor([1.0, 5.0]), 3)
+    tensor([3., 5.])
+    """
+    xp = dev.xp
+    return (
+        xp.maximum(x1, x2),
+        lambda g: xp.where(x1 > x2, g, xp.where(x1 == x2, g * 0.5, 0.0)),
+        lambda g: xp.where(x2 > x1, g, xp.where(x1 == x2, g * 0.5, 0.0)),
+    )
+
+
+@op(kinds="iuf")
+def minimum(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """The smaller of x1 and x2. Where they are equal each gets half of the gradient.
+
+    >>> tinytorch.minimum(Tensor([1.0, 5.0]), 3)
+    tensor([1., 3.])
+    """
+    xp = dev.xp
+    return (
+        xp.minimum(x1, x2),
+        lambda g: xp.where(x1 < x2, g, xp.where(x1 == x2, g * 0.5, 0.0)),
+        lambda g: xp.where(x2 < x1, g, xp.where(x1 == x2, g * 0.5, 0.0)),
+    )
+
+
+@op(apart=(0,))
+def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
+    """x1 where the condition is true, x2 elsewhere.
+
+    Raises:
+        TypeError: the condition is not boolean.
+
+    >>> x = Tensor([-1.0, 2.0])
+    >>> tinytorch.where(x > 0, x, 0.0)
+    tensor([0., 2.])
+    """
+    xp = dev.xp
+    if condition.dtype != xp.bool:
+        raise TypeError(f"the condition must be boolean, not {condition.dtype}; compare, as in where(x != 0, ...)")
+    if isinstance(x1, bool | int | float) and isinstance(x2, bool | int | float):
+        kind = next(k for k in (float, int, bool) if isinstance(x1, k) or isinstance(x2, k))
+        dtype = {float: xp.float32, int: xp.int64, bool: xp.bool}[kind]
+        x1 = xp.full((), x1, dtype=dtype, device=dev.native)
+    return (
+        xp.where(condition, x1, x2),
+        None,
+        lambda g: xp.where(condition, g, 0.0),
+        lambda g: xp.where(condition, 0.0, g),
+    )
+
+
+@op(kinds="iuf")
+def _clip(dev: Device, x: Array, low: Array, high: Array, /) -> Any:
+    xp = dev.xp
+    return (
+        xp.clip(x, low, high),
+        lambda g: xp.where((x < low) | (x > high), 0.0, g)
+        if low is not None and high is not None
+        else xp.where(x > high if low is None else x < low, 0.0, g),
+        lambda g: xp.where(x < low, g, 0.0),
+        lambda g: xp.where(x > high, g, 0.0),
+    )
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+    """x, but at least `min` and at most `max`, each a number, a tensor or None. At the limits x keeps its gradient.
+
+    >>> tinytorch.clip(Tensor([-1.0, 0.5, 2.0]), min=0, max=1)
+    tensor([0. , 0.5, 1. ])
+    """
+    return positive(x) if min is None and max is None else _clip(x, min, max)
+
+
+@op(kinds="f")
+def copysign(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """|x1| with the sign of x2.
+
+    >>> tinytorch.copysign(Tensor([1.0, 2.0]), Tensor([-1.0, 1.0]))
+    tensor([-1.,  2.])
+    """
+    xp = dev.xp
+    y = xp.copysign(x1, x2)
+    return y, lambda g: g * (xp.sign(x1) * xp.sign(y)), None
+
+
+# Rounding: the gradient is zero wherever there is one -------------------------------------------------------------
+
+
+@op(kinds="iuf")
+def sign(dev: Device, x: Array, /) -> Any:
+    """-1, 0 or 1, as x is negative, zero or positive.
+
+    >>> tinytorch.sign(Tensor([-3.0, 0.0, 2.0]))
+    tensor([-1.,  0.,  1.])
+    """
+    return dev.xp.sign(x), dev.xp.zeros_like
+
+
+@op(kinds="iuf")
+def floor(dev: Device, x: Array, /) -> Any:
+    """The largest integer not above x.
+
+    >>> tinytorch.floor(Tensor([-1.5, 1.5]))
+    tensor([-2.,  1.])
+    """
+    return dev.xp.floor(x), dev.xp.zeros_like
+
+
+@op(kinds="iuf")
+def ceil(dev: Device, x: Array, /) -> Any:
+    """The smallest integer not below x.
+
+    >>> tinytorch.ceil(Tensor([-1.5, 1.5]))
+    tensor([-1.,  2.])
+    """
+    return dev.xp.ceil(x), dev.xp.zeros_like
+
+
+@op(kinds="iuf")
+def trunc(dev: Device, x: Array, /) -> Any:
+    """The integer next to x towards zero.
+
+    >>> tinytorch.trunc(Tensor([-1.5, 1.5]))
+    tensor([-1.,  1.])
+    """
+    return dev.xp.trunc(x), dev.xp.zeros_like
+
+
+@op(kinds="iuf")
+def round(dev: Device, x: Array, /) -> Any:
+    """The integer next to x; halves go to the even one.
+
+    >>> tinytorch.round(Tensor([0.5, 1.5, 1.6]))
+    tensor([0., 2., 2.])
+    """
+    return dev.xp.round(x), dev.xp.zeros_like
+
+
+# Comparisons, logic and bits: no gradient -------------------------------------------------------------------------
+
+
+def _without_gradient(name: str, doc: str, kinds: str, unary: bool = False) -> Any:
+    """The standard's function of that name as an op that passes no gradient on."""
+
+    def one(dev: Device, x: Array, /) -> Any:
+        return getattr(dev.xp, name)(x), None
+
+    def two(dev: Device, x1: Array, x2: Array, /) -> Any:
+        return getattr(dev.xp, name)(x1, x2), None, None
+
+    body = one if unary else two
+    body.__name__ = body.__qualname__ = name
+    body.__doc__ = doc
+    return op(body, kinds=kinds)
+
+
+equal = _without_gradient("equal", "True where x1 == x2.", "biuf")
+not_equal = _without_gradient("not_equal", "True where x1 != x2.", "biuf")
+less = _without_gradient("less", "True where x1 < x2.", "iuf")
+less_equal = _without_gradient("less_equal", "True where x1 <= x2.", "iuf")
+greater = _without_gradient("greater", "True where x1 > x2.", "iuf")
+greater_equal = _without_gradient("greater_equal", "True where x1 >= x2.", "iuf")
+isfinite = _without_gradient("isfinite", "True where x is neither infinite nor NaN.", "iuf", unary=True)
+isinf = _without_gradient("isinf", "True where x is infinite.", "iuf", unary=True)
+isnan = _without_gradient("isnan", "True where x is not a number.", "iuf", unary=True)
+signbit = _without_gradient("signbit", "True where x is negative, -0.0 included.", "f", unary=True)
+nextafter = _without_gradient("nextafter", "The next number after x1 in the direction of x2.", "f")
+logical_and = _without_gradient("logical_and", "True where both are.", "b")
+logical_or = _without_gradient("logical_or", "True where either is.", "b")
+logical_xor = _without_gradient("logical_xor", "True where exactly one is.", "b")
+logical_not = _without_gradient("logical_not", "True where x is not.", "b", unary=True)
+bitwise_and = _without_gradient("bitwise_and", "x1 & x2, bit by bit.", "biu")
+bitwise_or = _without_gradient("bitwise_or", "x1 | x2, bit by bit.", "biu")
+bitwise_xor = _without_gradient("bitwise_xor", "x1 ^ x2, bit by bit.", "biu")
+bitwise_invert = _without_gradient("bitwise_invert", "~x, bit by bit.", "biu", unary=True)
+bitwise_left_shift = _without_gradient("bitwise_left_shift", "x1 * 2**x2, in bits.", "iu")
+bitwise_right_shift = _without_gradient("bitwise_right_shift", "floor(x1 / 2**x2), in bits.", "iu")

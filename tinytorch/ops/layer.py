@@ -1,0 +1,212 @@
+"""Whole layers as single ops, with gradients derived by hand: linear, layer norm, attention.
+
+One op in place of five or ten saves their bookkeeping and the arrays between them, and the work that several gradients
+have in common is done once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.autograd import op, shared
+from tinytorch.ops.index import check_index
+
+__all__ = [
+    "attention_weights",
+    "embedding",
+    "layer_norm",
+    "linear",
+    "scaled_dot_product_attention",
+]
+
+
+@op(kinds="f", same=True, wants="x (..., in), weight (out, in) and bias (out,) or None")
+def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
+    """x @ weight.T + bias: (..., in) -> (..., out).
+
+    Args:
+        x: (..., in).
+        weight: (out, in), as PyTorch has it.
+        bias: (out,), or None.
+
+    >>> tinytorch.linear(Tensor([[1.0, 2.0]]), Tensor([[1.0, 1.0], [0.0, 2.0]]), Tensor([0.5, 0.0]))
+    tensor([[3.5, 4. ]])
+    """
+    xp, shape = dev.xp, x.shape
+    out, into = weight.shape
+    if x.ndim == 0 or shape[-1] != into or (bias is not None and bias.shape != (out,)):
+        raise ValueError(f"the last axis of x must be of length {into}, and a bias of shape ({out},)")
+    rows = x if x.ndim == 2 else xp.reshape(x, (math.prod(shape[:-1]), into))  # one product, not one per batch item
+    y = xp.matmul(rows, weight.T)
+    if bias is not None:
+        y = y + bias
+    if x.ndim == 2:
+        return y, lambda g: xp.matmul(g, weight), lambda g: xp.matmul(g.T, rows), lambda g: xp.sum(g, axis=0)
+
+    def flat(g: Array) -> Array:
+        return xp.reshape(g, (rows.shape[0], out))
+
+    return (
+        xp.reshape(y, (*shape[:-1], out)),
+        lambda g: xp.reshape(xp.matmul(flat(g), weight), shape),
+        lambda g: xp.matmul(flat(g).T, rows),
+        lambda g: xp.sum(flat(g), axis=0),
+    )
+
+
+@op(kinds="f", same=True, wants="x (..., *normalized_shape), weight and bias (*normalized_shape,) or None")
+def layer_norm(dev: Device, x: Array, weight: Array = None, bias: Array = None, /, *, ndim: int = 1, eps: float = 1e-5) -> Any:
+    """(x - mean) / sqrt(var + eps) * weight + bias, mean and variance over the last `ndim` axes.
+
+    Source: Ba, Kiros and Hinton (2016), "Layer Normalization". The variance is the biased one, divided by n.
+
+    >>> tinytorch.layer_norm(Tensor([[1.0, 2.0, 3.0]]), eps=0.0)
+    tensor([[-1.2247449,  0.       ,  1.2247449]])
+    """
+    xp = dev.xp
+    if not 0 < ndim <= x.ndim:
+        raise ValueError(f"ndim is between 1 and the {x.ndim} dimensions of x, not {ndim}")
+    last, lead = tuple(range(x.ndim - ndim, x.ndim)), tuple(range(x.ndim - ndim))
+    shape = x.shape[x.ndim - ndim :]
+    if any(p is not None and p.shape != shape for p in (weight, bias)):
+        raise ValueError(f"weight and bias must have the shape {tuple(shape)} of the last {ndim} axes of x")
+    n = math.prod(shape)
+    d = x - xp.sum(x, axis=last, keepdims=True) / n
+    r = 1.0 / xp.sqrt(xp.sum(d * d, axis=last, keepdims=True) / n + eps)
+    h = d * r
+    y = h if weight is None else h * weight
+    y = y if bias is None else y + bias
+
+    def of_x(g: Array) -> Array:
+        gh = g if weight is None else g * weight
+        both = gh - xp.sum(gh, axis=last, keepdims=True) / n - h * (xp.sum(gh * h, axis=last, keepdims=True) / n)
+        return both * r
+
+    return y, of_x, lambda g: xp.sum(g * h, axis=lead), lambda g: xp.sum(g, axis=lead)
+
+
+@op(kinds="f", apart=(1,))
+def _embedding(dev: Device, weight: Array, ids: Array, /) -> Any:
+    xp, n = dev.xp, weight.shape[0]
+    flat = xp.reshape(ids, (-1,))
+    rows = xp.take(weight, flat, axis=0)
+    return (
+        xp.reshape(rows, (*ids.shape, weight.shape[1])),
+        lambda g: dev.scatter_add(xp.reshape(g, rows.shape), flat, n),
+        None,
+    )
+
+
+def embedding(ids: Any, weight: Any, /) -> Any:
+    """The row of the weight for each index: (...) integers -> (..., D).
+
+    Args:
+        ids: integers in [0, N), of any shape.
+        weight: (N, D).
+
+    Raises:
+        TypeError: the indices are not integers.
+        IndexError: an index is outside [0, N) (on a GPU, when values are next read).
+
+    >>> tinytorch.embedding(Tensor([1, 1]), Tensor([[0.0, 0.0], [1.0, 2.0]]))
+    tensor([[1., 2.],
+            [1., 2.]])
+    """
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: the weight has shape (N, D), not {weight.shape}")
+    check_index(ids, weight.shape[0], "embedding")
+    return _embedding(weight, ids)
+
+
+def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: bool, scale: float | None) -> Any:
+    """The attention weights, and the rules of query, key and mask from the gradient of the weights."""
+    xp = dev.xp
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = xp.matmul(query, key.mT) * factor  # (..., T, S)
+    T, S = scores.shape[-2:]
+    if is_causal:
+        integer = dev.dtype(dev.default_int)
+        t = xp.arange(T, dtype=integer, device=dev.native)
+        s = xp.arange(S, dtype=integer, device=dev.native)
+        scores = xp.where(s[None, :] <= t[:, None], scores, -math.inf)
+    if mask is not None:
+        scores = xp.where(mask, scores, -math.inf) if mask.dtype == xp.bool else scores + mask
+    top = xp.max(scores, axis=-1, keepdims=True)
+    if mask is not None:
+        top = xp.where(top == -math.inf, 0.0, top)
+    e = xp.exp(scores - top)
+    total = xp.sum(e, axis=-1, keepdims=True)
+    if mask is not None:
+        total = xp.where(total == 0, 1.0, total)  # a query that may attend to nothing gets zeros
+    p = e / total
+
+    def of_scores(g: Array) -> Array:
+        t = g * p
+        return t - p * xp.sum(t, axis=-1, keepdims=True)
+
+    ds = shared(of_scores)
+    learned = mask is not None and mask.dtype != xp.bool
+    return p, lambda g: xp.matmul(ds(g), key) * factor, lambda g: xp.matmul(ds(g).mT, query) * factor, ds if learned else None
+
+
+@op(kinds="f", same=True, apart=(2,), wants="query (..., T, D), key (..., S, D) and mask (..., T, S) or None")
+def attention_weights(
+    dev: Device,
+    query: Array,
+    key: Array,
+    mask: Array = None,
+    /,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Any:
+    """softmax(query @ key.mT * scale + mask), (..., T, S): what `scaled_dot_product_attention` multiplies with the values.
+
+    >>> tinytorch.attention_weights(Tensor([[1.0], [1.0]]), Tensor([[0.0], [0.0]]), is_causal=True)
+    tensor([[1. , 0. ],
+            [0.5, 0.5]])
+    """
+    return _attend(dev, query, key, mask, is_causal, scale)
+
+
+@op(kinds="f", same=True, apart=(3,), wants="query (..., T, D), key (..., S, D), value (..., S, E), mask (..., T, S) or None")
+def scaled_dot_product_attention(
+    dev: Device,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array = None,
+    /,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Any:
+    """softmax(query @ key.mT * scale + mask) @ value. Source: Vaswani et al. (2017), section 3.2.1.
+
+    Args:
+        query: (..., T, D).
+        key: (..., S, D).
+        value: (..., S, E).
+        mask: broadcasts with (..., T, S); booleans are true where a query may attend, numbers are added to the scores.
+        is_causal: position t attends to positions up to t only.
+        scale: 1 / sqrt(D) unless given.
+
+    A query that may attend to nothing gets zeros.
+
+    >>> q = k = v = Tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> tinytorch.scaled_dot_product_attention(q, k, v, is_causal=True)
+    tensor([[1.       , 0.       ],
+            [0.3302384, 0.6697616]])
+    """
+    xp = dev.xp
+    p, of_query, of_key, of_mask = _attend(dev, query, key, mask, is_causal, scale)
+    gp = shared(lambda g: xp.matmul(g, value.mT))  # the gradient of the weights
+    return (
+        xp.matmul(p, value),
+        lambda g: of_query(gp(g)),
+        lambda g: of_key(gp(g)),
+        lambda g: xp.matmul(p.mT, g),
+        None if of_mask is None else lambda g: of_mask(gp(g)),
+    )

@@ -1,0 +1,187 @@
+"""Products of matrices and tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.autograd import op
+from tinytorch.ops.reduce import _axes
+from tinytorch.ops.reduce import sum as _sum
+from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
+
+__all__ = [
+    "einsum",
+    "matmul",
+    "tensordot",
+    "vecdot",
+]
+
+
+@op(kinds="iuf", wants="(..., N, K) and (..., K, M), or (K,) in place of either")
+def matmul(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """The matrix product, x1 @ x2: (..., N, K) @ (..., K, M) -> (..., N, M). Leading axes broadcast.
+
+    A one-dimensional x1 is a row and a one-dimensional x2 a column; its axis is not in the result.
+
+    >>> tinytorch.matmul(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([1.0, 1.0]))
+    tensor([3., 7.])
+    """
+    xp = dev.xp
+    if x1.ndim > 1 and x2.ndim > 1:
+        return xp.matmul(x1, x2), lambda g: xp.matmul(g, x2.mT), lambda g: xp.matmul(x1.mT, g)
+    a = x1[None, :] if x1.ndim == 1 else x1  # (..., N, K)
+    b = x2[:, None] if x2.ndim == 1 else x2  # (..., K, M)
+
+    def full(g: Array) -> Array:  # with the axes that are not in the result
+        g = g[..., None, :] if x1.ndim == 1 and x2.ndim > 1 else g
+        return g[..., None] if x2.ndim == 1 and x1.ndim > 1 else g[None, None] if x1.ndim == 1 == x2.ndim else g
+
+    def of_x2(g: Array) -> Array:
+        g = xp.matmul(a.mT, full(g))
+        return g[..., 0] if x2.ndim == 1 else g
+
+    return xp.matmul(x1, x2), lambda g: xp.matmul(full(g), b.mT), of_x2
+
+
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """The sum of products along the axis, sum(x1 * x2); the other axes broadcast.
+
+    >>> tinytorch.vecdot(Tensor([1.0, 2.0]), Tensor([3.0, 4.0]))
+    tensor(11.)
+    """
+    if not -min(x1.ndim, x2.ndim) <= axis <= -1 and not (x1.ndim == x2.ndim and 0 <= axis < x1.ndim):
+        raise IndexError(f"vecdot: axis {axis} is outside [{-min(x1.ndim, x2.ndim)}, -1]")
+    a, b = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"vecdot: lengths {a.shape[-1]} and {b.shape[-1]} along axis {axis} differ")
+    products = a * b
+    return _sum(products, axis=-1, dtype=products.dtype)
+
+
+def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
+    """The sum of products over some axes of x1 paired with as many of x2; the other axes follow each other.
+
+    Args:
+        axes: that many last axes of x1 and first axes of x2, or the axes of each.
+
+    >>> tinytorch.tensordot(tinytorch.ones((2, 3)), tinytorch.ones((3, 4)), axes=1).shape
+    (2, 4)
+    """
+    if isinstance(axes, int):
+        if not 0 <= axes <= min(x1.ndim, x2.ndim):
+            raise ValueError(f"tensordot: {axes} axes of tensors of {x1.ndim} and {x2.ndim} dimensions")
+        first, second = tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))
+    else:
+        first, second = _axes(tuple(axes[0]), x1.ndim), _axes(tuple(axes[1]), x2.ndim)
+    lengths = [[x.shape[i] for i in over] for x, over in ((x1, first), (x2, second))]
+    if lengths[0] != lengths[1]:
+        raise ValueError(f"tensordot: paired axes have lengths {lengths[0]} and {lengths[1]}; they must be the same")
+    rest1 = [i for i in range(x1.ndim) if i not in first]
+    rest2 = [i for i in range(x2.ndim) if i not in second]
+    shape = (*(x1.shape[i] for i in rest1), *(x2.shape[i] for i in rest2))
+    inner = math.prod(lengths[0])
+    a = reshape(permute_dims(x1, (*rest1, *first)), (math.prod(x1.shape[i] for i in rest1), inner))
+    b = reshape(permute_dims(x2, (*second, *rest2)), (inner, math.prod(x2.shape[i] for i in rest2)))
+    return reshape(matmul(a, b), shape)
+
+
+def einsum(subscripts: str, /, *operands: Any) -> Any:
+    """Sums of products, written with a letter for each axis (Einstein's convention); `...` stands for any further axes.
+
+    Letters that stand in an operand but not behind the arrow are summed over. Without an arrow the result has the letters
+    that occur once, in alphabetical order. Operands are multiplied from left to right, as matrices.
+
+    Raises:
+        ValueError: the subscripts do not fit the operands.
+
+    >>> a, b = tinytorch.ones((2, 3)), tinytorch.ones((3, 4))
+    >>> tinytorch.einsum("ij,jk->ik", a, b).shape
+    (2, 4)
+    """
+    terms, out = _subscripts(subscripts, operands)
+    result, letters = _traced(operands[0], terms[0])
+    for i, (x, term) in enumerate(zip(operands[1:], terms[1:], strict=True), 1):
+        later = set(out).union(*terms[i + 1 :])
+        result, letters = _pair(result, letters, *_traced(x, term), later)
+    gone = tuple(i for i, c in enumerate(letters) if c not in out)
+    if gone:
+        result = _sum(result, axis=gone)
+        letters = [c for c in letters if c in out]
+    return permute_dims(result, tuple(letters.index(c) for c in out)) if letters != list(out) else result
+
+
+def _subscripts(subscripts: str, operands: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
+    """A label for each axis of each operand, and of the result; axes under `...` get labels that are no letters."""
+    given, arrow, out = subscripts.replace(" ", "").partition("->")
+    terms = given.split(",")
+    if len(terms) != len(operands):
+        raise ValueError(f"einsum: {subscripts!r} is for {len(terms)} operands, not {len(operands)}")
+    labels, dots = [], 0
+    for term, x in zip(terms, operands, strict=True):
+        head, ellipsis, tail = term.partition("...")
+        extra = x.ndim - len(head) - len(tail)
+        if not (head + tail).isalpha() and head + tail or extra < 0 or (extra and not ellipsis):
+            raise ValueError(f"einsum: {term!r} does not fit an operand of {x.ndim} dimensions")
+        dots = max(dots, extra)
+        labels.append([*head, *(str(-i) for i in range(extra, 0, -1)), *tail])
+    every = [c for label in labels for c in label]
+    rest = [str(-i) for i in range(dots, 0, -1)]
+    if not arrow:
+        return labels, [*rest, *sorted(c for c in set(every) if c.isalpha() and every.count(c) == 1)]
+    head, ellipsis, tail = out.partition("...")
+    result = [*head, *(rest if ellipsis else []), *tail]
+    if len(set(result)) != len(result) or not set(result) <= set(every):
+        raise ValueError(f"einsum: the result {out!r} must name axes of the operands, each once")
+    return labels, result
+
+
+def _traced(x: Any, letters: list[str]) -> tuple[Any, list[str]]:
+    """The operand with the diagonal taken of axes that share a letter."""
+    letters = list(letters)
+    for c in dict.fromkeys(letters):
+        while letters.count(c) > 1:
+            i = letters.index(c)
+            j = letters.index(c, i + 1)
+            n = x.shape[i]
+            if x.shape[j] != n:
+                raise ValueError(f"einsum: axes {c!r} of one operand have lengths {n} and {x.shape[j]}")
+            x = moveaxis(x, (i, j), (0, 1))
+            x = reshape(x, (n * n, *x.shape[2:]))[:: n + 1] if n else reshape(x, (0, *x.shape[2:]))
+            del letters[j], letters[i]
+            letters.insert(0, c)
+    return x, letters
+
+
+def _pair(a: Any, left: list[str], b: Any, right: list[str], later: set[str]) -> tuple[Any, list[str]]:
+    """The product of two operands, summed over letters that do not come later, as one batched matrix product."""
+    for x, letters, others in ((0, left, right), (1, right, left)):
+        gone = tuple(i for i, c in enumerate(letters) if c not in others and c not in later)
+        if gone:
+            kept = [c for c in letters if c in others or c in later]
+            if x == 0:
+                a, left = _sum(a, axis=gone), kept
+            else:
+                b, right = _sum(b, axis=gone), kept
+    size: dict[str, int] = {}
+    for x, letters in ((a, left), (b, right)):
+        for c, n in zip(letters, x.shape, strict=True):
+            if size.setdefault(c, n) != n and 1 not in (size[c], n):
+                raise ValueError(f"einsum: axis {c!r} has lengths {size[c]} and {n}")
+            size[c] = max(size[c], n) if 0 not in (size[c], n) else 0
+    batch = [c for c in left if c in right and c in later]
+    inner = [c for c in left if c in right and c not in later]
+    rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
+
+    def matrix(x: Any, letters: list[str], first: list[str], second: list[str]) -> Any:
+        order = [*batch, *first, *second]
+        x = permute_dims(x, tuple(letters.index(c) for c in order))
+        x = broadcast_to(x, tuple(size[c] for c in order))
+        lead = tuple(size[c] for c in batch)
+        return reshape(x, (*lead, math.prod(size[c] for c in first), math.prod(size[c] for c in second)))
+
+    y = matmul(matrix(a, left, rows, inner), matrix(b, right, inner, columns))
+    letters = [*batch, *rows, *columns]
+    return reshape(y, tuple(size[c] for c in letters)), letters

@@ -1,0 +1,188 @@
+"""Losses as single ops: each computes its logarithms safely and has its gradient derived by hand.
+
+`reduction` is "mean", "sum", or "none" for one loss per element or example.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.autograd import op
+from tinytorch.ops.elementwise import where
+from tinytorch.ops.index import check_index
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "mse_loss",
+]
+
+
+def _reduce(dev: Any, losses: Array, reduction: str, count: Any = None) -> tuple[Array, Any]:
+    """The losses reduced, and what turns the gradient of the result into that of each loss.
+
+    `count` divides the mean; the number of losses if it is not given.
+    """
+    if reduction == "none":
+        return losses, lambda g: g
+    if reduction == "sum":
+        return dev.xp.sum(losses), lambda g: g
+    if reduction != "mean":
+        raise ValueError(f"reduction is 'mean', 'sum' or 'none', not {reduction!r}")
+    if count is None:
+        count = math.prod(losses.shape)
+        if count == 0:
+            raise ValueError("the mean of an empty batch is not defined")
+    return dev.xp.sum(losses) / count, lambda g: g / count
+
+
+def _same_shape(x: Array, target: Array) -> None:
+    if x.shape != target.shape:
+        raise ValueError(
+            f"the input has shape {tuple(x.shape)} and the target {tuple(target.shape)}; they must be the same, "
+            "so reshape one of them"
+        )
+
+
+@op(kinds="f", same=True)
+def mse_loss(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
+    """The squared error, (input - target)**2.
+
+    >>> tinytorch.mse_loss(Tensor([1.0, 2.0]), Tensor([0.0, 0.0]))
+    tensor(2.5)
+    """
+    _same_shape(input, target)
+    d = input - target
+    y, each = _reduce(dev, d * d, reduction)
+    return y, lambda g: d * (each(g) * 2), lambda g: d * (each(g) * -2)
+
+
+@op(kinds="f", same=True)
+def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
+    """-(target * log(input) + (1 - target) * log(1 - input)), for probabilities. Logarithms are at least -100.
+
+    From logits `binary_cross_entropy_with_logits` is more accurate.
+
+    >>> tinytorch.binary_cross_entropy(Tensor([0.5, 0.5]), Tensor([0.0, 1.0]))
+    tensor(0.6931472)
+    """
+    xp = dev.xp
+    _same_shape(input, target)
+    least = math.exp(-100)  # representable in float32
+    rest = 1.0 - input
+    log_p = xp.log(xp.where(input < 0, math.nan, xp.maximum(input, least)))
+    log_q = xp.log(xp.where(rest < 0, math.nan, xp.maximum(rest, least)))
+    y, each = _reduce(dev, -(target * log_p + (1.0 - target) * log_q), reduction)
+
+    def of_input(g: Array) -> Array:
+        product = input * rest
+        return each(g) * ((input - target) / xp.where(product > 1e-12, product, 1e-12))
+
+    return y, of_input, lambda g: each(g) * (log_q - log_p)
+
+
+@op(kinds="f", same=True)
+def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
+    """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)).
+
+    >>> tinytorch.binary_cross_entropy_with_logits(Tensor([0.0, 0.0]), Tensor([0.0, 1.0]))
+    tensor(0.6931472)
+    """
+    xp = dev.xp
+    _same_shape(input, target)
+    e = xp.exp(-xp.abs(input))
+    y, each = _reduce(dev, xp.maximum(input, 0.0) - input * target + xp.log1p(e), reduction)
+    return (
+        y,
+        lambda g: each(g) * (xp.where(input < 0, e, 1.0) / (e + 1.0) - target),
+        lambda g: each(g) * -input,
+    )
+
+
+@op(kinds="f", apart=(1,))
+def _cross_entropy(
+    dev: Device, input: Array, target: Array, /, *, reduction: str, ignore_index: int, label_smoothing: float
+) -> Any:
+    xp = dev.xp
+    axis = min(input.ndim - 1, 1)  # of the classes
+    C = input.shape[axis]
+    z = input - xp.max(input, axis=axis, keepdims=True)
+    e = xp.exp(z)
+    s = xp.sum(e, axis=axis, keepdims=True)
+    log_s = xp.log(s)
+    if target.ndim == input.ndim:  # probabilities
+        q, weight, count = target, None, math.prod(input.shape) // C
+    else:
+        labels = xp.expand_dims(target, axis=axis)
+        classes = xp.arange(C, dtype=target.dtype, device=dev.native)
+        q = xp.astype(labels == xp.reshape(classes, (C,) + (1,) * (input.ndim - axis - 1)), input.dtype)
+        weight = xp.astype(target != ignore_index, input.dtype)
+        count = xp.sum(weight)
+    if label_smoothing:
+        q = q * (1.0 - label_smoothing) + label_smoothing / C
+    losses = xp.sum(q * (log_s - z), axis=axis)
+    if weight is not None:
+        losses = losses * weight
+    y, each = _reduce(dev, losses, reduction, count)
+
+    def spread(g: Array) -> Array:  # the gradient of each loss, with the axis of the classes
+        g = each(g) if weight is None else each(g) * weight
+        return xp.expand_dims(xp.broadcast_to(g, losses.shape), axis=axis)
+
+    return (
+        y,
+        lambda g: (e / s * xp.sum(q, axis=axis, keepdims=True) - q) * spread(g),
+        (lambda g: (log_s - z) * (spread(g) * (1.0 - label_smoothing))) if weight is None else None,
+    )
+
+
+def cross_entropy(
+    input: Any, target: Any, /, *, reduction: str = "mean", ignore_index: int = -100, label_smoothing: float = 0.0
+) -> Any:
+    """-sum over classes of q * log_softmax(input), with q the target as probabilities.
+
+    Args:
+        input: logits, (N, C), (C,) or (N, C, d1, ...).
+        target: class indices, integers of the shape of the input without C; or probabilities, of its whole shape.
+        reduction: "mean" divides by the number of targets that are not ignored.
+        ignore_index: targets with this index count for nothing.
+        label_smoothing: that part of each q, in [0, 1], is spread evenly over the classes.
+
+    Raises:
+        ValueError: the shapes do not go together, or the batch is empty.
+        TypeError: the target is neither integer nor of the dtype of the input.
+        IndexError: a class index is outside [0, C) (on a GPU, when values are next read).
+
+    >>> tinytorch.cross_entropy(Tensor([[0.0, 0.0]]), Tensor([1]))
+    tensor(0.6931472)
+    """
+    shape = tuple(input.shape)
+    if not shape:
+        raise ValueError("cross_entropy: the input has logits of classes along an axis, not shape ()")
+    axis = min(len(shape) - 1, 1)
+    C = shape[axis]
+    indices = shape[:axis] + shape[axis + 1 :]
+    integral = target.dtype.kind in "iu"
+    if tuple(target.shape) != (indices if integral else shape):
+        raise ValueError(
+            f"cross_entropy: with an input of shape {shape} the target has shape {indices} if it holds class indices "
+            f"and {shape} if it holds probabilities; it is {target.dtype.name} of shape {tuple(target.shape)}"
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}")
+    if 0 in shape and reduction == "mean":
+        raise ValueError(f"cross_entropy: the mean of an empty batch is not defined: input of shape {shape}")
+    if integral:
+        counted = None if 0 <= ignore_index < C else target != ignore_index
+        check_index(target if counted is None else where(counted, target, 0), C, "cross_entropy: class")
+    elif target.dtype != input.dtype:
+        raise TypeError(
+            f"cross_entropy: the target holds class indices (integers) or probabilities ({input.dtype.name} as the "
+            f"input), not {target.dtype.name}; convert with .astype(...)"
+        )
+    return _cross_entropy(
+        input, target, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )

@@ -1,0 +1,413 @@
+"""Reductions along axes, cumulative sums and products, softmax and its relatives, sorting and searching.
+
+`axis` is an integer, a tuple of integers, or None for all axes; `keepdims` keeps the reduced axes with length one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.autograd import op
+
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "argsort",
+    "count_nonzero",
+    "cumulative_prod",
+    "cumulative_sum",
+    "log_softmax",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "searchsorted",
+    "softmax",
+    "sort",
+    "std",
+    "sum",
+    "var",
+]
+
+
+def _axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+    """The axes as a tuple of integers in [0, ndim)."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    for i in given:
+        if not -ndim <= i < ndim:
+            raise IndexError(f"axis {i} is outside [{-ndim}, {ndim}) for {ndim} dimensions")
+    return tuple(i % ndim for i in given)
+
+
+def _kept(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape with the reduced axes of length one."""
+    axes = _axes(axis, len(shape))
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def _count(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> int:
+    """The number of elements that are reduced to one."""
+    return math.prod(shape[i] for i in _axes(axis, len(shape)))
+
+
+# Sums and products ------------------------------------------------------------------------------------------------
+
+
+@op
+def sum(
+    dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, dtype: Any = None, keepdims: bool = False
+) -> Any:
+    """The sum along the axes. Booleans are counted.
+
+    >>> tinytorch.sum(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+    tensor([4., 6.])
+    """
+    xp, shape = dev.xp, x.shape
+    if x.dtype == xp.bool:
+        x = xp.astype(x, dev.dtype(dev.default_int))
+    y = xp.sum(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
+    return y, lambda g: xp.broadcast_to(xp.reshape(g, _kept(shape, axis)), shape)
+
+
+@op(kinds="f")
+def mean(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """The mean along the axes, sum(x) / n.
+
+    >>> tinytorch.mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
+    tensor([1.5, 3.5])
+    """
+    xp, shape, n = dev.xp, x.shape, _count(x.shape, axis)
+    if n == 0:
+        raise ValueError("the mean of no elements is not defined")
+    y = xp.sum(x, axis=axis, keepdims=keepdims) / n
+    return y, lambda g: xp.broadcast_to(xp.reshape(g / n, _kept(shape, axis)), shape)
+
+
+@op(kinds="f")
+def var(
+    dev: Device,
+    x: Array,
+    /,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    correction: float = 0.0,
+    keepdims: bool = False,
+) -> Any:
+    """The variance along the axes, sum((x - mean)**2) / (n - correction).
+
+    As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
+
+    >>> tinytorch.var(Tensor([1.0, 2.0, 3.0, 4.0]))
+    tensor(1.25)
+    """
+    xp, kept, n = dev.xp, _kept(x.shape, axis), _count(x.shape, axis)
+    if n <= correction:
+        raise ValueError(f"the variance of {n} elements with correction {correction} is not defined")
+    d = x - xp.sum(x, axis=axis, keepdims=True) / n
+    y = xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction)
+    return y, lambda g: xp.reshape(g, kept) * d * (2 / (n - correction))
+
+
+@op(kinds="f")
+def std(
+    dev: Device,
+    x: Array,
+    /,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    correction: float = 0.0,
+    keepdims: bool = False,
+) -> Any:
+    """The standard deviation along the axes, sqrt(var). Where it is zero, so is its gradient.
+
+    As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
+
+    >>> tinytorch.std(Tensor([1.0, 2.0, 3.0, 4.0]))
+    tensor(1.118034)
+    """
+    xp, kept, n = dev.xp, _kept(x.shape, axis), _count(x.shape, axis)
+    if n <= correction:
+        raise ValueError(f"the deviation of {n} elements with correction {correction} is not defined")
+    d = x - xp.sum(x, axis=axis, keepdims=True) / n
+    y = xp.sqrt(xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction))
+    return y, lambda g: xp.reshape(g / xp.where(y == 0, 1.0, y), kept) * d * (1 / (n - correction))
+
+
+@op(kinds="iuf")
+def prod(
+    dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, dtype: Any = None, keepdims: bool = False
+) -> Any:
+    """The product along the axes. Its gradient is exact where elements are zero, too.
+
+    >>> tinytorch.prod(Tensor([1.0, 2.0, 3.0]))
+    tensor(6.)
+    """
+    xp, shape, axes = dev.xp, x.shape, _axes(axis, x.ndim)
+    y = xp.prod(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
+
+    def of_x(g: Array) -> Array:  # of each element: the product of all others, those before times those after
+        order = (*(i for i in range(len(shape)) if i not in axes), *axes)
+        moved = xp.permute_dims(x, order)
+        rest = tuple(shape[i] for i in order[: len(shape) - len(axes)])
+        flat = xp.reshape(moved, (*rest, _count(shape, axes)))
+        one = xp.ones_like(flat[..., :1])
+        before = xp.cumulative_prod(xp.concat([one, flat[..., :-1]], axis=-1), axis=-1)
+        after = xp.flip(xp.cumulative_prod(xp.flip(xp.concat([flat[..., 1:], one], axis=-1), axis=-1), axis=-1), axis=-1)
+        others = xp.permute_dims(xp.reshape(before * after, moved.shape), _inverse(order))
+        return xp.reshape(g, _kept(shape, axes)) * others
+
+    return y, of_x
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+def _only_axis(name: str, axis: int | None, ndim: int) -> int:
+    """The axis of a function that runs along one; it may be left out for one dimension."""
+    if axis is None:
+        if ndim != 1:
+            raise ValueError(f"{name} of {ndim} dimensions needs an axis")
+        return 0
+    return _axes(axis, ndim)[0]
+
+
+@op(kinds="iuf")
+def cumulative_sum(
+    dev: Device, x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    """Sums of the elements so far along the axis; `include_initial` puts a zero in front.
+
+    >>> tinytorch.cumulative_sum(Tensor([1.0, 2.0, 3.0]))
+    tensor([1., 3., 6.])
+    """
+    xp, along = dev.xp, _only_axis("cumulative_sum", axis, x.ndim)
+    y = xp.cumulative_sum(
+        x, axis=along, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
+    )
+
+    def of_x(g: Array) -> Array:  # sums from the end
+        sums = xp.flip(xp.cumulative_sum(xp.flip(g, axis=along), axis=along), axis=along)
+        return sums[(*(slice(None),) * along, slice(1, None))] if include_initial else sums
+
+    return y, of_x
+
+
+@op(kinds="iuf")
+def cumulative_prod(
+    dev: Device, x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    """Products of the elements so far along the axis; `include_initial` puts a one in front.
+
+    Its gradient is exact where elements are zero, too, at the price of n**2 products for n elements.
+
+    >>> tinytorch.cumulative_prod(Tensor([1.0, 2.0, 3.0]))
+    tensor([1., 2., 6.])
+    """
+    xp, along, n = dev.xp, _only_axis("cumulative_prod", axis, x.ndim), x.shape
+    y = xp.cumulative_prod(
+        x, axis=along, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
+    )
+
+    def of_x(g: Array) -> Array:
+        if include_initial:
+            g = g[(*(slice(None),) * along, slice(1, None))]
+        size = n[along]
+        left, right = xp.moveaxis(x, along, -1), xp.moveaxis(g, along, -1)
+        at = xp.arange(size, dtype=dev.dtype(dev.default_int), device=dev.native)
+        swapped = xp.where(at[:, None] == at[None, :], 1.0, left[..., None, :])  # (..., k, i): element k is 1
+        products = xp.cumulative_prod(swapped, axis=-1)  # (..., k, j)
+        part = xp.where(at[:, None] <= at[None, :], products, 0.0) * right[..., None, :]
+        return xp.moveaxis(xp.sum(part, axis=-1), -1, along)
+
+    return y, of_x
+
+
+# Extremes ---------------------------------------------------------------------------------------------------------
+
+
+def _extreme(dev: Device, x: Array, y: Array, axis: int | tuple[int, ...] | None) -> Any:
+    """The rule of max and min: elements equal to the result share its gradient evenly."""
+    xp, kept = dev.xp, _kept(x.shape, axis)
+
+    def of_x(g: Array) -> Array:
+        hit = xp.astype(x == xp.reshape(y, kept), g.dtype)
+        axes = _axes(axis, x.ndim)
+        return hit * (xp.reshape(g, kept) / xp.sum(hit, axis=axes, keepdims=True))
+
+    return y, of_x
+
+
+@op(kinds="iuf")
+def max(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """The largest element along the axes. Equal largest elements share the gradient evenly.
+
+    >>> tinytorch.max(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+    tensor([3., 4.])
+    """
+    return _extreme(dev, x, dev.xp.max(x, axis=axis, keepdims=keepdims), axis)
+
+
+@op(kinds="iuf")
+def min(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """The smallest element along the axes. Equal smallest elements share the gradient evenly.
+
+    >>> tinytorch.min(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+    tensor([1., 2.])
+    """
+    return _extreme(dev, x, dev.xp.min(x, axis=axis, keepdims=keepdims), axis)
+
+
+@op(kinds="iuf")
+def argmax(dev: Device, x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first largest element along the axis, or in the flattened array.
+
+    >>> tinytorch.argmax(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
+    tensor([1, 0], dtype=int64)
+    """
+    return dev.xp.argmax(x, axis=axis, keepdims=keepdims), None
+
+
+@op(kinds="iuf")
+def argmin(dev: Device, x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first smallest element along the axis, or in the flattened array.
+
+    >>> tinytorch.argmin(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
+    tensor([0, 1], dtype=int64)
+    """
+    return dev.xp.argmin(x, axis=axis, keepdims=keepdims), None
+
+
+@op
+def all(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """Whether all elements along the axes are true (not zero).
+
+    >>> tinytorch.all(Tensor([[1.0, 0.0], [3.0, 4.0]]) > 0, axis=1)
+    tensor([False,  True])
+    """
+    return dev.xp.all(x, axis=axis, keepdims=keepdims), None
+
+
+@op
+def any(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """Whether any element along the axes is true (not zero).
+
+    >>> tinytorch.any(Tensor([[1.0, 0.0], [0.0, 0.0]]) > 0, axis=1)
+    tensor([ True, False])
+    """
+    return dev.xp.any(x, axis=axis, keepdims=keepdims), None
+
+
+@op
+def count_nonzero(
+    dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Any:
+    """The number of elements along the axes that are not zero.
+
+    >>> tinytorch.count_nonzero(Tensor([1.0, 0.0, 3.0]))
+    tensor(2, dtype=int64)
+    """
+    xp = dev.xp
+    return xp.sum(xp.astype(x != 0, dev.dtype(dev.default_int)), axis=axis, keepdims=keepdims), None
+
+
+# Softmax and relatives: the largest element is subtracted first, so that nothing overflows --------------------------
+
+
+@op(kinds="f")
+def softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
+    """exp(x) / sum(exp(x)) along the axis.
+
+    >>> tinytorch.softmax(Tensor([0.0, 0.0]))
+    tensor([0.5, 0.5])
+    """
+    xp = dev.xp
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    y = e / xp.sum(e, axis=axis, keepdims=True)
+
+    def of_x(g: Array) -> Array:
+        t = g * y
+        return t - y * xp.sum(t, axis=axis, keepdims=True)
+
+    return y, of_x
+
+
+@op(kinds="f")
+def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
+    """x - log(sum(exp(x))) along the axis: the logarithm of softmax, accurate where that is near zero.
+
+    >>> tinytorch.log_softmax(Tensor([0.0, 0.0]))
+    tensor([-0.6931472, -0.6931472])
+    """
+    xp = dev.xp
+    z = x - xp.max(x, axis=axis, keepdims=True)
+    y = z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
+    return y, lambda g: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
+
+
+@op(kinds="f")
+def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) along the axes.
+
+    >>> tinytorch.logsumexp(Tensor([0.0, 0.0]))
+    tensor(0.6931472)
+    """
+    xp, kept, shape = dev.xp, _kept(x.shape, axis), x.shape
+    reduced = kept if keepdims else tuple(n for i, n in enumerate(shape) if i not in _axes(axis, len(shape)))
+    top = xp.max(x, axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, 0.0)  # all elements -inf: the result is -inf, not NaN
+    y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+    return xp.reshape(y, reduced), lambda g: xp.reshape(g, kept) * xp.exp(x - y)
+
+
+# Sorting and searching --------------------------------------------------------------------------------------------
+
+
+@op(kinds="iuf")
+def sort(dev: Device, x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """The elements along the axis in order.
+
+    >>> tinytorch.sort(Tensor([3.0, 1.0, 2.0]))
+    tensor([1., 2., 3.])
+    """
+    xp = dev.xp
+    order = xp.argsort(x, axis=axis, descending=descending, stable=stable)
+    # the inverse of a permutation sorts it: element order[i] of x came to place i
+    return (
+        xp.take_along_axis(x, order, axis=axis),
+        lambda g: xp.take_along_axis(g, xp.argsort(order, axis=axis), axis=axis),
+    )
+
+
+@op(kinds="iuf")
+def argsort(dev: Device, x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+    """The indices that put the elements along the axis in order.
+
+    >>> tinytorch.argsort(Tensor([3.0, 1.0, 2.0]))
+    tensor([1, 2, 0], dtype=int64)
+    """
+    return dev.xp.argsort(x, axis=axis, descending=descending, stable=stable), None
+
+
+@op(kinds="iuf")
+def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
+    return dev.xp.searchsorted(x1, x2, side=side), None, None
+
+
+def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
+    """Where the elements of x2 belong in x1, which is in ascending order (or is put in it by `sorter`).
+
+    >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))
+    tensor([2], dtype=int64)
+    """
+    from tinytorch.ops.index import take
+
+    return _searchsorted(x1 if sorter is None else take(x1, sorter, axis=0), x2, side=side)

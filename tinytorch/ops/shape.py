@@ -1,0 +1,434 @@
+"""Rearranging elements: reshaping, moving axes, joining, splitting, padding, repeating, masking triangles, casting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.autograd import op
+from tinytorch.ops.reduce import _axes, _inverse
+
+__all__ = [
+    "astype",
+    "broadcast_arrays",
+    "broadcast_to",
+    "concat",
+    "diff",
+    "expand_dims",
+    "flatten",
+    "flip",
+    "matrix_transpose",
+    "meshgrid",
+    "moveaxis",
+    "pad",
+    "permute_dims",
+    "repeat",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "transfer",
+    "tril",
+    "triu",
+    "unstack",
+]
+
+# One tensor -------------------------------------------------------------------------------------------------------
+
+
+@op
+def reshape(dev: Device, x: Array, /, shape: Any, *, copy: bool | None = None) -> Any:
+    """The elements, in row-major order, in another shape; one length may be -1.
+
+    `copy=True` forbids sharing memory with x. Otherwise whether memory is shared is not said, and does not show.
+
+    >>> tinytorch.reshape(Tensor([1.0, 2.0, 3.0, 4.0]), (2, -1)).shape
+    (2, 2)
+    """
+    xp, before = dev.xp, x.shape
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    return xp.reshape(x, shape, copy=copy), lambda g: xp.reshape(g, before)
+
+
+@op
+def permute_dims(dev: Device, x: Array, /, axes: tuple[int, ...]) -> Any:
+    """The axes in another order: axis i of the result is axis axes[i] of x.
+
+    >>> tinytorch.permute_dims(tinytorch.zeros((2, 3, 4)), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
+    xp, order = dev.xp, _axes(tuple(axes), x.ndim)
+    if len(order) != x.ndim or len(set(order)) != x.ndim:
+        raise ValueError(f"axes {tuple(axes)} must name each of the {x.ndim} axes once")
+    return xp.permute_dims(x, order), lambda g: xp.permute_dims(g, _inverse(order))
+
+
+@op
+def matrix_transpose(dev: Device, x: Array, /) -> Any:
+    """The last two axes exchanged: `x.mT`.
+
+    >>> tinytorch.matrix_transpose(tinytorch.zeros((2, 3, 4))).shape
+    (2, 4, 3)
+    """
+    if x.ndim < 2:
+        raise ValueError("a matrix has at least two axes")
+    return x.mT, lambda g: g.mT
+
+
+@op
+def expand_dims(dev: Device, x: Array, /, axis: int = 0) -> Any:
+    """A new axis of length one at the position `axis` of the result.
+
+    >>> tinytorch.expand_dims(tinytorch.zeros((2, 3)), axis=1).shape
+    (2, 1, 3)
+    """
+    xp, before = dev.xp, x.shape
+    return xp.expand_dims(x, axis=axis), lambda g: xp.reshape(g, before)
+
+
+@op
+def squeeze(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None) -> Any:
+    """Without the given axes, which have length one; without all such axes if none is given.
+
+    >>> tinytorch.squeeze(tinytorch.zeros((2, 1, 3)), axis=1).shape
+    (2, 3)
+    """
+    xp, before = dev.xp, x.shape
+    gone = tuple(i for i, n in enumerate(before) if n == 1) if axis is None else _axes(axis, x.ndim)
+    for i in gone:
+        if before[i] != 1:
+            raise ValueError(f"axis {i} has length {before[i]}; only axes of length 1 can be taken away")
+    after = tuple(n for i, n in enumerate(before) if i not in gone)
+    return xp.reshape(x, after), lambda g: xp.reshape(g, before)
+
+
+@op
+def broadcast_to(dev: Device, x: Array, /, shape: tuple[int, ...]) -> Any:
+    """x repeated along axes of length one, and along new first axes, up to the shape.
+
+    >>> tinytorch.broadcast_to(Tensor([1.0, 2.0]), (3, 2)).shape
+    (3, 2)
+    """
+    return dev.xp.broadcast_to(x, tuple(shape)), lambda g: g
+
+
+@op
+def flip(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None) -> Any:
+    """The elements along the axes in reverse; along all axes if none is given.
+
+    >>> tinytorch.flip(Tensor([1.0, 2.0, 3.0]))
+    tensor([3., 2., 1.])
+    """
+    xp = dev.xp
+    return xp.flip(x, axis=axis), lambda g: xp.flip(g, axis=axis)
+
+
+@op
+def roll(dev: Device, x: Array, /, shift: int | tuple[int, ...], *, axis: int | tuple[int, ...] | None = None) -> Any:
+    """The elements moved by `shift` along the axes; those that fall off one end come back at the other.
+
+    >>> tinytorch.roll(Tensor([1.0, 2.0, 3.0]), 1)
+    tensor([3., 1., 2.])
+    """
+    xp = dev.xp
+    back = -shift if isinstance(shift, int) else tuple(-s for s in shift)
+    return xp.roll(x, shift, axis=axis), lambda g: xp.roll(g, back, axis=axis)
+
+
+@op
+def tril(dev: Device, x: Array, /, *, k: int = 0) -> Any:
+    """Zero above the k-th diagonal of the last two axes.
+
+    >>> tinytorch.tril(tinytorch.ones((2, 2)))
+    tensor([[1., 0.],
+            [1., 1.]])
+    """
+    xp = dev.xp
+    return xp.tril(x, k=k), lambda g: xp.tril(g, k=k)
+
+
+@op
+def triu(dev: Device, x: Array, /, *, k: int = 0) -> Any:
+    """Zero below the k-th diagonal of the last two axes.
+
+    >>> tinytorch.triu(tinytorch.ones((2, 2)))
+    tensor([[1., 1.],
+            [0., 1.]])
+    """
+    xp = dev.xp
+    return xp.triu(x, k=k), lambda g: xp.triu(g, k=k)
+
+
+@op
+def _astype(dev: Device, x: Array, /, dtype: Any, *, copy: bool = True) -> Any:
+    xp = dev.xp
+    y = xp.astype(x, dev.dtype(dtype), copy=copy)
+    return y, (lambda g: g) if xp.isdtype(y.dtype, "real floating") else None  # the engine casts the gradient back
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    """The elements as another dtype. A gradient comes back in the dtype of x.
+
+    >>> tinytorch.astype(Tensor([1.5, -1.5]), tinytorch.int32)
+    tensor([ 1, -1], dtype=int32)
+    """
+    return _astype(x if device is None else x.to(device), dtype, copy=copy)
+
+
+@op
+def transfer(dev: Device, x: Array, /, source: Device, device: Device) -> Any:
+    """x, which lives on `source`, on `device`: what `Tensor.to` does. The gradient goes back the same way.
+
+    >>> x = Tensor([1.0])
+    >>> tinytorch.ops.transfer(x, x.device, x.device)
+    tensor([1.])
+    """
+    return dev.transfer(x, source, device), lambda g: dev.transfer(g, device, source)
+
+
+def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int, ...], /) -> Any:
+    """The axes at the positions `source` moved to the positions `destination`; the others keep their order.
+
+    >>> tinytorch.moveaxis(tinytorch.zeros((2, 3, 4)), 0, -1).shape
+    (3, 4, 2)
+    """
+    start, end = _axes(source, x.ndim), _axes(destination, x.ndim)
+    if len(start) != len(end) or len(set(start)) != len(start) or len(set(end)) != len(end):
+        raise ValueError(f"moveaxis: source {source} and destination {destination} must name as many different axes")
+    order = [i for i in range(x.ndim) if i not in start]
+    for to, axis in sorted(zip(end, start, strict=True)):
+        order.insert(to, axis)
+    return permute_dims(x, tuple(order))
+
+
+def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
+    """The axes from `start_axis` to `end_axis`, both included, as one.
+
+    >>> tinytorch.flatten(tinytorch.zeros((2, 3, 4)), start_axis=1).shape
+    (2, 12)
+    """
+    if x.ndim == 0:
+        return reshape(x, (1,))
+    first, last = _axes((start_axis, end_axis), x.ndim)
+    if first > last:
+        raise ValueError(f"flatten: start_axis {start_axis} comes after end_axis {end_axis}")
+    return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
+
+
+# Several tensors --------------------------------------------------------------------------------------------------
+
+
+@op
+def _concat(dev: Device, *arrays: Array, axis: int | None) -> Any:
+    xp = dev.xp
+    if axis is None:
+        arrays, axis = tuple(xp.reshape(a, (-1,)) for a in arrays), 0
+    along = _axes(axis, arrays[0].ndim)[0]
+    rules, start = [], 0
+    for a in arrays:
+        part = (*(slice(None),) * along, slice(start, start + a.shape[along]))
+        rules.append(lambda g, part=part: g[part])
+        start += a.shape[along]
+    return xp.concat(list(arrays), axis=along), *rules
+
+
+def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
+    """The tensors joined along an existing axis; flattened and joined if that is None.
+
+    Raises:
+        ValueError: there are none, or their other axes differ.
+
+    >>> tinytorch.concat([Tensor([1.0]), Tensor([2.0, 3.0])])
+    tensor([1., 2., 3.])
+    """
+    if not arrays:
+        raise ValueError("concat: takes at least one tensor")
+    if axis is None:
+        arrays = [reshape(a, (-1,)) for a in arrays]
+    return _concat(*arrays, axis=0 if axis is None else axis)
+
+
+def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
+    """The tensors, of one shape, joined along a new axis.
+
+    Raises:
+        ValueError: there are none, or their shapes differ.
+
+    >>> tinytorch.stack([Tensor([1.0, 2.0]), Tensor([3.0, 4.0])], axis=1)
+    tensor([[1., 3.],
+            [2., 4.]])
+    """
+    shapes = [tuple(a.shape) for a in arrays]
+    if len(set(shapes)) != 1:
+        raise ValueError(f"stack: takes tensors of one shape, not {shapes}")
+    return concat([expand_dims(a, axis=axis) for a in arrays], axis=_axes(axis, len(shapes[0]) + 1)[0])
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The tensors that `stack` would join to x.
+
+    >>> tinytorch.unstack(Tensor([[1.0, 2.0], [3.0, 4.0]]))
+    (tensor([1., 2.]), tensor([3., 4.]))
+    """
+    along = _axes(axis, x.ndim)[0]
+    return tuple(x[(*(slice(None),) * along, i)] for i in range(x.shape[along]))
+
+
+def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0) -> tuple[Any, ...]:
+    """Consecutive parts along the axis, as in PyTorch: of one size (the last may be smaller), or of the given sizes.
+
+    >>> tinytorch.split(Tensor([1.0, 2.0, 3.0]), 2)
+    (tensor([1., 2.]), tensor([3.]))
+    >>> tinytorch.split(Tensor([1.0, 2.0, 3.0]), [1, 2])
+    (tensor([1.]), tensor([2., 3.]))
+    """
+    along = _axes(axis, x.ndim)[0]
+    n = x.shape[along]
+    if isinstance(split_size_or_sections, int):
+        size = split_size_or_sections
+        if size <= 0:
+            raise ValueError(f"split: the size of a part is at least 1, not {size}")
+        sizes = [min(size, n - i) for i in range(0, n, size)]
+    else:
+        sizes = list(split_size_or_sections)
+        if sum(sizes) != n:
+            raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, but axis {axis} has length {n}")
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(x[(*(slice(None),) * along, slice(start, start + size))])
+        start += size
+    return tuple(parts)
+
+
+def _filled(dev: Any, shape: tuple[int, ...], value: float, dtype: Any) -> Array:
+    if value == 0:  # of any dtype, booleans too
+        return dev.xp.zeros(shape, dtype=dtype, device=dev.native)
+    return dev.xp.full(shape, value, dtype=dtype, device=dev.native)
+
+
+def padded(dev: Any, x: Array, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Array:
+    """An array with `value` before and after it along each axis: (before, after) for each."""
+    xp = dev.xp
+    for axis, (before, after) in enumerate(widths):
+        if before or after:
+            ends = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (before, after)]
+            first, last = (_filled(dev, shape, value, x.dtype) for shape in ends)
+            x = xp.concat([first, x, last], axis=axis)
+    return x
+
+
+@op
+def pad(dev: Device, x: Array, /, pad_width: Any, *, value: float = 0.0) -> Any:
+    """x with `value` around it.
+
+    Args:
+        pad_width: (before, after) for each axis, as in NumPy; one such pair, or one number, for all axes.
+
+    >>> tinytorch.pad(Tensor([1.0, 2.0]), (1, 2))
+    tensor([0., 1., 2., 0., 0.])
+    """
+    if isinstance(pad_width, int):
+        widths = [(pad_width, pad_width)] * x.ndim
+    elif len(pad_width) == 2 and all(isinstance(n, int) for n in pad_width):
+        widths = [tuple(pad_width)] * x.ndim
+    else:
+        widths = [(before, after) for before, after in pad_width]
+    if len(widths) != x.ndim or any(n < 0 for pair in widths for n in pair):
+        raise ValueError(f"pad_width takes a pair of lengths, not negative, for each of {x.ndim} axes, not {pad_width}")
+    inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
+    return padded(dev, x, widths, value), lambda g: g[inner]
+
+
+def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
+    """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
+
+    Args:
+        repeats: a number, or an integer tensor with a number for each element along the axis (the shape of the result
+            then depends on its values, which are read).
+
+    >>> tinytorch.repeat(Tensor([1.0, 2.0]), 2)
+    tensor([1., 1., 2., 2.])
+    """
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    along = _axes(axis, x.ndim)[0]
+    shape = x.shape
+    if isinstance(repeats, int):
+        if repeats < 0:
+            raise ValueError(f"repeat: repeats are not negative: {repeats}")
+        wide = broadcast_to(expand_dims(x, axis=along + 1), (*shape[: along + 1], repeats, *shape[along + 1 :]))
+        return reshape(wide, (*shape[:along], shape[along] * repeats, *shape[along + 1 :]))
+    from tinytorch.creation import asarray
+    from tinytorch.ops.index import take
+
+    counts = repeats.tolist()
+    counts = [counts] * shape[along] if isinstance(counts, int) else counts * (shape[along] if len(counts) == 1 else 1)
+    if len(counts) != shape[along]:
+        raise ValueError(f"repeat: {len(counts)} repeats for {shape[along]} elements along axis {axis}")
+    rows = [i for i, n in enumerate(counts) for _ in range(n)]
+    return take(x, asarray(rows, dtype=x.device.default_int, device=x.device), axis=along)
+
+
+def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
+    """x side by side, `repetitions[i]` times along axis i; new first axes as needed.
+
+    >>> tinytorch.tile(Tensor([1.0, 2.0]), (2, 2))
+    tensor([[1., 2., 1., 2.],
+            [1., 2., 1., 2.]])
+    """
+    ndim = max(len(repetitions), x.ndim)
+    times = (1,) * (ndim - len(repetitions)) + tuple(repetitions)
+    shape = (1,) * (ndim - x.ndim) + tuple(x.shape)
+    thin = reshape(x, tuple(n for size in shape for n in (1, size)))
+    wide = broadcast_to(thin, tuple(n for pair in zip(times, shape, strict=True) for n in pair))
+    return reshape(wide, tuple(t * n for t, n in zip(times, shape, strict=True)))
+
+
+def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+    """The tensors broadcast to their common shape.
+
+    >>> a, b = tinytorch.broadcast_arrays(tinytorch.zeros((2, 1)), tinytorch.zeros((3,)))
+    >>> a.shape, b.shape
+    ((2, 3), (2, 3))
+    """
+    import numpy as np
+
+    shape = np.broadcast_shapes(*(tuple(a.shape) for a in arrays))
+    return tuple(broadcast_to(a, shape) for a in arrays)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+    """Coordinate tensors of a grid, from the coordinates along each axis.
+
+    Args:
+        indexing: "xy" exchanges the first two axes (columns come first), "ij" does not.
+
+    >>> a, b = tinytorch.meshgrid(Tensor([1.0, 2.0]), Tensor([3.0, 4.0, 5.0]))
+    >>> a.shape
+    (3, 2)
+    """
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing is 'xy' or 'ij', not {indexing!r}")
+    order = list(range(len(arrays)))
+    if indexing == "xy" and len(arrays) > 1:
+        order[:2] = [1, 0]
+    thin = [reshape(a, tuple(-1 if axis == i else 1 for axis in range(len(arrays)))) for i, a in zip(order, arrays, strict=True)]
+    return broadcast_arrays(*thin)
+
+
+def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+    """Differences of neighbours along the axis, x[1:] - x[:-1], n times over.
+
+    >>> tinytorch.diff(Tensor([1.0, 3.0, 6.0]))
+    tensor([2., 3.])
+    """
+    along = _axes(axis, x.ndim)[0]
+    x = concat([a for a in (prepend, x, append) if a is not None], axis=along)
+    lead = (slice(None),) * along
+    for _ in range(n):
+        x = x[(*lead, slice(1, None))] - x[(*lead, slice(None, -1))]
+    return x

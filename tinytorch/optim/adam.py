@@ -1,0 +1,89 @@
+"""Adam, and Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.optim.optimizer import Optimizer, State
+
+
+class Adam(Optimizer):
+    """p -= lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps), with running means of the gradient and its square:
+
+    m = b1 * m + (1 - b1) * g and v = b2 * v + (1 - b2) * g**2, where g is the gradient plus weight_decay * p, and t
+    counts the steps. Source: Kingma and Ba (2015), in PyTorch's form.
+
+    Args:
+        params: parameters, or dicts of groups with settings of their own.
+        lr: about the length of a step in each coordinate.
+        betas: b1 and b2.
+
+    >>> w = tinytorch.nn.Parameter([1.0])
+    >>> optimizer = tinytorch.Adam([w], lr=0.5)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> round(w.item(), 5)
+    0.5
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        super().check(group)
+        if not all(0 <= b < 1 for b in group["betas"]):
+            raise ValueError(f"{type(self).__name__}: betas are in [0, 1), not {group['betas']}")
+        if not group["eps"] >= 0:
+            raise ValueError(f"{type(self).__name__}: eps is not negative: {group['eps']}")
+
+    def update(
+        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
+    ) -> tuple[Array, State]:
+        b1, b2 = group["betas"]
+        if group["weight_decay"]:
+            grad = grad + values * group["weight_decay"]
+        m, v = grad * (1.0 - b1), grad * grad * (1.0 - b2)
+        if state:
+            m, v = state["exp_avg"] * b1 + m, state["exp_avg_sq"] * b2 + v
+        root = dev.xp.sqrt(v) / math.sqrt(1.0 - b2**steps) + group["eps"]
+        return values - m / root * (group["lr"] / (1.0 - b1**steps)), {"exp_avg": m, "exp_avg_sq": v}
+
+
+class AdamW(Adam):
+    """Adam, but the weight decay is not part of the gradient: p -= lr * weight_decay * p, and then Adam's step.
+
+    Source: Loshchilov and Hutter (2019), in PyTorch's form.
+
+    >>> w = tinytorch.nn.Parameter([1.0])
+    >>> optimizer = tinytorch.AdamW([w], lr=0.1, weight_decay=1.0)
+    >>> w.grad = tinytorch.zeros(1)
+    >>> optimizer.step()
+    >>> round(w.item(), 5)
+    0.9
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+    def update(
+        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
+    ) -> tuple[Array, State]:
+        decayed = values * (1.0 - group["lr"] * group["weight_decay"])
+        return super().update(dev, decayed, grad, state, steps, {**group, "weight_decay": 0.0})

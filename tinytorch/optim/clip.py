@@ -1,0 +1,51 @@
+"""Limiting gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from tinytorch import ops
+from tinytorch.autograd import no_grad
+from tinytorch.tensor import Tensor
+
+
+@no_grad()
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
+    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), with the norm of all of them together.
+
+    Source: Pascanu, Mikolov and Bengio (2013). Nothing is read: the norm stays on its device.
+
+    Args:
+        norm_type: p of the p-norm; may be infinity, for the largest absolute value.
+
+    Returns:
+        The norm before scaling, a tensor of no dimensions; zero if there are no gradients.
+
+    >>> w = tinytorch.nn.Parameter([1.0, 1.0])
+    >>> w.grad = Tensor([3.0, 4.0])
+    >>> tinytorch.optim.clip_grad_norm_([w], max_norm=1.0)
+    tensor(5.)
+    >>> w.grad
+    tensor([0.5999999, 0.7999999])
+    """
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type is positive, not {norm_type}")
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm_: max_norm is not negative: {max_norm}")
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    grads = [p.grad for p in given if p.grad is not None]
+    if not grads:
+        return Tensor(0.0)
+    home, dtype = grads[0].device, grads[0].dtype
+    if math.isinf(norm_type):
+        norms = [ops.max(ops.abs(g)) for g in grads]
+    else:
+        norms = [ops.sum(ops.abs(g) ** norm_type) for g in grads]
+    joined = ops.stack([n.to(home, dtype) for n in norms])
+    total: Tensor = ops.max(joined) if math.isinf(norm_type) else ops.sum(joined) ** (1 / norm_type)
+    factor = ops.minimum(max_norm / (total + 1e-6), 1.0)
+    for p in given:
+        if p.grad is not None:
+            p.grad = p.grad * factor.to(p.grad.device, p.grad.dtype)
+    return total

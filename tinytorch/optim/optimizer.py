@@ -1,0 +1,242 @@
+"""What all optimizers share: parameter groups, and stepping all parameters of a group as one flat array.
+
+A rule such as Adam's is a dozen elementwise operations. For twenty small parameters that would be hundreds of calls; on
+one flat array of all of them it is a dozen. So the parameters of a group that are stepped together are joined, the rule
+runs once, and each parameter gets its part of the result. Like an op, a rule is written against `dev.xp` and mutates
+nothing; arrays that a recorded graph holds keep their values.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backends import Array, Device
+from tinytorch.tensor import Tensor
+
+State = dict[str, Array]
+
+
+class _Flat:
+    """Parameters stepped together: of one device and dtype, stepped equally often."""
+
+    def __init__(self, parameters: list[Tensor], steps: int, states: list[State]) -> None:
+        self.device = parameters[0].device
+        self.parameters, self.steps = parameters, steps
+        self.shapes = [p.shape for p in parameters]
+        self.ends = list(itertools.accumulate(math.prod(s) for s in self.shapes))
+        self.values = self.join([p.array for p in parameters])
+        self.state = {name: self.join([s[name] for s in states]) for name in states[0]}
+        self.parts = [p.array for p in parameters]  # what each parameter holds while nobody else sets it
+
+    def join(self, arrays: Sequence[Array]) -> Array:
+        xp = self.device.xp
+        return xp.concat([xp.reshape(a, (-1,)) for a in arrays])
+
+    def split(self, flat: Array) -> list[Array]:
+        xp, starts = self.device.xp, [0, *self.ends]
+        return [xp.reshape(flat[i:j], s) for i, j, s in zip(starts, self.ends, self.shapes, strict=False)]
+
+
+class Optimizer:
+    """Base of all optimizers: a subclass gives the defaults of a group and defines `update`.
+
+    Args:
+        params: parameters, or dicts with the entry "params" and settings of their own.
+        defaults: the settings of a group that does not say otherwise.
+
+    Raises:
+        ValueError: there are no parameters, one comes twice, or a setting is out of range.
+        TypeError: something is not a Tensor.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        name = type(self).__name__
+        if isinstance(params, Tensor | Mapping | str):
+            raise TypeError(f"{name}: takes an iterable of parameters, as model.parameters(), not {type(params).__name__}")
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self._flats: list[list[_Flat]] = []
+        self._resting: dict[Tensor, tuple[Device, int, State]] = {}  # state of parameters that are in no flat array
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{name}: there are no parameters; was the model built before the optimizer?")
+        for group in groups if isinstance(groups[0], Mapping) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with settings of their own: {"params": [...], "lr": 0.1}."""
+        name = type(self).__name__
+        given = group["params"]
+        parameters = [given] if isinstance(given, Tensor) else list(given)
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        if not parameters:
+            raise ValueError(f"{name}: a group without parameters")
+        for p in parameters:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{name}: takes Tensors, as from model.parameters(), not {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError(f"{name}: a parameter is a leaf, not the result of an op; optimize what it is made of")
+            if id(p) in known:
+                raise ValueError(f"{name}: a parameter comes twice: {getattr(p, 'name', '') or p.shape}")
+            known.add(id(p))
+        unknown = group.keys() - self.defaults.keys() - {"params"}
+        if unknown:
+            raise ValueError(f"{name}: unknown settings {sorted(unknown)}; there are {sorted(self.defaults)}")
+        new = {**self.defaults, **group, "params": parameters}
+        self.check(new)
+        self.param_groups.append(new)
+        self._flats.append([])
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueError if a setting of the group is out of range."""
+        for name in ("lr", "weight_decay"):
+            if not group[name] >= 0:
+                raise ValueError(f"{type(self).__name__}: {name} is not negative: {group[name]}")
+
+    def update(
+        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
+    ) -> tuple[Array, State]:
+        """New values and state, from the old ones and the gradient.
+
+        Args:
+            state: empty at first.
+            steps: how many there have been, this one included.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no update")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient.
+
+        Raises:
+            ValueError: a gradient has another shape or device than its parameter. Then no parameter has changed.
+        """
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and (p.grad.array.shape != p.array.shape or p.grad.device is not p.device):
+                    raise ValueError(
+                        f"{type(self).__name__}: the gradient of {getattr(p, 'name', '') or 'a parameter'} is "
+                        f"{p.grad.shape} on {p.grad.device}, but the parameter is {p.shape} on {p.device}"
+                    )
+        for index, group in enumerate(self.param_groups):
+            ready = [p for p in group["params"] if p.grad is not None]
+            if not self._arranged(index, ready):
+                self._arrange(index, ready)
+            for flat in self._flats[index]:
+                if flat.device.current is None:
+                    self._advance(flat, group)
+                else:
+                    flat.device.current(self._advance, flat, group)
+
+    def _advance(self, flat: _Flat, group: Mapping[str, Any]) -> None:
+        grad = flat.join([p.grad.array for p in flat.parameters])
+        flat.steps += 1
+        flat.values, flat.state = self.update(flat.device, flat.values, grad, flat.state, flat.steps, group)
+        flat.parts = flat.split(flat.values)
+        for p, part in zip(flat.parameters, flat.parts, strict=True):
+            p.array = part
+
+    def _arranged(self, index: int, ready: list[Tensor]) -> bool:
+        """Whether the flat arrays are of just these parameters, and nobody else has set one since."""
+        flats = self._flats[index]
+        return sum(len(f.parameters) for f in flats) == len(ready) and all(
+            p.grad is not None and p.array is part
+            for f in flats
+            for p, part in zip(f.parameters, f.parts, strict=True)
+        )
+
+    def _arrange(self, index: int, ready: list[Tensor]) -> None:
+        self._rest(index)
+        together: dict[Any, list[Tensor]] = {}
+        for p in ready:
+            _, steps, state = self._resting.get(p, (p.device, 0, {}))
+            together.setdefault((p.device, p.dtype, steps, tuple(state)), []).append(p)
+        for (dev, dtype, steps, _), parameters in together.items():
+
+            def flat(
+                dev: Device = dev, dtype: Any = dtype, steps: int = steps, parameters: list[Tensor] = parameters
+            ) -> _Flat:
+                states = []
+                for p in parameters:
+                    home, _, state = self._resting.pop(p, (dev, 0, {}))
+                    moved = {k: Device.transfer(a, home, dev) for k, a in state.items()}
+                    states.append({k: dev.xp.astype(a, dev.dtype(dtype), copy=False) for k, a in moved.items()})
+                return _Flat(parameters, steps, states)
+
+            self._flats[index].append(flat() if dev.current is None else dev.current(flat))
+
+    def _rest(self, index: int) -> None:
+        """Take the flat arrays of a group apart: each parameter's state for itself."""
+        for f in self._flats[index]:
+            parts = {name: f.split(a) if f.device.current is None else f.device.current(f.split, a) for name, a in f.state.items()}
+            for i, p in enumerate(f.parameters):
+                self._resting[p] = (f.device, f.steps, {name: part[i] for name, part in parts.items()})
+        self._flats[index] = []
+
+    # Saving and loading -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings of the groups and the state of each parameter, in PyTorch's form, as copies on the host."""
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for index in range(len(self._flats)):
+            self._rest(index)
+        state = {}
+        for i, p in enumerate(parameters):
+            if p in self._resting:
+                home, steps, arrays = self._resting[p]
+                state[i] = {"step": steps, **{name: home.to_numpy(a) for name, a in arrays.items()}}
+        number = {id(p): i for i, p in enumerate(parameters)}
+        groups = [{**group, "params": [number[id(p)] for p in group["params"]]} for group in self.param_groups]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over settings and state of a `state_dict`, of an optimizer of as many parameters.
+
+        Raises:
+            ValueError: the groups or shapes do not fit. Then the optimizer is as it was.
+        """
+        name = type(self).__name__
+        groups, state = state_dict["param_groups"], state_dict["state"]
+        sizes = [len(g["params"]) for g in groups]
+        if sizes != [len(g["params"]) for g in self.param_groups]:
+            raise ValueError(
+                f"{name}: the state is of groups of {sizes} parameters, not {[len(g['params']) for g in self.param_groups]}"
+            )
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        order = [i for g in groups for i in g["params"]]
+        resting: dict[Tensor, tuple[Device, int, State]] = {}
+        for i, p in zip(order, parameters, strict=True):
+            if i not in state:
+                continue
+            arrays = {}
+            for key, value in state[i].items():
+                if key == "step" or value is None:
+                    continue
+                array = value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
+                if array.shape != p.shape:
+                    raise ValueError(f"{name}: {key} of parameter {i} is {array.shape}, the parameter {p.shape}")
+                arrays[key] = Tensor(array, p.dtype, p.device).array
+            resting[p] = (p.device, int(state[i].get("step", 1)), arrays)
+        settings = [{**mine, **{k: theirs[k] for k in self.defaults if k in theirs}} for mine, theirs in zip(self.param_groups, groups, strict=True)]
+        for group in settings:
+            self.check(group)
+        for mine, new in zip(self.param_groups, settings, strict=True):
+            mine.update(new)
+        self._flats = [[] for _ in self.param_groups]
+        self._resting = resting
+
+    def __repr__(self) -> str:
+        groups = [", ".join(f"{k}={v}" for k, v in g.items() if k != "params") for g in self.param_groups]
+        return f"{type(self).__name__}({'; '.join(groups)})"
+
+

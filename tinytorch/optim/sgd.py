@@ -1,0 +1,70 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from backends import Array, Device
+from tinytorch.optim.optimizer import Optimizer, State
+
+
+class SGD(Optimizer):
+    """p -= lr * b, with b = momentum * b + (1 - dampening) * g and g the gradient plus weight_decay * p.
+
+    The first b is g. Without momentum b is g; with `nesterov` the step is lr * (g + momentum * b). Source: Robbins and
+    Monro (1951); Sutskever et al. (2013), in PyTorch's form.
+
+    Args:
+        params: parameters, or dicts of groups with settings of their own.
+        lr: length of a step.
+
+    >>> w = tinytorch.nn.Parameter([1.0])
+    >>> optimizer = tinytorch.SGD([w], lr=0.5)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.data
+    tensor([0.])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+            },
+        )
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        super().check(group)
+        if not group["momentum"] >= 0:
+            raise ValueError(f"SGD: momentum is not negative: {group['momentum']}")
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ValueError("SGD: nesterov needs a momentum and no dampening")
+
+    def update(
+        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
+    ) -> tuple[Array, State]:
+        lr, momentum = group["lr"], group["momentum"]
+        if group["weight_decay"]:
+            grad = grad + values * group["weight_decay"]
+        if not momentum:
+            return values - grad * lr, state
+        if "momentum_buffer" in state:
+            b = state["momentum_buffer"] * momentum + grad * (1.0 - group["dampening"])
+        else:
+            b = grad
+        step = grad + b * momentum if group["nesterov"] else b
+        return values - step * lr, {"momentum_buffer": b}

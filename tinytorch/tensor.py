@@ -1,0 +1,449 @@
+"""Tensor: an array on a device, with the operators and methods of PyTorch and of the array API standard.
+
+Everything it computes is an op from `tinytorch.ops`; the tape behind it is in `tinytorch.autograd`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from backends import Device, device, device_of
+from tinytorch import autograd, ops
+from tinytorch.autograd import SHARED, Variable, is_grad_enabled
+from tinytorch.dtypes import float32, in_words
+from tinytorch.ops.index import getitem, setitem
+
+
+def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function with its operands exchanged: what Python calls for `2 - x`."""
+    return lambda x, other: function(other, x)
+
+
+def _as_given(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method that takes lengths or axes one by one or as a tuple: x.reshape(2, 3) or x.reshape((2, 3))."""
+
+    def method(x: Tensor, *given: Any) -> Tensor:
+        return function(x, given[0] if len(given) == 1 and not isinstance(given[0], int) else given)
+
+    method.__name__, method.__doc__ = function.__name__, function.__doc__
+    return method
+
+
+class Tensor(Variable):
+    """An n-dimensional array on a device that can remember how it was computed.
+
+    Args:
+        data: a number, a nested list, an array of NumPy or of any registered library, or a Tensor. It is copied.
+        dtype: such as `tinytorch.float32` or "float32"; otherwise that of an array, and float32, the device's integer
+            or bool for Python numbers.
+        device: such as "cuda:0"; otherwise where an array or Tensor is, and the default device for anything else.
+        requires_grad: whether `backward` computes its gradient; floating dtypes only.
+
+    Raises:
+        TypeError: the data are not numbers, or the device has no such dtype.
+        ValueError: nested lists have different lengths.
+
+    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([[2., 4.],
+            [6., 8.]])
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, data: Any, dtype: Any = None, device: str | Device | None = None, requires_grad: bool = False
+    ) -> None:
+        self.array, self.device = to_array(data, dtype, device, copy=True)
+        self.grad = self.rules = None
+        self._requires_grad = False
+        self.requires_grad = requires_grad
+
+    # What it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return tuple(self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return int(self.array.ndim)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the elements, as a NumPy dtype, whatever the library: `x.dtype == tinytorch.float32`."""
+        return self.device.dtype_of(self.array)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the tensor is part of what `backward` differentiates."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self.dtype.kind != "f":
+            raise TypeError(
+                f"requires_grad: only floating dtypes have gradients, not {self.dtype.name}; convert with .astype(...)"
+            )
+        if not value and not self.is_leaf:
+            raise RuntimeError("requires_grad: only a leaf can be switched off; use x.detach() for a tensor without it")
+        self._requires_grad = bool(value)
+        if value and self.rules is SHARED:
+            self.rules = None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad` and return the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded op made it: gradients are kept in `grad` for leaves."""
+        return self.rules is None or self.rules is SHARED
+
+    @property
+    def data(self) -> Tensor:
+        """The same values without the graph. Assigning replaces the values, in the same shape, dtype and device."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"data: assign a Tensor, not {type(value).__name__}")
+        for what in ("shape", "dtype", "device"):
+            new, old = getattr(value, what), getattr(self, what)
+            if new != old:
+                raise ValueError(f"data: the new values have {what} {new}, the tensor {old}; they must be the same")
+        self.array = value.array
+
+    # Gradients ----------------------------------------------------------------------------------------------------
+
+    def backward(
+        self, gradient: Tensor | None = None, *, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to the `grad` of every leaf it was computed from.
+
+        Args:
+            gradient: the gradient to start from, of the tensor's shape; 1 for a one-element tensor.
+            retain_graph: keep the graph for another `backward`; otherwise its memory is freed on the way. By default
+                as `create_graph`.
+            create_graph: record the walk, so that `grad` can be differentiated in turn.
+
+        Raises:
+            RuntimeError: the tensor has no graph, it was freed, or a gradient is needed and not given. Then no `grad`
+                has changed.
+
+        >>> x = Tensor(3.0, requires_grad=True)
+        >>> (x * x).backward()
+        >>> x.grad
+        tensor(6.)
+        """
+        autograd.backward(self, gradient, create_graph if retain_graph is None else retain_graph, create_graph)
+
+    def detach(self) -> Tensor:
+        """The same values without the graph. They may share memory, so it cannot be written into: see `copy`."""
+        out: Tensor = autograd.wrap(self.array, self.device)
+        out.rules = SHARED
+        return out
+
+    # Values -------------------------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array that the caller owns. Waits until they are computed.
+
+        Raises:
+            RuntimeError: the tensor requires a gradient, which NumPy would lose; use x.detach().numpy().
+        """
+        if self._requires_grad:
+            raise RuntimeError("numpy: the tensor requires a gradient, which NumPy would lose; use x.detach().numpy()")
+        return self.device.to_numpy(self.array)
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number.
+
+        Raises:
+            ValueError: there are more elements, or none.
+        """
+        if self.size != 1:
+            raise ValueError(f"item: the tensor has {self.size} elements (shape {self.shape}), not one; see tolist()")
+        return self.device.to_numpy(self.array).item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self.device.to_numpy(self.array).tolist()
+
+    def copy(self) -> Tensor:
+        """A tensor with the same values that shares nothing with this one but the graph."""
+        return ops.astype(self, self.dtype, copy=True)
+
+    clone = copy
+
+    # Devices ------------------------------------------------------------------------------------------------------
+
+    def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Tensor:
+        """The tensor on a device, as a dtype, or both; itself if it is so already. Gradients come back.
+
+        >>> x = Tensor([1.0])
+        >>> x.to("cpu") is x, x.to(tinytorch.float64).dtype, x.to("cpu", tinytorch.float64).dtype
+        (True, dtype('float64'), dtype('float64'))
+        """
+        where, kind = in_words("to", args, device, dtype)
+        out = self
+        if where is not None and where is not self.device:
+            out = ops.transfer(out, source=self.device, device=where)
+        if kind is not None and kind != self.dtype:
+            out = ops.astype(out, kind)
+        return out
+
+    def to_device(self, device: str | Device, /, *, stream: Any = None) -> Tensor:
+        """The tensor on a device: the array API standard's spelling of `to`."""
+        if stream is not None:
+            raise ValueError("to_device: streams are used as `with device.stream():`")
+        return self.to(device)
+
+    def cpu(self) -> Tensor:
+        """The tensor on the device "cpu"."""
+        return self.to("cpu")
+
+    def cuda(self, index: int | None = None) -> Tensor:
+        """The tensor on a CUDA device, the current one unless an index is given."""
+        return self.to("cuda" if index is None else f"cuda:{index}")
+
+    # Python protocols ---------------------------------------------------------------------------------------------
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"bool: a tensor of {self.size} elements is neither true nor false; use tinytorch.any(x) or "
+                "tinytorch.all(x)"
+            )
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"an index is an integer, not {self.dtype.name}")
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len: a tensor without axes has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("a tensor without axes cannot be iterated over")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(ops.any(ops.equal(self, value)))
+
+    def __repr__(self) -> str:
+        values = self.device.to_numpy(self.array)
+        text = np.array2string(values, separator=", ", prefix="tensor(")
+        known = self.dtype in (float32, np.dtype(bool))
+        notes = [] if known else [f"dtype={self.dtype.name}"]
+        notes += [f"device='{self.device}'"] if self.device.name != "cpu" else []
+        notes += ["requires_grad=True"] if self._requires_grad else []
+        return f"tensor({', '.join([text, *notes])})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only leaves can be copied, not results that remember how they were made")
+        out = memo[id(self)] = object.__new__(type(self))
+        for slot in ("name",) if hasattr(self, "name") else ():
+            setattr(out, slot, getattr(self, slot))
+        out.array, out.device, out.rules = self.array, self.device, None  # arrays are never written into
+        out._requires_grad = self._requires_grad
+        out.grad = None if self.grad is None else self.grad.detach()
+        return out
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a Tensor is not pickled, which would run code on loading; save model.state_dict()")
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self._requires_grad:
+            raise BufferError("__dlpack__: the tensor requires a gradient, which would be lost; use x.detach()")
+        return self.array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        raise TypeError("a Tensor becomes a NumPy array only when asked: use x.numpy(), or x.detach().numpy()")
+
+    __array_ufunc__ = None  # so that `numpy_array + tensor` raises instead of looping over elements
+    __hash__ = object.__hash__
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        """The array API namespace of tensors: `tinytorch`."""
+        import tinytorch
+
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
+            raise ValueError(f"tinytorch follows the array API of {tinytorch.__array_api_version__}, not {api_version}")
+        return tinytorch
+
+    # Operators ----------------------------------------------------------------------------------------------------
+
+    __getitem__ = getitem
+    __setitem__ = setitem
+    __add__ = ops.add
+    __radd__ = _reflected(ops.add)
+    __sub__ = ops.subtract
+    __rsub__ = _reflected(ops.subtract)
+    __mul__ = ops.multiply
+    __rmul__ = _reflected(ops.multiply)
+    __truediv__ = ops.divide
+    __rtruediv__ = _reflected(ops.divide)
+    __floordiv__ = ops.floor_divide
+    __rfloordiv__ = _reflected(ops.floor_divide)
+    __mod__ = ops.remainder
+    __rmod__ = _reflected(ops.remainder)
+    __pow__ = ops.pow
+    __rpow__ = _reflected(ops.pow)
+    __matmul__ = ops.matmul
+    __rmatmul__ = _reflected(ops.matmul)
+    __neg__ = ops.negative
+    __pos__ = ops.positive
+    __abs__ = ops.abs
+    __eq__ = ops.equal
+    __ne__ = ops.not_equal
+    __lt__ = ops.less
+    __le__ = ops.less_equal
+    __gt__ = ops.greater
+    __ge__ = ops.greater_equal
+    __and__ = ops.bitwise_and
+    __rand__ = _reflected(ops.bitwise_and)
+    __or__ = ops.bitwise_or
+    __ror__ = _reflected(ops.bitwise_or)
+    __xor__ = ops.bitwise_xor
+    __rxor__ = _reflected(ops.bitwise_xor)
+    __invert__ = ops.bitwise_invert
+    __lshift__ = ops.bitwise_left_shift
+    __rlshift__ = _reflected(ops.bitwise_left_shift)
+    __rshift__ = ops.bitwise_right_shift
+    __rrshift__ = _reflected(ops.bitwise_right_shift)
+
+    # Methods: the functions of the same name, the tensor first ----------------------------------------------------
+
+    abs = ops.abs
+    all = ops.all
+    any = ops.any
+    argmax = ops.argmax
+    argmin = ops.argmin
+    argsort = ops.argsort
+    astype = ops.astype
+    clip = ops.clip
+    cos = ops.cos
+    cumulative_sum = ops.cumulative_sum
+    exp = ops.exp
+    expand_dims = ops.expand_dims
+    flatten = ops.flatten
+    log = ops.log
+    log_softmax = ops.log_softmax
+    max = ops.max
+    mean = ops.mean
+    min = ops.min
+    permute_dims = _as_given(ops.permute_dims)
+    prod = ops.prod
+    relu = ops.relu
+    reshape = _as_given(ops.reshape)
+    sigmoid = ops.sigmoid
+    sin = ops.sin
+    softmax = ops.softmax
+    sort = ops.sort
+    sqrt = ops.sqrt
+    squeeze = ops.squeeze
+    std = ops.std
+    sum = ops.sum
+    tanh = ops.tanh
+    tril = ops.tril
+    triu = ops.triu
+    var = ops.var
+    mT = property(ops.matrix_transpose)
+
+    @property
+    def T(self) -> Tensor:
+        """The transpose of a matrix."""
+        if self.ndim != 2:
+            raise ValueError(f"T: a matrix has two dimensions, not {self.ndim}; use x.mT or x.permute_dims(...)")
+        return ops.permute_dims(self, (1, 0))
+
+
+Variable.result = Tensor
+
+
+def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | None) -> tuple[Any, Device]:
+    """Data as an array of a device, and the device: what creating a tensor starts with.
+
+    `copy` is as in `asarray`: True always copies, None only if it must, False never.
+    """
+    wanted = None if dtype is None else np.dtype(dtype)
+    if isinstance(data, Tensor):
+        source, array = data.device, data.array
+        target = source if where is None else device(where)
+    elif hasattr(data, "dtype") and not isinstance(data, np.generic):
+        source, array = device_of(data), data
+        target = source if where is None else device(where)
+    else:
+        source, target = device("cpu"), device(where)
+        array = _host_array(data, wanted, target)
+        wanted, copy = array.dtype, None if copy else copy  # the host array is new
+        if copy is False:
+            raise ValueError(f"asarray: {type(data).__name__} cannot become a tensor without a copy")
+    have = source.dtype_of(array)
+    if have.kind not in "biuf":
+        raise TypeError(f"Tensor: {have.name} is not supported; there are bool, integer and floating dtypes")
+    changes = target is not source or (wanted is not None and wanted != have)
+    if copy is False and changes:
+        raise ValueError(f"asarray: from {have.name} on {source} to {wanted or have} on {target} is not without a copy")
+
+    def converted() -> Any:
+        out = source.xp.astype(array, source.dtype(wanted)) if wanted is not None and wanted != have else array
+        if copy and not changes:
+            out = source.xp.asarray(out, copy=True)
+        return out
+
+    out = converted() if source.current is None else source.current(converted)
+    return Device.transfer(out, source, target), target
+
+
+def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.ndarray[Any, Any]:
+    """Python numbers, or nested sequences of them, as a NumPy array of the dtype they have on the device."""
+    if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
+        raise TypeError("Tensor: join tensors with tinytorch.stack or tinytorch.concat, not in a list")
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"Tensor: nested lists must have equal lengths: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"Tensor: takes numbers, nested lists of them, arrays and Tensors, not {type(data).__name__}")
+    if dtype is None:
+        dtype = array.dtype
+        if not isinstance(data, np.generic):
+            dtype = {"f": float32, "i": target.default_int}.get(array.dtype.kind, array.dtype)
+            dtype = float32 if array.size == 0 else dtype
+    return array.astype(dtype)
