@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import array_api_compat.numpy as xp
 import numpy as np
 
@@ -15,9 +17,6 @@ class CpuDevice(Device):
     xp = xp
     native = "cpu"
     array_type = np.ndarray
-
-    def __init__(self, index: str) -> None:
-        del index  # there is one
 
     @classmethod
     def canonical(cls, index: str) -> str:
@@ -42,5 +41,5 @@ class CpuDevice(Device):
     def asarray(self, x: Array) -> Array:
         return np.asarray(x)
 
-    def dtype(self, dtype: object) -> np.dtype:
-        return np.dtype(dtype)  # type: ignore[call-overload,no-any-return]
+    def dtype(self, dtype: Any) -> np.dtype[Any]:
+        return np.dtype(dtype)

@@ -26,11 +26,13 @@ try:
 except ImportError as error:
     if getattr(error, "name", None) == "cupy":
         raise Unavailable("CuPy is not installed", _FIX) from error
-    raise Unavailable(f"CuPy is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX) from error
+    raise Unavailable(
+        f"CuPy is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX
+    ) from error
 
-import array_api_compat.cupy as xp
-from cupyx import scatter_add
-from cupyx.scipy.special import erf
+import array_api_compat.cupy as xp  # noqa: E402
+from cupyx import scatter_add  # noqa: E402
+from cupyx.scipy.special import erf  # noqa: E402
 
 _PENDING = 64  # index checks kept unread before their answers are fetched
 
@@ -140,7 +142,7 @@ class CudaDevice(Device):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         self._raise_unread()
-        return self.current(cupy.asnumpy, array)  # type: ignore[no-any-return]
+        return self.current(cupy.asnumpy, array)
 
     def receive(self, array: Array, source: Device) -> Array:
         if not isinstance(source, CudaDevice):

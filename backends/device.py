@@ -79,6 +79,9 @@ class Device:
     current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
     default_int: Any = np.dtype("int64")
 
+    def __init__(self, index: str) -> None:
+        """Make the device of that index, which `canonical` has found to exist. Called once: devices are interned."""
+
     @classmethod
     def canonical(cls, index: str) -> str:
         """The full name of the device spelled `family:index` (or `family` alone, with an empty index).
@@ -137,7 +140,7 @@ class Device:
 
     def dtype_of(self, array: Array) -> np.dtype:
         """The NumPy dtype that names the array's dtype."""
-        return array.dtype  # type: ignore[no-any-return]
+        return array.dtype
 
     # Work in flight -----------------------------------------------------------------------------------------------
 
@@ -225,7 +228,7 @@ class Device:
 
 def _stack() -> list[Device]:
     try:
-        return _scopes.stack  # type: ignore[no-any-return]
+        return _scopes.stack
     except AttributeError:
         _scopes.stack = []
         return _scopes.stack

@@ -85,7 +85,7 @@ def device(spec: str | Device | None = None) -> Device:
     name = cls.canonical(index)
     with _lock:
         if name not in _devices:
-            made = cls(name.partition(":")[2])  # type: ignore[call-arg]
+            made = cls(name.partition(":")[2])
             made.name = name
             _devices[name] = made
         return _devices[name]
@@ -149,7 +149,9 @@ def device_of(array: Array) -> Device:
                 continue
             if cls.library == library:
                 return device(cls.of(array))
-    raise TypeError(f"device_of: no registered device holds {type(array).__module__}.{type(array).__qualname__} objects")
+    raise TypeError(
+        f"device_of: no registered device holds {type(array).__module__}.{type(array).__qualname__} objects"
+    )
 
 
 def _family(name: str) -> type[Device]:
@@ -168,7 +170,7 @@ def _family(name: str) -> type[Device]:
             except ImportError as error:
                 raise Unavailable(f"{name}: importing {module} failed: {error}") from error
             factory = _factories[name] = loaded
-    return factory  # type: ignore[return-value]
+    return factory
 
 
 def _discover() -> None:

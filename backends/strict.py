@@ -62,8 +62,8 @@ class StrictDevice(Device):
             return array.to_device(self.native)
         return super().receive(array, source)
 
-    def dtype(self, dtype: object) -> Any:
-        name = np.dtype(dtype).name  # type: ignore[call-overload]
+    def dtype(self, dtype: Any) -> Any:
+        name = np.dtype(dtype).name
         if name not in self._dtypes:
             raise TypeError(f"{self.name} has no {name}; it has {', '.join(self._dtypes)}")
         return self._dtypes[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+
 def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     """A copy of nested dicts, lists, tuples and named tuples with the function applied to everything else in them.
 

@@ -26,12 +26,14 @@ import functools
 import heapq
 import inspect
 import itertools
+import math
 import operator
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -76,8 +78,34 @@ class Variable:
     array: Array
     device: Device
     grad: Any
+    op: Any
+    inputs: tuple[Any, ...]
+    arrays: Sequence[Any]
+    meta: dict[str, Any]
+    rules: tuple[Rule | None, ...] | None
+    order: int
     _requires_grad: bool
     result: ClassVar[type[Any]]  # the class of what ops return: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return tuple(self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return int(self.array.ndim)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the elements, as a NumPy dtype, whatever the library: `x.dtype == tinytorch.float32`."""
+        return self.device.dtype_of(self.array)
 
 
 _FREED: tuple[Rule, ...] = (lambda g: g,)  # told apart by identity, never called
@@ -85,6 +113,16 @@ SHARED: tuple[Rule, ...] = (lambda g: g,)  # in place of rules: a detached tenso
 
 
 # Recording --------------------------------------------------------------------------------------------------------
+
+
+@overload
+def op(body: Callable[..., Any], /) -> Callable[..., Any]: ...
+
+
+@overload
+def op(
+    *, kinds: str = "biuf", same: bool = False, apart: tuple[int, ...] = (), wants: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
 
 def op(
@@ -116,7 +154,9 @@ def op(
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     others = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    restricted = kinds != "biuf"
+    checked: dict[Device, set[Any]] = defaultdict(
+        set
+    )  # dtypes that were found right: of all inputs, or a tuple of each
     run: Callable[..., Any] = body
 
     @functools.wraps(body)
@@ -145,9 +185,10 @@ def op(
         if device is None:
             raise TypeError(f"{name}: takes at least one Tensor, not {', '.join(type(x).__name__ for x in inputs)}")
         if not uniform:
-            _check_dtypes(name, same, apart, device, inputs, arrays)
-        if restricted and device.dtype_of(lead).kind not in kinds:
-            raise TypeError(_wrong_kind(name, kinds, inputs))
+            dtype = tuple([x.array.dtype if isinstance(x, Variable) else type(x) for x in inputs])
+        if dtype not in checked[device]:
+            _check_dtypes(name, kinds, same, apart, device.dtype_of(lead), inputs, arrays)
+            checked[device].add(dtype)
         try:
             if device.current is None:
                 result = run(device, *arrays, **meta)
@@ -158,23 +199,29 @@ def op(
         out = result[0]
         tensor = _new(Variable.result)
         tensor.array = out if type(out) is device.array_type else device.asarray(out)
-        tensor.device = meta["device"] if "device" in meta else device
+        tensor.device = meta.get("device", device) if meta else device
         tensor.grad = tensor.rules = None
         tensor._requires_grad = False
         if tracked and _mode.enabled:
             rules = result[1:]
-            for x, rule in zip(inputs, rules, strict=False):
-                if rule is not None and isinstance(x, Variable) and x._requires_grad:
-                    tensor._requires_grad = True
-                    tensor.op, tensor.inputs, tensor.arrays, tensor.meta = call, inputs, arrays, meta
-                    tensor.rules = rules
-                    tensor.order = next(_clock)
-                    break
+            if None not in rules or _any_rule(inputs, rules):
+                tensor._requires_grad = True
+                tensor.op = call
+                tensor.inputs = inputs
+                tensor.arrays = arrays
+                tensor.meta = meta
+                tensor.rules = rules
+                tensor.order = next(_clock)
         return tensor
 
     call.body = body  # type: ignore[attr-defined]
     OPS[name] = call
     return call
+
+
+def _any_rule(inputs: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
+    """Whether an input that requires a gradient gets one."""
+    return any(rule is not None and isinstance(x, Variable) and x._requires_grad for x, rule in zip(inputs, rules))
 
 
 def shared(function: Rule) -> Rule:
@@ -303,7 +350,7 @@ def grad(
             if not isinstance(t, Variable) or not t._requires_grad:
                 raise RuntimeError(f"grad: {what} {i} does not require a gradient: {_describe(t)}")
     keep = create_graph if retain_graph is None else retain_graph
-    start = [_seed(t, g, create_graph) for t, g in zip(roots, seeds, strict=True)]
+    start = [_seed(t, g, create_graph) for t, g in zip(roots, seeds)]
     grads = _walk(roots, start, wanted, keep, create_graph)
     missing = [i for i, t in enumerate(wanted) if t not in grads]
     if missing and not allow_unused:
@@ -314,7 +361,7 @@ def grad(
     found = [grads.get(t) for t in wanted]
     if create_graph:
         return tuple(found)
-    return tuple(None if g is None else wrap(g, t.device) for g, t in zip(found, wanted, strict=True))
+    return tuple(None if g is None else wrap(g, t.device) for g, t in zip(found, wanted))
 
 
 def wrap(array: Array, device: Device, requires_grad: bool = False) -> Any:
@@ -336,18 +383,9 @@ def _walk(
     grads: dict[Variable, Any] = {}  # of tensors not yet walked through
     found: dict[Variable, Any] = {}
     heap: list[tuple[int, Variable]] = []
-
-    def add(t: Variable, g: Any) -> None:
-        if t in grads:
-            grads[t] = grads[t] + g if t.device.current is None else t.device.current(operator.add, grads[t], g)
-        else:
-            grads[t] = g
-            if t.rules is not None:
-                heapq.heappush(heap, (t.order, t))
-
     with set_grad_enabled(create):
-        for t, seed in zip(roots, seeds, strict=True):
-            add(t, seed)
+        for t, seed in zip(roots, seeds):
+            _accumulate(grads, heap, t, seed)
         while heap:
             t = heapq.heappop(heap)[1]
             g = grads.pop(t)
@@ -359,34 +397,31 @@ def _walk(
                     "retain_graph=True, or compute the output again"
                 )
             if t.device.current is None:
-                pulled = _pull(t, g, needed, create)
+                _pull(t, g, grads, heap, needed, create)
             else:
-                pulled = t.device.current(_pull, t, g, needed, create)
+                t.device.current(_pull, t, g, grads, heap, needed, create)
             if not retain:
                 t.rules, t.inputs, t.arrays, t.meta = _FREED, (), (), {}
-            for x, gx in pulled:
-                add(x, gx)
     if wanted is None:
         return grads
     found.update((t, g) for t, g in grads.items() if t in asked)
     return found
 
 
-def _pull(t: Any, g: Any, needed: set[Variable] | None, create: bool) -> list[tuple[Any, Any]]:
-    """The inputs of a tensor that need a gradient, each with its part of it."""
+def _pull(
+    t: Any,
+    g: Any,
+    grads: dict[Variable, Any],
+    heap: list[tuple[int, Variable]],
+    needed: set[Variable] | None,
+    create: bool,
+) -> None:
+    """Add to the gradients of a tensor's inputs what comes from this tensor, whose own is g."""
     if create:
-        for x, array in zip(t.inputs, t.arrays, strict=True):
-            if isinstance(x, Variable) and x.array is not array:
-                raise RuntimeError(
-                    f"backward: {_describe(x)} was changed after {t.op.__name__} used it, by an optimizer step or an "
-                    "assignment; take gradients with create_graph=True before changing it"
-                )
-        dev: Any = _Taped(t.device, t.__array_namespace__())
-        rules = t.op.body(dev, *t.inputs, **t.meta)[1:]
+        dev, rules = _replayed(t)
     else:
         dev, rules = t.device, t.rules
-    pulled = []
-    for x, array, rule in zip(t.inputs, t.arrays, rules, strict=False):
+    for x, array, rule in zip(t.inputs, t.arrays, rules):
         if rule is None or not isinstance(x, Variable) or not x._requires_grad:
             continue
         if needed is not None and x not in needed:
@@ -397,8 +432,31 @@ def _pull(t: Any, g: Any, needed: set[Variable] | None, create: bool) -> list[tu
             gx = _unbroadcast(dev.xp, gx, like.shape)
         if gx.dtype != like.dtype:
             gx = dev.xp.astype(gx if create else dev.asarray(gx), like.dtype)
-        pulled.append((x, gx))
-    return pulled
+        _accumulate(grads, heap, x, gx)
+
+
+def _accumulate(grads: dict[Variable, Any], heap: list[tuple[int, Variable]], t: Variable, g: Any) -> None:
+    """Add g to the gradient of t; the first time, line t up to be walked through."""
+    if t not in grads:
+        grads[t] = g
+        if t.rules is not None:
+            heapq.heappush(heap, (t.order, t))
+    elif t.device.current is None:
+        grads[t] = grads[t] + g
+    else:
+        grads[t] = t.device.current(operator.add, grads[t], g)
+
+
+def _replayed(t: Any) -> tuple[_Taped, tuple[Rule, ...]]:
+    """The op's body run again on the tensors themselves: its rules are then made of ops."""
+    for x, array in zip(t.inputs, t.arrays):
+        if isinstance(x, Variable) and x.array is not array:
+            raise RuntimeError(
+                f"backward: {_describe(x)} was changed after {t.op.__name__} used it, by an optimizer step or an "
+                "assignment; take gradients with create_graph=True before changing it"
+            )
+    dev = _Taped(t.device, t.__array_namespace__())
+    return dev, t.op.body(dev, *t.inputs, **t.meta)[1:]
 
 
 def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
@@ -452,7 +510,7 @@ def _describe(x: Any) -> str:
         return repr(x)
     name = getattr(x, "name", "")
     label = f" {name!r}" if name else ""
-    return f"{x.device.dtype_of(x.array).name} {tuple(x.array.shape)}{label} on {x.device}"
+    return f"{x.dtype.name} {x.shape}{label} on {x.device}"
 
 
 def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], meta: dict[str, Any]) -> Exception:
@@ -476,16 +534,11 @@ def _named(name: str, others: Sequence[str], values: Sequence[Any], meta: dict[s
     """The keyword arguments, with the positional ones after the arrays among them."""
     if len(values) > len(others):
         raise TypeError(f"{name}: {len(values) - len(others)} positional arguments too many")
-    given = dict(zip(others, values, strict=False))
+    given = dict(zip(others, values))
     twice = given.keys() & meta.keys()
     if twice:
         raise TypeError(f"{name}: {', '.join(sorted(twice))} given twice")
     return given | meta
-
-
-def _wrong_kind(name: str, kinds: str, inputs: Sequence[Any]) -> str:
-    allowed = " or ".join(dict.fromkeys(_KINDS[k] for k in kinds))
-    return f"{name}: {', '.join(map(_describe, inputs))}: takes {allowed} dtypes; convert with .astype(...)"
 
 
 _WEAK = {(bool, "bool"), (int, "integer"), (int, "floating"), (float, "floating")}  # numbers that go with a kind
@@ -504,19 +557,29 @@ def _plain(name: str, x: Any) -> Any:
 
 
 def _check_dtypes(
-    name: str, same: bool, apart: tuple[int, ...], device: Device, inputs: Sequence[Any], arrays: Sequence[Any]
+    name: str,
+    kinds: str,
+    same: bool,
+    apart: tuple[int, ...],
+    lead: np.dtype[Any],
+    inputs: Sequence[Any],
+    arrays: Sequence[Any],
 ) -> None:
-    """Raise TypeError unless the dtypes go together: the same on every device, whatever its library would do."""
-    dtypes = {device.dtype_of(a) for i, a in enumerate(arrays) if isinstance(inputs[i], Variable) and i not in apart}
-    kinds = {_KINDS[d.kind] for d in dtypes}
-    if len(dtypes) > 1:
-        signed = any(d.kind == "i" for d in dtypes)
-        if same or len(kinds) > 1 or (signed and np.dtype("uint64") in dtypes):
-            allowed = "one dtype" if same else "dtypes of one kind (bool, integer, floating; not uint64 and signed)"
-            given = ", ".join(_describe(x) for i, x in enumerate(inputs) if i not in apart)
-            raise TypeError(f"{name}: {given}: takes {allowed}; convert with .astype(...)")
+    """Raise TypeError unless the dtypes are right: the same on every device, whatever its library would do."""
+    mixing = [x for i, x in enumerate(inputs) if i not in apart]
+    dtypes = {x.device.dtype_of(x.array) for x in mixing if isinstance(x, Variable)}
+    found = {_KINDS[d.kind] for d in dtypes}
+    allowed = ""
+    if lead.kind not in kinds:
+        allowed = " or ".join(dict.fromkeys(_KINDS[k] for k in kinds)) + " dtypes"
+    elif same and len(dtypes) > 1:
+        allowed = "one dtype"
+    elif len(found) > 1 or (np.dtype("uint64") in dtypes and any(d.kind == "i" for d in dtypes)):
+        allowed = "dtypes of one kind (bool, integer or floating; not uint64 with a signed one)"
+    if allowed:
+        raise TypeError(f"{name}: {', '.join(map(_describe, mixing))}: takes {allowed}; convert with .astype(...)")
     for i, x in enumerate(arrays):
-        if type(x) in _NUMBERS and i not in apart and kinds and (type(x), *kinds) not in _WEAK:
+        if type(x) in _NUMBERS and i not in apart and found and (type(x), *found) not in _WEAK:
             raise TypeError(
                 f"{name}: the {type(x).__name__} {x!r} does not go with {', '.join(d.name for d in dtypes)}; "
                 "convert the tensor with .astype(...)"

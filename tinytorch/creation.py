@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device, device_of
+from backends import Device
 from backends import device as _device
 from tinytorch.autograd import wrap
 from tinytorch.dtypes import float32
@@ -41,7 +41,7 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
     kwargs |= {"dtype": dev.dtype(dtype), "device": dev.native}
     function = getattr(dev.xp, name)
     array = function(*args, **kwargs) if dev.current is None else dev.current(function, *args, **kwargs)
-    return wrap(array, dev)  # type: ignore[no-any-return]
+    return wrap(array, dev)
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
@@ -61,7 +61,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
         if copy is False and moved is not obj:
             raise ValueError("asarray: another dtype or device is not to be had without a copy")
         return moved
-    return wrap(*to_array(obj, dtype, device, copy))  # type: ignore[no-any-return]
+    return wrap(*to_array(obj, dtype, device, copy))
 
 
 def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) -> Tensor:

@@ -6,6 +6,7 @@ take the dtype of the tensor they meet.
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import array_api_compat.numpy as _xp
@@ -44,6 +45,7 @@ uint64 = np.dtype("uint64")
 float32 = np.dtype("float32")
 float64 = np.dtype("float64")
 
+_WEAK = {builtins.bool: "b", int: "if", float: "f"}  # kinds that Python numbers go with
 ALL = (bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, float64)
 
 
@@ -60,15 +62,14 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     >>> tinytorch.result_type(tinytorch.int8, tinytorch.uint8)
     dtype('int16')
     """
-    numbers = [x for x in arrays_and_dtypes if type(x) in (type(True), int, float)]
-    dtypes = [_dtype_of(x) for x in arrays_and_dtypes if type(x) not in (type(True), int, float)]
+    numbers = [x for x in arrays_and_dtypes if type(x) in _WEAK]
+    dtypes = [_dtype_of(x) for x in arrays_and_dtypes if type(x) not in _WEAK]
     if not dtypes:
         raise ValueError("result_type: at least one tensor or dtype")
     out = np.result_type(*dtypes)
     kinds = {"i" if d.kind == "u" else d.kind for d in dtypes}
     mixed = len(kinds) > 1 or (kinds == {"i"} and out.kind == "f")
-    weak = {type(True): "b", int: "if", float: "f"}
-    if mixed or any(next(iter(kinds)) not in weak[type(x)] for x in numbers):
+    if mixed or any(next(iter(kinds)) not in _WEAK[type(x)] for x in numbers):
         given = ", ".join(str(x) for x in [*dtypes, *numbers])
         raise TypeError(f"result_type: {given} do not mix; convert with .astype(...)")
     return out

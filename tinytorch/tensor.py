@@ -5,7 +5,6 @@ Everything it computes is an op from `tinytorch.ops`; the tape behind it is in `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from backends import Device, device, device_of
 from tinytorch import autograd, ops
-from tinytorch.autograd import SHARED, Variable, is_grad_enabled
+from tinytorch.autograd import SHARED, Variable
 from tinytorch.dtypes import float32, in_words
 from tinytorch.ops.index import getitem, setitem
 
@@ -65,26 +64,6 @@ class Tensor(Variable):
         self.requires_grad = requires_grad
 
     # What it is ---------------------------------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The length of each axis."""
-        return tuple(self.array.shape)
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return int(self.array.ndim)
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the elements, as a NumPy dtype, whatever the library: `x.dtype == tinytorch.float32`."""
-        return self.device.dtype_of(self.array)
 
     @property
     def requires_grad(self) -> bool:
@@ -260,7 +239,7 @@ class Tensor(Variable):
 
     def __repr__(self) -> str:
         values = self.device.to_numpy(self.array)
-        text = np.array2string(values, separator=", ", prefix="tensor(")
+        text = np.array2string(values, precision=4, separator=", ", prefix="tensor(")
         known = self.dtype in (float32, np.dtype(bool))
         notes = [] if known else [f"dtype={self.dtype.name}"]
         notes += [f"device='{self.device}'"] if self.device.name != "cpu" else []
@@ -290,7 +269,7 @@ class Tensor(Variable):
         return self.array.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.array.__dlpack_device__()  # type: ignore[no-any-return]
+        return self.array.__dlpack_device__()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         raise TypeError("a Tensor becomes a NumPy array only when asked: use x.numpy(), or x.detach().numpy()")

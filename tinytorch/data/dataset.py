@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device
+from backends import Device, map_tree
 from backends import device as _device
-from backends import map_tree
 from tinytorch import ops, random
 from tinytorch.creation import asarray
 from tinytorch.tensor import Tensor
@@ -95,8 +94,14 @@ def random_split(dataset: Any, lengths: Sequence[float], *, seed: int | None = N
         sizes = [int(n * x) for x in lengths]
         for i in range(n - sum(sizes)):
             sizes[i % len(sizes)] += 1
-    if sum(sizes) != n or any(s < 0 for s in sizes) or any(isinstance(x, float) for x in lengths) and sum(lengths) > 1 + 1e-9:
-        raise ValueError(f"random_split: lengths {list(lengths)} neither add up to {n} examples nor, as fractions, to 1")
+    if (
+        sum(sizes) != n
+        or any(s < 0 for s in sizes)
+        or (any(isinstance(x, float) for x in lengths) and sum(lengths) > 1 + 1e-9)
+    ):
+        raise ValueError(
+            f"random_split: lengths {list(lengths)} neither add up to {n} examples nor, as fractions, to 1"
+        )
     order = _generator(seed).permutation(n).tolist()
     ends = np.cumsum(sizes).tolist()
     return [Subset(dataset, order[end - size : end]) for size, end in zip(sizes, ends, strict=True)]

@@ -15,8 +15,8 @@ from tinytorch.tensor import Tensor
 def tinydigits(device: str | Device | None = None) -> tuple[TensorDataset, TensorDataset]:
     """1,000 training and 200 test images of handwritten digits, and which digits they are.
 
-    Each is a data set of images, (N, 1, 8, 8) with values in [0, 1], and labels, (N,) integers from 0 to 9; of each digit
-    there are 100 to train and 20 to test. Source: Alpaydin and Kaynak (1998), "Optical Recognition of Handwritten
+    Each is a data set of images, (N, 1, 8, 8) with values in [0, 1], and labels, (N,) integers from 0 to 9; of each
+    digit there are 100 to train and 20 to test. Source: Alpaydin and Kaynak (1998), "Optical Recognition of Handwritten
     Digits", UCI Machine Learning Repository, the part that scikit-learn has; `data/README.md` has the notices.
 
     >>> train, test = tinytorch.data.tinydigits()

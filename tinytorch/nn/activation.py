@@ -15,7 +15,7 @@ class ReLU(Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.relu(x)  # type: ignore[no-any-return]
+        return ops.relu(x)
 
 
 class Tanh(Module):
@@ -26,7 +26,7 @@ class Tanh(Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.tanh(x)  # type: ignore[no-any-return]
+        return ops.tanh(x)
 
 
 class Sigmoid(Module):
@@ -37,7 +37,7 @@ class Sigmoid(Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.sigmoid(x)  # type: ignore[no-any-return]
+        return ops.sigmoid(x)
 
 
 class GELU(Module):
@@ -51,7 +51,7 @@ class GELU(Module):
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.gelu(x, approximate=self.approximate)  # type: ignore[no-any-return]
+        return ops.gelu(x, approximate=self.approximate)
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"
@@ -68,7 +68,7 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.softmax(x, axis=self.dim)  # type: ignore[no-any-return]
+        return ops.softmax(x, axis=self.dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

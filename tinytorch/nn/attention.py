@@ -17,7 +17,7 @@ from tinytorch.tensor import Tensor
 
 
 class MultiHeadAttention(Module):
-    """Attention in several subspaces at once: concat(head_1, ..., head_h) @ W_out, head_i = attention(q W_i, k W_i, v W_i).
+    """Attention in several subspaces: concat(head_1, ..., head_h) @ W_out, head_i = attention(q W_i, k W_i, v W_i).
 
     Batches come first, (N, T, embed_dim). `MultiHeadAttention(d, h)(x)` is self-attention and returns one tensor. The
     projections are four `Linear`s, eight parameters; the state has PyTorch's names, `in_proj_weight` and so on.
@@ -51,7 +51,9 @@ class MultiHeadAttention(Module):
         self.v_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
         self.out_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
         self.dropout = Dropout(dropout)
-        bound = (6 / (4 * embed_dim)) ** 0.5  # PyTorch's: Xavier for the three weights as one of (3 embed_dim, embed_dim)
+        bound = (
+            6 / (4 * embed_dim)
+        ) ** 0.5  # PyTorch's: Xavier for the three weights as one of (3 embed_dim, embed_dim)
         for projection in (self.q_proj, self.k_proj, self.v_proj):
             init.uniform_(projection.weight, -bound, bound)
         for projection in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
@@ -76,8 +78,8 @@ class MultiHeadAttention(Module):
             key: (N, S, embed_dim); the query unless given.
             value: (N, S, embed_dim); the key unless given.
             key_padding_mask: (N, S) booleans, true for keys to leave out.
-            attn_mask: broadcasts with (N, heads, T, S); booleans are true where a query may *not* attend, as in PyTorch;
-                numbers are added to the scores.
+            attn_mask: broadcasts with (N, heads, T, S); booleans are true where a query may *not* attend, as in
+                PyTorch; numbers are added to the scores.
             is_causal: position t attends to positions up to t only.
             need_weights: return (output, attention weights (N, heads, T, S)).
 
@@ -114,7 +116,7 @@ class MultiHeadAttention(Module):
     def _heads(self, x: Tensor) -> Tensor:
         """(N, T, embed_dim) -> (N, heads, T, head_dim)"""
         N, T, _ = x.shape
-        return ops.permute_dims(ops.reshape(x, (N, T, self.num_heads, self.head_dim)), (0, 2, 1, 3))  # type: ignore[no-any-return]
+        return ops.permute_dims(ops.reshape(x, (N, T, self.num_heads, self.head_dim)), (0, 2, 1, 3))
 
     def _packed(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -131,7 +133,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": ops.relu, "gelu":
 class TransformerEncoderLayer(Module):
     """Self-attention and a feed-forward network, each with dropout, a residual connection and layer normalization.
 
-    Arguments, defaults and state are those of `torch.nn.TransformerEncoderLayer`; sequences come first, (T, N, d_model),
+    Arguments, defaults and state are those of `torch.nn.TransformerEncoderLayer`; time comes first, (T, N, d_model),
     unless `batch_first`.
 
     Args:
@@ -189,10 +191,10 @@ class TransformerEncoderLayer(Module):
 
         def attend(x: Tensor) -> Tensor:
             mixed = self.self_attn(x, attn_mask=src_mask, key_padding_mask=src_key_padding_mask, is_causal=is_causal)
-            return self.dropout1(mixed)  # type: ignore[no-any-return]
+            return self.dropout1(mixed)
 
         def feed(x: Tensor) -> Tensor:
-            return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
+            return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
         if self.norm_first:
             x = x + attend(self.norm1(x))
@@ -200,4 +202,4 @@ class TransformerEncoderLayer(Module):
         else:
             x = self.norm1(x + attend(x))
             x = self.norm2(x + feed(x))
-        return x if self.batch_first else ops.permute_dims(x, (1, 0, 2))  # type: ignore[no-any-return]
+        return x if self.batch_first else ops.permute_dims(x, (1, 0, 2))

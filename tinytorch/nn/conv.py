@@ -51,7 +51,7 @@ class Conv2d(Module):
     ) -> None:
         if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
-                f"Conv2d: {in_channels} and {out_channels} channels must be multiples of groups={groups}, and at least 1"
+                f"Conv2d: {in_channels} and {out_channels} channels must be multiples of groups={groups}, at least 1"
             )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = pair("kernel_size", kernel_size, 1)
@@ -63,7 +63,7 @@ class Conv2d(Module):
         init_affine(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(  # type: ignore[no-any-return]
+        return ops.conv2d(
             x,
             self.weight,
             self.bias,
@@ -94,18 +94,16 @@ class MaxPool2d(Module):
         self.padding, self.dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.max_pool2d(  # type: ignore[no-any-return]
+        return ops.max_pool2d(
             x, kernel_size=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
 
     def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
-        )
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
 
 
 class AvgPool2d(Module):
-    """The mean of the elements under each place of a window: (N, C, H, W) -> (N, C, H', W'); see `tinytorch.avg_pool2d`.
+    """The mean of what is under each place of a window: (N, C, H, W) -> (N, C, H', W'); see `tinytorch.avg_pool2d`.
 
     >>> tinytorch.AvgPool2d(2)(tinytorch.ones((2, 8, 6, 6))).shape
     (2, 8, 3, 3)
@@ -119,7 +117,7 @@ class AvgPool2d(Module):
         self.padding, self.count_include_pad = pair("padding", padding, 0), count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool2d(  # type: ignore[no-any-return]
+        return ops.avg_pool2d(
             x,
             kernel_size=self.kernel_size,
             stride=self.stride,

@@ -44,7 +44,7 @@ class Embedding(Module):
         init.normal_(self.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return ops.embedding(ids, self.weight)  # type: ignore[no-any-return]
+        return ops.embedding(ids, self.weight)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"

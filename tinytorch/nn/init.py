@@ -39,12 +39,12 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
 
     >>> w = tinytorch.nn.init.uniform_(tinytorch.zeros((2, 2)), -1.0, 1.0)
     """
-    return _set(tensor, random.generator.random(tensor.shape, dtype=tensor.dtype) * (b - a) + a)  # type: ignore[arg-type]
+    return _set(tensor, random.generator.random(tensor.shape, dtype=tensor.dtype) * (b - a) + a)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normal."""
-    return _set(tensor, random.generator.standard_normal(tensor.shape, dtype=tensor.dtype) * std + mean)  # type: ignore[arg-type]
+    return _set(tensor, random.generator.standard_normal(tensor.shape, dtype=tensor.dtype) * std + mean)
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
@@ -58,7 +58,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     values = np.full(tensor.shape, math.inf, dtype=tensor.dtype)
     outside = np.ones(tensor.shape, dtype=bool)
     while outside.any():
-        drawn = random.generator.standard_normal(int(outside.sum()), dtype=tensor.dtype)  # type: ignore[arg-type,call-overload]
+        drawn = random.generator.standard_normal(int(outside.sum()), dtype=tensor.dtype)
         values[outside] = drawn * std + mean
         outside = (values < a) | (values > b)
     return _set(tensor, values)

@@ -60,14 +60,14 @@ class Linear(Module):
         init_affine(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)  # type: ignore[no-any-return]
+        return ops.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 class Flatten(Module):
-    """The axes from `start_dim` to `end_dim`, both included, as one: (N, C, H, W) -> (N, C * H * W) unless told otherwise.
+    """The axes from `start_dim` to `end_dim`, both included, as one: by default (N, C, H, W) -> (N, C * H * W).
 
     >>> tinytorch.Flatten()(tinytorch.ones((2, 3, 4, 5))).shape
     (2, 60)

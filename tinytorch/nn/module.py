@@ -217,7 +217,9 @@ class Module:
         ['bias', 'weight']
         """
         return {
-            entry: np.concatenate([t.detach().numpy() for t in tensors]) if len(tensors) > 1 else tensors[0].detach().numpy()
+            entry: np.concatenate([t.detach().numpy() for t in tensors])
+            if len(tensors) > 1
+            else tensors[0].detach().numpy()
             for entry, tensors in self._layout().items()
         }
 
@@ -252,7 +254,7 @@ class Module:
             if array.shape != shape:
                 wrong.append(f"{name} is {array.shape}, not {shape}")
                 continue
-            ends = np.cumsum([t.shape[0] for t in tensors])[:-1] if first is not None else []
+            ends: Any = np.cumsum([t.shape[0] for t in tensors])[:-1] if first is not None else []
             for t, part in zip(tensors, np.split(array, ends) if first is not None else [array], strict=True):
                 new.append((t, Tensor(part, t.dtype, t.device)))
         if wrong:
@@ -272,5 +274,3 @@ class Module:
         if not lines:
             return f"{type(self).__name__}({self.extra_repr()})"
         return f"{type(self).__name__}({self.extra_repr()}\n  " + "\n  ".join(lines) + "\n)"
-
-

@@ -52,7 +52,7 @@ class LayerNorm(Module):
         n = len(self.normalized_shape)
         if x.shape[-n:] != self.normalized_shape:
             raise ValueError(f"LayerNorm: the last axes of x must be {self.normalized_shape}, not {x.shape[-n:]}")
-        return ops.layer_norm(x, self.weight, self.bias, ndim=n, eps=self.eps)  # type: ignore[no-any-return]
+        return ops.layer_norm(x, self.weight, self.bias, ndim=n, eps=self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"

@@ -14,8 +14,8 @@ import numpy as np
 
 from backends import Array, Device
 from tinytorch.autograd import SHARED, Variable, is_grad_enabled, op, wrap
+from tinytorch.ops.axes import along, axes_of
 from tinytorch.ops.elementwise import where
-from tinytorch.ops.reduce import _axes
 from tinytorch.ops.shape import padded, reshape
 
 __all__ = [
@@ -117,7 +117,7 @@ def spaced(dev: Any, g: Array, axis: int, step: int) -> Array:
     lead, rest = g.shape[:axis], g.shape[axis + 1 :]
     zeros = xp.zeros((*lead, n, step - 1, *rest), dtype=g.dtype, device=dev.native)
     wide = xp.reshape(xp.concat([xp.expand_dims(g, axis=axis + 1), zeros], axis=axis + 1), (*lead, n * step, *rest))
-    return wide[(*(slice(None),) * axis, slice(0, (n - 1) * step + 1))]
+    return wide[along(axis, slice(0, (n - 1) * step + 1))]
 
 
 @op
@@ -142,10 +142,10 @@ def _take(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
 
 
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
-    """The elements at the indices along the axis, which may be left out for one dimension. Negative ones count from the end.
+    """The elements at the indices along the axis, which may be left out for one dimension.
 
     Args:
-        indices: an integer tensor of one dimension.
+        indices: an integer tensor of one dimension; negative ones count from the end.
 
     Raises:
         IndexError: an index is outside the axis (on a GPU, when values are next read).
@@ -157,10 +157,10 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
         if x.ndim != 1:
             raise ValueError(f"take: {x.ndim} dimensions need an axis")
         axis = 0
-    along = _axes(axis, x.ndim)[0]
+    axis = axes_of(axis, x.ndim)[0]
     if indices.ndim != 1:
         raise ValueError(f"take: indices have one dimension, not {indices.ndim}; see x[indices] for more")
-    return _take(x, _within(indices, x.shape[along], "take"), axis=along)
+    return _take(x, _within(indices, x.shape[axis], "take"), axis=axis)
 
 
 def _within(indices: Any, n: int, what: str) -> Any:
@@ -211,16 +211,17 @@ def take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int = -1)
     tensor([[2.],
             [3.]])
     """
-    xp, n, along = dev.xp, x.shape, _axes(axis, x.ndim)[0]
+    xp, axis = dev.xp, axes_of(axis, x.ndim)[0]
+    n = x.shape[axis]
 
     def of_x(g: Array) -> Array:  # out[..., j] = sum of g[..., i] over the i whose index is j
-        at = xp.arange(n[along], dtype=indices.dtype, device=dev.native)
-        lines, where = xp.moveaxis(g, along, -1), xp.moveaxis(indices, along, -1)
-        where = xp.where(where < 0, where + n[along], where)
+        at = xp.arange(n, dtype=indices.dtype, device=dev.native)
+        lines, where = xp.moveaxis(g, axis, -1), xp.moveaxis(indices, axis, -1)
+        where = xp.where(where < 0, where + n, where)
         hits = xp.where(where[..., :, None] == at, lines[..., :, None], 0.0)  # (..., i, j)
-        return xp.moveaxis(xp.sum(hits, axis=-2), -1, along)
+        return xp.moveaxis(xp.sum(hits, axis=-2), -1, axis)
 
-    return xp.take_along_axis(x, indices, axis=along), of_x, None
+    return xp.take_along_axis(x, indices, axis=axis), of_x, None
 
 
 # x[key] and x[key] = value ----------------------------------------------------------------------------------------
@@ -279,7 +280,9 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
         if isinstance(k, Variable):
             kind = x.device.dtype_of(k.array).kind
             if kind not in "biu":
-                raise IndexError(f"getitem: an index tensor holds integers or booleans, not {k.device.dtype_of(k.array)}")
+                raise IndexError(
+                    f"getitem: an index tensor holds integers or booleans, not {k.device.dtype_of(k.array)}"
+                )
             if kind == "b" and tuple(x.shape[axes : axes + k.ndim]) != tuple(k.shape):
                 raise IndexError(
                     f"getitem: a mask of shape {tuple(k.shape)} does not fit shape {tuple(x.shape)}; "
@@ -392,7 +395,7 @@ def nonzero(x: Any, /) -> tuple[Any, ...]:
     >>> tinytorch.nonzero(Tensor([0.0, 1.0, 2.0]))
     (tensor([1, 2], dtype=int64),)
     """
-    return _run(x, "nonzero")  # type: ignore[no-any-return]
+    return _run(x, "nonzero")
 
 
 def unique_values(x: Any, /) -> Any:

@@ -57,13 +57,15 @@ def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
 
 
 @op(kinds="f", same=True, wants="x (..., *normalized_shape), weight and bias (*normalized_shape,) or None")
-def layer_norm(dev: Device, x: Array, weight: Array = None, bias: Array = None, /, *, ndim: int = 1, eps: float = 1e-5) -> Any:
+def layer_norm(
+    dev: Device, x: Array, weight: Array = None, bias: Array = None, /, *, ndim: int = 1, eps: float = 1e-5
+) -> Any:
     """(x - mean) / sqrt(var + eps) * weight + bias, mean and variance over the last `ndim` axes.
 
     Source: Ba, Kiros and Hinton (2016), "Layer Normalization". The variance is the biased one, divided by n.
 
     >>> tinytorch.layer_norm(Tensor([[1.0, 2.0, 3.0]]), eps=0.0)
-    tensor([[-1.2247449,  0.       ,  1.2247449]])
+    tensor([[-1.2247,  0.    ,  1.2247]])
     """
     xp = dev.xp
     if not 0 < ndim <= x.ndim:
@@ -148,7 +150,12 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
 
     ds = shared(of_scores)
     learned = mask is not None and mask.dtype != xp.bool
-    return p, lambda g: xp.matmul(ds(g), key) * factor, lambda g: xp.matmul(ds(g).mT, query) * factor, ds if learned else None
+    return (
+        p,
+        lambda g: xp.matmul(ds(g), key) * factor,
+        lambda g: xp.matmul(ds(g).mT, query) * factor,
+        ds if learned else None,
+    )
 
 
 @op(kinds="f", same=True, apart=(2,), wants="query (..., T, D), key (..., S, D) and mask (..., T, S) or None")
@@ -162,7 +169,7 @@ def attention_weights(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Any:
-    """softmax(query @ key.mT * scale + mask), (..., T, S): what `scaled_dot_product_attention` multiplies with the values.
+    """softmax(query @ key.mT * scale + mask), (..., T, S): with what `scaled_dot_product_attention` weighs the values.
 
     >>> tinytorch.attention_weights(Tensor([[1.0], [1.0]]), Tensor([[0.0], [0.0]]), is_causal=True)
     tensor([[1. , 0. ],
@@ -171,7 +178,12 @@ def attention_weights(
     return _attend(dev, query, key, mask, is_causal, scale)
 
 
-@op(kinds="f", same=True, apart=(3,), wants="query (..., T, D), key (..., S, D), value (..., S, E), mask (..., T, S) or None")
+@op(
+    kinds="f",
+    same=True,
+    apart=(3,),
+    wants="query (..., T, D), key (..., S, D), value (..., S, E), mask (..., T, S) or None",
+)
 def scaled_dot_product_attention(
     dev: Device,
     query: Array,
@@ -197,8 +209,8 @@ def scaled_dot_product_attention(
 
     >>> q = k = v = Tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> tinytorch.scaled_dot_product_attention(q, k, v, is_causal=True)
-    tensor([[1.       , 0.       ],
-            [0.3302384, 0.6697616]])
+    tensor([[1.    , 0.    ],
+            [0.3302, 0.6698]])
     """
     xp = dev.xp
     p, of_query, of_key, of_mask = _attend(dev, query, key, mask, is_causal, scale)

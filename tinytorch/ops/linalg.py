@@ -8,7 +8,7 @@ from typing import Any
 
 from backends import Array, Device
 from tinytorch.autograd import op
-from tinytorch.ops.reduce import _axes
+from tinytorch.ops.axes import axes_of
 from tinytorch.ops.reduce import sum as _sum
 from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
 
@@ -75,7 +75,7 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[
             raise ValueError(f"tensordot: {axes} axes of tensors of {x1.ndim} and {x2.ndim} dimensions")
         first, second = tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))
     else:
-        first, second = _axes(tuple(axes[0]), x1.ndim), _axes(tuple(axes[1]), x2.ndim)
+        first, second = axes_of(tuple(axes[0]), x1.ndim), axes_of(tuple(axes[1]), x2.ndim)
     lengths = [[x.shape[i] for i in over] for x, over in ((x1, first), (x2, second))]
     if lengths[0] != lengths[1]:
         raise ValueError(f"tensordot: paired axes have lengths {lengths[0]} and {lengths[1]}; they must be the same")
@@ -91,8 +91,8 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[
 def einsum(subscripts: str, /, *operands: Any) -> Any:
     """Sums of products, written with a letter for each axis (Einstein's convention); `...` stands for any further axes.
 
-    Letters that stand in an operand but not behind the arrow are summed over. Without an arrow the result has the letters
-    that occur once, in alphabetical order. Operands are multiplied from left to right, as matrices.
+    Letters that stand in an operand but not behind the arrow are summed over. Without an arrow the result has the
+    letters that occur once, in alphabetical order. Operands are multiplied from left to right, as matrices.
 
     Raises:
         ValueError: the subscripts do not fit the operands.
@@ -123,7 +123,7 @@ def _subscripts(subscripts: str, operands: Sequence[Any]) -> tuple[list[list[str
     for term, x in zip(terms, operands, strict=True):
         head, ellipsis, tail = term.partition("...")
         extra = x.ndim - len(head) - len(tail)
-        if not (head + tail).isalpha() and head + tail or extra < 0 or (extra and not ellipsis):
+        if (not (head + tail).isalpha() and head + tail) or extra < 0 or (extra and not ellipsis):
             raise ValueError(f"einsum: {term!r} does not fit an operand of {x.ndim} dimensions")
         dots = max(dots, extra)
         labels.append([*head, *(str(-i) for i in range(extra, 0, -1)), *tail])

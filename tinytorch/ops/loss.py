@@ -67,7 +67,7 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     From logits `binary_cross_entropy_with_logits` is more accurate.
 
     >>> tinytorch.binary_cross_entropy(Tensor([0.5, 0.5]), Tensor([0.0, 1.0]))
-    tensor(0.6931472)
+    tensor(0.6931)
     """
     xp = dev.xp
     _same_shape(input, target)
@@ -89,7 +89,7 @@ def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /
     """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)).
 
     >>> tinytorch.binary_cross_entropy_with_logits(Tensor([0.0, 0.0]), Tensor([0.0, 1.0]))
-    tensor(0.6931472)
+    tensor(0.6931)
     """
     xp = dev.xp
     _same_shape(input, target)
@@ -157,7 +157,7 @@ def cross_entropy(
         IndexError: a class index is outside [0, C) (on a GPU, when values are next read).
 
     >>> tinytorch.cross_entropy(Tensor([[0.0, 0.0]]), Tensor([1]))
-    tensor(0.6931472)
+    tensor(0.6931)
     """
     shape = tuple(input.shape)
     if not shape:

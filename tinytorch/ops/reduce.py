@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from backends import Array, Device
 from tinytorch.autograd import op
+from tinytorch.ops.axes import along, axes_of, count_of, inverse, kept
 
 __all__ = [
     "all",
@@ -35,28 +35,6 @@ __all__ = [
 ]
 
 
-def _axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
-    """The axes as a tuple of integers in [0, ndim)."""
-    if axis is None:
-        return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
-    for i in given:
-        if not -ndim <= i < ndim:
-            raise IndexError(f"axis {i} is outside [{-ndim}, {ndim}) for {ndim} dimensions")
-    return tuple(i % ndim for i in given)
-
-
-def _kept(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    """The shape with the reduced axes of length one."""
-    axes = _axes(axis, len(shape))
-    return tuple(1 if i in axes else n for i, n in enumerate(shape))
-
-
-def _count(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> int:
-    """The number of elements that are reduced to one."""
-    return math.prod(shape[i] for i in _axes(axis, len(shape)))
-
-
 # Sums and products ------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +51,7 @@ def sum(
     if x.dtype == xp.bool:
         x = xp.astype(x, dev.dtype(dev.default_int))
     y = xp.sum(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
-    return y, lambda g: xp.broadcast_to(xp.reshape(g, _kept(shape, axis)), shape)
+    return y, lambda g: xp.broadcast_to(xp.reshape(g, kept(shape, axis)), shape)
 
 
 @op(kinds="f")
@@ -83,11 +61,11 @@ def mean(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None,
     >>> tinytorch.mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
     tensor([1.5, 3.5])
     """
-    xp, shape, n = dev.xp, x.shape, _count(x.shape, axis)
+    xp, shape, n = dev.xp, x.shape, count_of(x.shape, axis)
     if n == 0:
         raise ValueError("the mean of no elements is not defined")
     y = xp.sum(x, axis=axis, keepdims=keepdims) / n
-    return y, lambda g: xp.broadcast_to(xp.reshape(g / n, _kept(shape, axis)), shape)
+    return y, lambda g: xp.broadcast_to(xp.reshape(g / n, kept(shape, axis)), shape)
 
 
 @op(kinds="f")
@@ -107,12 +85,12 @@ def var(
     >>> tinytorch.var(Tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.25)
     """
-    xp, kept, n = dev.xp, _kept(x.shape, axis), _count(x.shape, axis)
+    xp, n, wide = dev.xp, count_of(x.shape, axis), kept(x.shape, axis)
     if n <= correction:
         raise ValueError(f"the variance of {n} elements with correction {correction} is not defined")
     d = x - xp.sum(x, axis=axis, keepdims=True) / n
     y = xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction)
-    return y, lambda g: xp.reshape(g, kept) * d * (2 / (n - correction))
+    return y, lambda g: xp.reshape(g, wide) * d * (2 / (n - correction))
 
 
 @op(kinds="f")
@@ -130,14 +108,14 @@ def std(
     As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
 
     >>> tinytorch.std(Tensor([1.0, 2.0, 3.0, 4.0]))
-    tensor(1.118034)
+    tensor(1.118)
     """
-    xp, kept, n = dev.xp, _kept(x.shape, axis), _count(x.shape, axis)
+    xp, n, wide = dev.xp, count_of(x.shape, axis), kept(x.shape, axis)
     if n <= correction:
         raise ValueError(f"the deviation of {n} elements with correction {correction} is not defined")
     d = x - xp.sum(x, axis=axis, keepdims=True) / n
     y = xp.sqrt(xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction))
-    return y, lambda g: xp.reshape(g / xp.where(y == 0, 1.0, y), kept) * d * (1 / (n - correction))
+    return y, lambda g: xp.reshape(g / xp.where(y == 0, 1.0, y), wide) * d * (1 / (n - correction))
 
 
 @op(kinds="iuf")
@@ -149,26 +127,23 @@ def prod(
     >>> tinytorch.prod(Tensor([1.0, 2.0, 3.0]))
     tensor(6.)
     """
-    xp, shape, axes = dev.xp, x.shape, _axes(axis, x.ndim)
+    xp, shape, axes = dev.xp, x.shape, axes_of(axis, x.ndim)
     y = xp.prod(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
 
     def of_x(g: Array) -> Array:  # of each element: the product of all others, those before times those after
         order = (*(i for i in range(len(shape)) if i not in axes), *axes)
         moved = xp.permute_dims(x, order)
         rest = tuple(shape[i] for i in order[: len(shape) - len(axes)])
-        flat = xp.reshape(moved, (*rest, _count(shape, axes)))
+        flat = xp.reshape(moved, (*rest, count_of(shape, axes)))
         one = xp.ones_like(flat[..., :1])
         before = xp.cumulative_prod(xp.concat([one, flat[..., :-1]], axis=-1), axis=-1)
-        after = xp.flip(xp.cumulative_prod(xp.flip(xp.concat([flat[..., 1:], one], axis=-1), axis=-1), axis=-1), axis=-1)
-        others = xp.permute_dims(xp.reshape(before * after, moved.shape), _inverse(order))
-        return xp.reshape(g, _kept(shape, axes)) * others
+        after = xp.flip(
+            xp.cumulative_prod(xp.flip(xp.concat([flat[..., 1:], one], axis=-1), axis=-1), axis=-1), axis=-1
+        )
+        others = xp.permute_dims(xp.reshape(before * after, moved.shape), inverse(order))
+        return xp.reshape(g, kept(shape, axes)) * others
 
     return y, of_x
-
-
-def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
-    """The permutation that undoes one."""
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _only_axis(name: str, axis: int | None, ndim: int) -> int:
@@ -177,7 +152,7 @@ def _only_axis(name: str, axis: int | None, ndim: int) -> int:
         if ndim != 1:
             raise ValueError(f"{name} of {ndim} dimensions needs an axis")
         return 0
-    return _axes(axis, ndim)[0]
+    return axes_of(axis, ndim)[0]
 
 
 @op(kinds="iuf")
@@ -189,14 +164,14 @@ def cumulative_sum(
     >>> tinytorch.cumulative_sum(Tensor([1.0, 2.0, 3.0]))
     tensor([1., 3., 6.])
     """
-    xp, along = dev.xp, _only_axis("cumulative_sum", axis, x.ndim)
+    xp, axis = dev.xp, _only_axis("cumulative_sum", axis, x.ndim)
     y = xp.cumulative_sum(
-        x, axis=along, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
+        x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
     )
 
     def of_x(g: Array) -> Array:  # sums from the end
-        sums = xp.flip(xp.cumulative_sum(xp.flip(g, axis=along), axis=along), axis=along)
-        return sums[(*(slice(None),) * along, slice(1, None))] if include_initial else sums
+        sums = xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis)
+        return sums[along(axis, slice(1, None))] if include_initial else sums
 
     return y, of_x
 
@@ -212,21 +187,21 @@ def cumulative_prod(
     >>> tinytorch.cumulative_prod(Tensor([1.0, 2.0, 3.0]))
     tensor([1., 2., 6.])
     """
-    xp, along, n = dev.xp, _only_axis("cumulative_prod", axis, x.ndim), x.shape
+    xp, axis = dev.xp, _only_axis("cumulative_prod", axis, x.ndim)
+    size = x.shape[axis]
     y = xp.cumulative_prod(
-        x, axis=along, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
+        x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
     )
 
     def of_x(g: Array) -> Array:
         if include_initial:
-            g = g[(*(slice(None),) * along, slice(1, None))]
-        size = n[along]
-        left, right = xp.moveaxis(x, along, -1), xp.moveaxis(g, along, -1)
+            g = g[along(axis, slice(1, None))]
+        left, right = xp.moveaxis(x, axis, -1), xp.moveaxis(g, axis, -1)
         at = xp.arange(size, dtype=dev.dtype(dev.default_int), device=dev.native)
         swapped = xp.where(at[:, None] == at[None, :], 1.0, left[..., None, :])  # (..., k, i): element k is 1
         products = xp.cumulative_prod(swapped, axis=-1)  # (..., k, j)
         part = xp.where(at[:, None] <= at[None, :], products, 0.0) * right[..., None, :]
-        return xp.moveaxis(xp.sum(part, axis=-1), -1, along)
+        return xp.moveaxis(xp.sum(part, axis=-1), -1, axis)
 
     return y, of_x
 
@@ -236,12 +211,12 @@ def cumulative_prod(
 
 def _extreme(dev: Device, x: Array, y: Array, axis: int | tuple[int, ...] | None) -> Any:
     """The rule of max and min: elements equal to the result share its gradient evenly."""
-    xp, kept = dev.xp, _kept(x.shape, axis)
+    xp, wide = dev.xp, kept(x.shape, axis)
 
     def of_x(g: Array) -> Array:
-        hit = xp.astype(x == xp.reshape(y, kept), g.dtype)
-        axes = _axes(axis, x.ndim)
-        return hit * (xp.reshape(g, kept) / xp.sum(hit, axis=axes, keepdims=True))
+        hit = xp.astype(x == xp.reshape(y, wide), g.dtype)
+        axes = axes_of(axis, x.ndim)
+        return hit * (xp.reshape(g, wide) / xp.sum(hit, axis=axes, keepdims=True))
 
     return y, of_x
 
@@ -345,7 +320,7 @@ def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     """x - log(sum(exp(x))) along the axis: the logarithm of softmax, accurate where that is near zero.
 
     >>> tinytorch.log_softmax(Tensor([0.0, 0.0]))
-    tensor([-0.6931472, -0.6931472])
+    tensor([-0.6931, -0.6931])
     """
     xp = dev.xp
     z = x - xp.max(x, axis=axis, keepdims=True)
@@ -358,14 +333,14 @@ def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = Non
     """log(sum(exp(x))) along the axes.
 
     >>> tinytorch.logsumexp(Tensor([0.0, 0.0]))
-    tensor(0.6931472)
+    tensor(0.6931)
     """
-    xp, kept, shape = dev.xp, _kept(x.shape, axis), x.shape
-    reduced = kept if keepdims else tuple(n for i, n in enumerate(shape) if i not in _axes(axis, len(shape)))
+    xp, wide, shape = dev.xp, kept(x.shape, axis), x.shape
+    reduced = wide if keepdims else tuple(n for i, n in enumerate(shape) if i not in axes_of(axis, len(shape)))
     top = xp.max(x, axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0.0)  # all elements -inf: the result is -inf, not NaN
     y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
-    return xp.reshape(y, reduced), lambda g: xp.reshape(g, kept) * xp.exp(x - y)
+    return xp.reshape(y, reduced), lambda g: xp.reshape(g, wide) * xp.exp(x - y)
 
 
 # Sorting and searching --------------------------------------------------------------------------------------------

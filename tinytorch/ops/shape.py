@@ -8,7 +8,7 @@ from typing import Any
 
 from backends import Array, Device
 from tinytorch.autograd import op
-from tinytorch.ops.reduce import _axes, _inverse
+from tinytorch.ops.axes import along, axes_of, inverse
 
 __all__ = [
     "astype",
@@ -61,10 +61,10 @@ def permute_dims(dev: Device, x: Array, /, axes: tuple[int, ...]) -> Any:
     >>> tinytorch.permute_dims(tinytorch.zeros((2, 3, 4)), (2, 0, 1)).shape
     (4, 2, 3)
     """
-    xp, order = dev.xp, _axes(tuple(axes), x.ndim)
+    xp, order = dev.xp, axes_of(tuple(axes), x.ndim)
     if len(order) != x.ndim or len(set(order)) != x.ndim:
         raise ValueError(f"axes {tuple(axes)} must name each of the {x.ndim} axes once")
-    return xp.permute_dims(x, order), lambda g: xp.permute_dims(g, _inverse(order))
+    return xp.permute_dims(x, order), lambda g: xp.permute_dims(g, inverse(order))
 
 
 @op
@@ -98,7 +98,7 @@ def squeeze(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None)
     (2, 3)
     """
     xp, before = dev.xp, x.shape
-    gone = tuple(i for i, n in enumerate(before) if n == 1) if axis is None else _axes(axis, x.ndim)
+    gone = tuple(i for i, n in enumerate(before) if n == 1) if axis is None else axes_of(axis, x.ndim)
     for i in gone:
         if before[i] != 1:
             raise ValueError(f"axis {i} has length {before[i]}; only axes of length 1 can be taken away")
@@ -196,7 +196,7 @@ def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int
     >>> tinytorch.moveaxis(tinytorch.zeros((2, 3, 4)), 0, -1).shape
     (3, 4, 2)
     """
-    start, end = _axes(source, x.ndim), _axes(destination, x.ndim)
+    start, end = axes_of(source, x.ndim), axes_of(destination, x.ndim)
     if len(start) != len(end) or len(set(start)) != len(start) or len(set(end)) != len(end):
         raise ValueError(f"moveaxis: source {source} and destination {destination} must name as many different axes")
     order = [i for i in range(x.ndim) if i not in start]
@@ -213,7 +213,7 @@ def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
     """
     if x.ndim == 0:
         return reshape(x, (1,))
-    first, last = _axes((start_axis, end_axis), x.ndim)
+    first, last = axes_of((start_axis, end_axis), x.ndim)
     if first > last:
         raise ValueError(f"flatten: start_axis {start_axis} comes after end_axis {end_axis}")
     return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
@@ -223,17 +223,15 @@ def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
 
 
 @op
-def _concat(dev: Device, *arrays: Array, axis: int | None) -> Any:
+def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
     xp = dev.xp
-    if axis is None:
-        arrays, axis = tuple(xp.reshape(a, (-1,)) for a in arrays), 0
-    along = _axes(axis, arrays[0].ndim)[0]
+    axis = axes_of(axis, arrays[0].ndim)[0]
     rules, start = [], 0
     for a in arrays:
-        part = (*(slice(None),) * along, slice(start, start + a.shape[along]))
+        part = along(axis, slice(start, start + a.shape[axis]))
         rules.append(lambda g, part=part: g[part])
-        start += a.shape[along]
-    return xp.concat(list(arrays), axis=along), *rules
+        start += a.shape[axis]
+    return xp.concat(list(arrays), axis=axis), *rules
 
 
 def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
@@ -265,7 +263,7 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
     shapes = [tuple(a.shape) for a in arrays]
     if len(set(shapes)) != 1:
         raise ValueError(f"stack: takes tensors of one shape, not {shapes}")
-    return concat([expand_dims(a, axis=axis) for a in arrays], axis=_axes(axis, len(shapes[0]) + 1)[0])
+    return concat([expand_dims(a, axis=axis) for a in arrays], axis=axes_of(axis, len(shapes[0]) + 1)[0])
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
@@ -274,8 +272,8 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     >>> tinytorch.unstack(Tensor([[1.0, 2.0], [3.0, 4.0]]))
     (tensor([1., 2.]), tensor([3., 4.]))
     """
-    along = _axes(axis, x.ndim)[0]
-    return tuple(x[(*(slice(None),) * along, i)] for i in range(x.shape[along]))
+    axis = axes_of(axis, x.ndim)[0]
+    return tuple(x[along(axis, i)] for i in range(x.shape[axis]))
 
 
 def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0) -> tuple[Any, ...]:
@@ -286,8 +284,8 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0)
     >>> tinytorch.split(Tensor([1.0, 2.0, 3.0]), [1, 2])
     (tensor([1.]), tensor([2., 3.]))
     """
-    along = _axes(axis, x.ndim)[0]
-    n = x.shape[along]
+    axis = axes_of(axis, x.ndim)[0]
+    n = x.shape[axis]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
         if size <= 0:
@@ -299,7 +297,7 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0)
             raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, but axis {axis} has length {n}")
     parts, start = [], 0
     for size in sizes:
-        parts.append(x[(*(slice(None),) * along, slice(start, start + size))])
+        parts.append(x[along(axis, slice(start, start + size))])
         start += size
     return tuple(parts)
 
@@ -344,10 +342,10 @@ def pad(dev: Device, x: Array, /, pad_width: Any, *, value: float = 0.0) -> Any:
 
 
 def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
-    """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
+    """Each element `repeats` times in a row axis the axis, of the flattened tensor if that is None.
 
     Args:
-        repeats: a number, or an integer tensor with a number for each element along the axis (the shape of the result
+        repeats: a number, or an integer tensor with a number for each element axis the axis (the shape of the result
             then depends on its values, which are read).
 
     >>> tinytorch.repeat(Tensor([1.0, 2.0]), 2)
@@ -355,22 +353,22 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     """
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
-    along = _axes(axis, x.ndim)[0]
+    axis = axes_of(axis, x.ndim)[0]
     shape = x.shape
     if isinstance(repeats, int):
         if repeats < 0:
             raise ValueError(f"repeat: repeats are not negative: {repeats}")
-        wide = broadcast_to(expand_dims(x, axis=along + 1), (*shape[: along + 1], repeats, *shape[along + 1 :]))
-        return reshape(wide, (*shape[:along], shape[along] * repeats, *shape[along + 1 :]))
+        wide = broadcast_to(expand_dims(x, axis=axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
+        return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
     from tinytorch.creation import asarray
     from tinytorch.ops.index import take
 
     counts = repeats.tolist()
-    counts = [counts] * shape[along] if isinstance(counts, int) else counts * (shape[along] if len(counts) == 1 else 1)
-    if len(counts) != shape[along]:
-        raise ValueError(f"repeat: {len(counts)} repeats for {shape[along]} elements along axis {axis}")
+    counts = [counts] * shape[axis] if isinstance(counts, int) else counts * (shape[axis] if len(counts) == 1 else 1)
+    if len(counts) != shape[axis]:
+        raise ValueError(f"repeat: {len(counts)} repeats for {shape[axis]} elements axis axis {axis}")
     rows = [i for i, n in enumerate(counts) for _ in range(n)]
-    return take(x, asarray(rows, dtype=x.device.default_int, device=x.device), axis=along)
+    return take(x, asarray(rows, dtype=x.device.default_int, device=x.device), axis=axis)
 
 
 def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
@@ -416,7 +414,10 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     order = list(range(len(arrays)))
     if indexing == "xy" and len(arrays) > 1:
         order[:2] = [1, 0]
-    thin = [reshape(a, tuple(-1 if axis == i else 1 for axis in range(len(arrays)))) for i, a in zip(order, arrays, strict=True)]
+    thin = [
+        reshape(a, tuple(-1 if axis == i else 1 for axis in range(len(arrays))))
+        for i, a in zip(order, arrays, strict=True)
+    ]
     return broadcast_arrays(*thin)
 
 
@@ -426,9 +427,8 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     >>> tinytorch.diff(Tensor([1.0, 3.0, 6.0]))
     tensor([2., 3.])
     """
-    along = _axes(axis, x.ndim)[0]
-    x = concat([a for a in (prepend, x, append) if a is not None], axis=along)
-    lead = (slice(None),) * along
+    axis = axes_of(axis, x.ndim)[0]
+    x = concat([a for a in (prepend, x, append) if a is not None], axis=axis)
     for _ in range(n):
-        x = x[(*lead, slice(1, None))] - x[(*lead, slice(None, -1))]
+        x = x[along(axis, slice(1, None))] - x[along(axis, slice(None, -1))]
     return x

@@ -1,9 +1,9 @@
 """Functions of windows that slide over images: convolution and pooling, (N, C, H, W) -> (N, O, H', W').
 
 A convolution is one matrix product: for each offset in the kernel a shifted slice of the image is a block of rows, and
-the kernel is the matrix on the left. In memory the images are kept batch-last, (C, H, W, N), behind the usual interface,
-so that every slice copies long runs and nothing has to be transposed between layers. The gradient of taking a slice is
-adding its gradient in at the same place.
+the kernel is the matrix on the left. In memory the images are kept batch-last, (C, H, W, N), behind the usual
+interface, so that every slice copies long runs and nothing has to be transposed between layers. The gradient of taking
+a slice is adding its gradient in at the same place.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from backends import Array, Device
 from tinytorch.autograd import op, shared
+from tinytorch.ops.axes import along
 from tinytorch.ops.index import spaced
 from tinytorch.ops.shape import padded
 
@@ -40,20 +41,25 @@ def _counts(shape: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -
         room = n + 2 * p - d * (k - 1) - 1
         if room < 0:
             raise ValueError(
-                f"the kernel spans {d * (k - 1) + 1} but the image, with padding, only {n + 2 * p}; make it smaller or pad"
+                f"the kernel spans {d * (k - 1) + 1} but the image, with padding, only {n + 2 * p}; pad more"
             )
         places.append(room // s + 1)
     return places[0], places[1]
 
 
 def _shifts(
-    x: Array, axis: int, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], places: tuple[int, int]
+    x: Array,
+    axis: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    places: tuple[int, int],
 ) -> list[Array]:
-    """For each offset in the kernel, row by row, the elements under it at all places; H and W are axes axis, axis + 1."""
+    """For each offset in the kernel, row by row, the elements under it at all places; `axis` is H, the next one W."""
     lead = (slice(None),) * axis
     (kh, kw), (sh, sw), (dh, dw), (ph, pw) = kernel, stride, dilation, places
     return [
-        x[(*lead, slice(i * dh, i * dh + (ph - 1) * sh + 1, sh), slice(j * dw, j * dw + (pw - 1) * sw + 1, sw))]
+        x[(*lead, slice(i * dh, i * dh + (ph - 1) * sh + 1, sh), slice(j * dw, j * dw + (pw - 1) * sw + 1, sw), ...)]
         for i in range(kh)
         for j in range(kw)
     ]
@@ -75,7 +81,7 @@ def _along(dev: Any, parts: list[Array], axis: int, stride: int, dilation: int, 
         lead, rest = parts[0].shape[:axis], parts[0].shape[axis + 1 :]
         out = xp.reshape(xp.stack(parts, axis=axis + 1), (*lead, n * stride, *rest))
         if n * stride > size:
-            return out[(*(slice(None),) * axis, slice(0, size))]
+            return out[along(axis, slice(0, size))]
         around[axis] = (0, size - n * stride)
         return padded(dev, out, around)
     out = None
@@ -123,7 +129,7 @@ def conv2d(
     N, C, H, W = x.shape
     O, per_group, KH, KW = weight.shape
     stride, padding, dilation = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
-    if groups < 1 or C != per_group * groups or O % groups:
+    if groups < 1 or per_group * groups != C or O % groups:
         raise ValueError(f"{C} channels and {O} kernels of {per_group} channels do not make {groups} groups")
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"the bias must have shape ({O},)")
@@ -143,8 +149,8 @@ def conv2d(
 
     def of_x(g: Array) -> Array:
         gcols = xp.reshape(xp.matmul(w.mT, flat(g)), (C, KH * KW, *places, N))
-        image = _unshift(dev, [gcols[:, k] for k in range(KH * KW)], 1, kernel, stride, dilation, size)
-        image = image[:, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
+        image = _unshift(dev, [gcols[:, k, ...] for k in range(KH * KW)], 1, kernel, stride, dilation, size)
+        image = image[:, padding[0] : padding[0] + H, padding[1] : padding[1] + W, :]
         return xp.permute_dims(image, (3, 0, 1, 2))
 
     return (

@@ -27,7 +27,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     >>> tinytorch.optim.clip_grad_norm_([w], max_norm=1.0)
     tensor(5.)
     >>> w.grad
-    tensor([0.5999999, 0.7999999])
+    tensor([0.6, 0.8])
     """
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type is positive, not {norm_type}")

@@ -57,7 +57,9 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         name = type(self).__name__
         if isinstance(params, Tensor | Mapping | str):
-            raise TypeError(f"{name}: takes an iterable of parameters, as model.parameters(), not {type(params).__name__}")
+            raise TypeError(
+                f"{name}: takes an iterable of parameters, as model.parameters(), not {type(params).__name__}"
+            )
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._flats: list[list[_Flat]] = []
@@ -150,9 +152,7 @@ class Optimizer:
         """Whether the flat arrays are of just these parameters, and nobody else has set one since."""
         flats = self._flats[index]
         return sum(len(f.parameters) for f in flats) == len(ready) and all(
-            p.grad is not None and p.array is part
-            for f in flats
-            for p, part in zip(f.parameters, f.parts, strict=True)
+            p.grad is not None and p.array is part for f in flats for p, part in zip(f.parameters, f.parts, strict=True)
         )
 
     def _arrange(self, index: int, ready: list[Tensor]) -> None:
@@ -178,7 +178,10 @@ class Optimizer:
     def _rest(self, index: int) -> None:
         """Take the flat arrays of a group apart: each parameter's state for itself."""
         for f in self._flats[index]:
-            parts = {name: f.split(a) if f.device.current is None else f.device.current(f.split, a) for name, a in f.state.items()}
+            parts = {
+                name: f.split(a) if f.device.current is None else f.device.current(f.split, a)
+                for name, a in f.state.items()
+            }
             for i, p in enumerate(f.parameters):
                 self._resting[p] = (f.device, f.steps, {name: part[i] for name, part in parts.items()})
         self._flats[index] = []
@@ -210,7 +213,8 @@ class Optimizer:
         sizes = [len(g["params"]) for g in groups]
         if sizes != [len(g["params"]) for g in self.param_groups]:
             raise ValueError(
-                f"{name}: the state is of groups of {sizes} parameters, not {[len(g['params']) for g in self.param_groups]}"
+                f"{name}: the state is of groups of {sizes} parameters, "
+                f"not {[len(g['params']) for g in self.param_groups]}"
             )
         parameters = [p for group in self.param_groups for p in group["params"]]
         order = [i for g in groups for i in g["params"]]
@@ -227,7 +231,10 @@ class Optimizer:
                     raise ValueError(f"{name}: {key} of parameter {i} is {array.shape}, the parameter {p.shape}")
                 arrays[key] = Tensor(array, p.dtype, p.device).array
             resting[p] = (p.device, int(state[i].get("step", 1)), arrays)
-        settings = [{**mine, **{k: theirs[k] for k in self.defaults if k in theirs}} for mine, theirs in zip(self.param_groups, groups, strict=True)]
+        settings = [
+            {**mine, **{k: theirs[k] for k in self.defaults if k in theirs}}
+            for mine, theirs in zip(self.param_groups, groups, strict=True)
+        ]
         for group in settings:
             self.check(group)
         for mine, new in zip(self.param_groups, settings, strict=True):
@@ -238,5 +245,3 @@ class Optimizer:
     def __repr__(self) -> str:
         groups = [", ".join(f"{k}={v}" for k, v in g.items() if k != "params") for g in self.param_groups]
         return f"{type(self).__name__}({'; '.join(groups)})"
-
-

@@ -1,0 +1,196 @@
+"""Checking gradients and comparing values, for tests of your own ops and layers.
+
+A gradient is right if it predicts how the result changes: `gradcheck` compares it with central differences along random
+directions, in float64. `gradgradcheck` does the same with the gradient of the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinytorch.autograd import enable_grad, grad, no_grad
+from tinytorch.dtypes import float32, float64
+from tinytorch.tensor import Tensor
+
+__all__ = ["GradcheckError", "assert_close", "gradcheck", "gradgradcheck"]
+
+Function = Callable[..., Any]
+
+TOLERANCES = {float32: (1.3e-6, 1e-5), float64: (1e-7, 1e-7)}  # rtol, atol: those of torch.testing.assert_close
+
+
+class GradcheckError(AssertionError):
+    """A gradient does not predict how the result changes."""
+
+
+def _outputs(function: Function, inputs: Sequence[Any]) -> list[Tensor]:
+    out = function(*inputs)
+    return [
+        o for o in (out if isinstance(out, tuple | list) else [out]) if isinstance(o, Tensor) and o.dtype.kind == "f"
+    ]
+
+
+def _checked(inputs: Any) -> tuple[list[Any], list[int]]:
+    """The inputs as a list, and the places of those that require a gradient."""
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    places = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+    if not places:
+        raise ValueError("gradcheck: no input requires a gradient")
+    for i in places:
+        if given[i].dtype != float64:
+            raise TypeError(
+                f"gradcheck: input {i} is {given[i].dtype.name}; differences need .astype(tinytorch.float64)"
+            )
+    return given, places
+
+
+def gradcheck(
+    function: Function,
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    seed: int = 0,
+) -> bool:
+    """Whether the gradients of a function are right, to first order.
+
+    For random v, and for each input x and a random direction u, the derivative of <v, f(x)> along u is computed twice:
+    as <gradient of x, u>, and as the difference quotient (f(x + eps u) - f(x - eps u)) / (2 eps). The direction has an
+    entry for every element, so that no wrong element goes unseen. The cost is two calls for each input.
+
+    Args:
+        function: takes the inputs, returns a tensor or several.
+        inputs: a tensor or several; those that require a gradient are checked and must be float64.
+        eps: step of the differences.
+        atol, rtol: how far the two may be apart: atol + rtol * |difference quotient|.
+
+    Returns:
+        True.
+
+    Raises:
+        GradcheckError: a gradient is wrong or missing; the message names the input.
+        TypeError: an input to check is not float64.
+
+    >>> from tinytorch.testing import gradcheck
+    >>> gradcheck(tinytorch.sin, Tensor([1.0, 2.0], dtype="float64", requires_grad=True))
+    True
+    """
+    given, places = _checked(inputs)
+    rng = np.random.Generator(np.random.Philox(seed))
+    outputs = _outputs(function, given)
+    weights = [Tensor(rng.standard_normal(o.shape), None, o.device) for o in outputs]
+    tracked = [(o, w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
+    wanted = [given[i] for i in places]
+    grads = grad([o for o, _ in tracked], wanted, [w for _, w in tracked], allow_unused=True)
+
+    def along(i: int, step: Tensor, sign: float) -> float:
+        moved = list(given)
+        with no_grad():
+            moved[i] = given[i].detach() + step * sign
+            return sum(
+                float((o.detach() * w).sum().item()) for o, w in zip(_outputs(function, moved), weights, strict=True)
+            )
+
+    for i, g in zip(places, grads, strict=True):
+        x = given[i]
+        u = Tensor(rng.standard_normal(x.shape), None, x.device)
+        numeric = (along(i, u * eps, 1.0) - along(i, u * eps, -1.0)) / (2 * eps)
+        if g is not None and (g.shape != x.shape or g.dtype != x.dtype):
+            raise GradcheckError(f"gradcheck: input {i} is {x.dtype} {x.shape}, but its gradient {g.dtype} {g.shape}")
+        analytic = 0.0 if g is None else float((g.detach() * u).sum().item())
+        if not abs(analytic - numeric) <= atol + rtol * abs(numeric):
+            raise GradcheckError(
+                f"gradcheck: along a random direction of input {i}, {x.shape}, the result changes by {numeric:.9g}, "
+                f"but the gradient says {analytic:.9g}{' (it is missing)' if g is None else ''}"
+            )
+    return True
+
+
+def gradgradcheck(function: Function, inputs: Any, **kwargs: Any) -> bool:
+    """Whether the gradients of the gradients of a function are right: `gradcheck` of its gradient.
+
+    Takes what `gradcheck` takes.
+
+    >>> from tinytorch.testing import gradgradcheck
+    >>> gradgradcheck(tinytorch.sin, Tensor([1.0, 2.0], dtype="float64", requires_grad=True))
+    True
+    """
+    given, places = _checked(inputs)
+    rng = np.random.Generator(np.random.Philox(kwargs.get("seed", 0) + 1))
+    outputs = [o for o in _outputs(function, given) if o.requires_grad]
+    weights = [Tensor(rng.standard_normal(o.shape), None, o.device, requires_grad=True) for o in outputs]
+
+    def gradient(*arguments: Any) -> tuple[Tensor, ...]:
+        values, cotangents = arguments[: len(given)], arguments[len(given) :]
+        fresh = [x if x.requires_grad else x.detach().requires_grad_() for x in (values[i] for i in places)]
+        called = list(values)
+        for i, x in zip(places, fresh, strict=True):
+            called[i] = x
+        with enable_grad():
+            outs = [o for o in _outputs(function, called) if o.requires_grad]
+            found = grad(outs, fresh, list(cotangents), create_graph=True, allow_unused=True)
+        return tuple(g for g in found if g is not None)
+
+    return gradcheck(gradient, [*given, *weights], **kwargs)
+
+
+def assert_close(
+    actual: Any,
+    expected: Any,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = False,
+    check_dtype: bool = True,
+    check_device: bool = True,
+) -> None:
+    """Raise AssertionError unless two tensors, arrays, numbers, or sequences or dicts of them agree.
+
+    Dtype, shape and device must be the same; then |actual - expected| <= atol + rtol * |expected| everywhere. Without
+    tolerances those of PyTorch are used: 1.3e-6 and 1e-5 in float32, 1e-7 and 1e-7 in float64, equality for the rest.
+
+    Args:
+        rtol, atol: give both or neither.
+        equal_nan: NaN agrees with NaN.
+        check_dtype, check_device: compare those, too.
+
+    >>> from tinytorch.testing import assert_close
+    >>> assert_close(Tensor([1.0]), Tensor([1.000001]))
+    """
+    if (rtol is None) != (atol is None):
+        raise ValueError("assert_close: give both rtol and atol, or neither")
+    settings = {"equal_nan": equal_nan, "check_dtype": check_dtype, "check_device": check_device}
+    if isinstance(expected, Mapping):
+        assert isinstance(actual, Mapping), f"assert_close: {type(actual).__name__} is no mapping"
+        assert actual.keys() == expected.keys(), f"assert_close: keys {sorted(actual)} are not {sorted(expected)}"
+        for key in expected:
+            assert_close(actual[key], expected[key], rtol=rtol, atol=atol, **settings)
+        return
+    if isinstance(expected, list | tuple):
+        assert isinstance(actual, list | tuple), f"assert_close: {type(actual).__name__} is no sequence"
+        assert len(actual) == len(expected), f"assert_close: {len(actual)} items, not {len(expected)}"
+        for a, e in zip(actual, expected, strict=True):
+            assert_close(a, e, rtol=rtol, atol=atol, **settings)
+        return
+    a, e = (x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in (actual, expected))
+    if check_dtype:
+        assert a.dtype == e.dtype, f"assert_close: dtype {a.dtype} is not {e.dtype}"
+    assert a.shape == e.shape, f"assert_close: shape {a.shape} is not {e.shape}"
+    if check_device and isinstance(actual, Tensor) and isinstance(expected, Tensor):
+        assert actual.device is expected.device, f"assert_close: device {actual.device} is not {expected.device}"
+    if rtol is None or atol is None:
+        rtol, atol = max((TOLERANCES.get(x.dtype, (0.0, 0.0)) for x in (a, e)), key=sum)
+    close = np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    if close.all():
+        return
+    away = np.where(close, -1.0, np.abs(np.subtract(a, e, dtype=np.float64)))
+    worst = np.unravel_index(np.nanargmax(away) if not np.isnan(away).all() else 0, away.shape)
+    place = f" at {tuple(int(i) for i in worst)}" if a.ndim else ""
+    raise AssertionError(
+        f"assert_close: {int((~close).sum())} of {close.size} elements differ by more than {atol:g} + {rtol:g} * "
+        f"|expected|; the most{place}: {a[worst]} is not {e[worst]}"
+    )
