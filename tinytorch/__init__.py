@@ -19,7 +19,14 @@ from tinytorch.creation import *
 from tinytorch.dtypes import *
 from tinytorch.namespace import *
 from tinytorch.nn import *
-from tinytorch.ops import *
+from tinytorch.ops.elementwise import *
+from tinytorch.ops.index import *
+from tinytorch.ops.layer import *
+from tinytorch.ops.linalg import *
+from tinytorch.ops.loss import *
+from tinytorch.ops.reduce import *
+from tinytorch.ops.shape import *
+from tinytorch.ops.window import *
 from tinytorch.optim import *
 from tinytorch.random import *
 from tinytorch.tensor import Tensor
@@ -54,6 +61,17 @@ __all__ += nn.__all__
 __all__ += ops.__all__
 __all__ += optim.__all__
 __all__ += random.__all__
+
+# `from tinytorch import *` leaves Python's own functions alone; tinytorch.sum and so on are there all the same
+__all__.remove("abs")
+__all__.remove("all")
+__all__.remove("any")
+__all__.remove("bool")
+__all__.remove("max")
+__all__.remove("min")
+__all__.remove("pow")
+__all__.remove("round")
+__all__.remove("sum")
 
 
 def to(tree: Any, device: str | Device) -> Any:

@@ -290,6 +290,7 @@ class _Taped:
         self.native = device
         self.xp = xp
         self.dtype = np.dtype
+        self.dtype_of = operator.attrgetter("dtype")
         self.default_int = device.default_int
 
     def __getattr__(self, name: str) -> Any:

@@ -39,7 +39,7 @@ class Tensor(Variable):
         data: a number, a nested list, an array of NumPy or of any registered library, or a Tensor. It is copied.
         dtype: such as `tinytorch.float32` or "float32"; otherwise that of an array, and float32, the device's integer
             or bool for Python numbers.
-        device: such as "cuda:0"; otherwise where an array or Tensor is, and the default device for anything else.
+        device: such as "cuda:0"; otherwise the default device, but a Tensor or a GPU library's array stays where it is.
         requires_grad: whether `backward` computes its gradient; floating dtypes only.
 
     Raises:
@@ -384,6 +384,8 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
     if isinstance(data, Tensor):
         source, array = data.device, data.array
         target = source if where is None else device(where)
+    elif isinstance(data, np.ndarray):
+        source, array, target = device("cpu"), data, device(where)
     elif hasattr(data, "dtype") and not isinstance(data, np.generic):
         source, array = device_of(data), data
         target = source if where is None else device(where)

@@ -88,6 +88,13 @@ __all__ = [
 # Arithmetic -------------------------------------------------------------------------------------------------------
 
 
+def _floating(dev: Any, x: Array) -> Array:
+    """An array of integers as float32; anything else as it is."""
+    if isinstance(x, int | float) or dev.dtype_of(x).kind == "f":
+        return x
+    return dev.xp.astype(x, dev.xp.float32)
+
+
 @op(kinds="iuf")
 def add(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 + x2
@@ -118,13 +125,14 @@ def multiply(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 * x2, lambda g: g * x2, lambda g: g * x1
 
 
-@op(kinds="f")
+@op(kinds="iuf")
 def divide(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """x1 / x2, of floating-point numbers; for integers see `floor_divide`.
+    """x1 / x2. Integers are divided as float32; for whole numbers see `floor_divide`.
 
-    >>> tinytorch.divide(Tensor([1.0, 2.0]), 4)
+    >>> tinytorch.divide(Tensor([1, 2]), 4)
     tensor([0.25, 0.5 ])
     """
+    x1, x2 = _floating(dev, x1), _floating(dev, x2)
     y = x1 / x2
     return y, lambda g: g / x2, lambda g: -g * y / x2
 

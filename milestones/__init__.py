@@ -1,0 +1,4 @@
+"""Five milestones in the history of neural networks, each a chapter to read and to run: `python -m milestones`.
+
+A chapter has `train(device, seed) -> Result`; `result.assert_ok()` says whether the network learned what it should.
+"""

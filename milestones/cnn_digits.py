@@ -1,0 +1,167 @@
+"""1998: convolutional networks (Yann LeCun, Leon Bottou, Yoshua Bengio, Patrick Haffner)
+
+The problem. The multi-layer perceptron does not know that pixels have neighbours. Shuffle the pixels, the same way in
+all images, and to it nothing has changed; a stroke it has learned in one corner it must learn again in every other.
+
+What was new. A small kernel slides over the image, with the same weights at every place. What it learns once it finds
+everywhere, and it takes few weights: 810 numbers here, where the perceptron of the last chapter has 17,226.
+
+    model = Sequential([
+        Conv2d(1, 8, kernel_size=3),   # 8 spatial filters
+        ReLU(),
+        MaxPool2d(kernel_size=2),      # half the resolution
+        Flatten(),
+        Linear(8 * 3 * 3, 10),         # classification
+    ])
+
+What to look at. On 8 x 8 pixels both networks read more than 80 % of new digits, so accuracy alone shows little: a CNN
+with *frozen* random filters still reaches about 85 %. What shows that convolution learns, and that it is convolution:
+
+* The filters move by more than 1.5 times their length. (Frozen they do not move; with a tenth of the gradient they move
+  less than once.)
+* Shuffling the pixels costs the CNN much, the perceptron next to nothing: only one of them uses neighbourhood.
+* It gets to 80 % no later than the perceptron, with a twentieth of the weights.
+* Shifting the image shifts what a convolution makes of it. That is equivariance; it is often called translation
+  *invariance*, which convolution does not have, and pooling and the last layer only in part.
+
+The controls are a frozen convolution, its gradient set to zero, and its gradient a tenth of what it should be.
+
+Source: LeCun, Bottou, Bengio and Haffner (1998), "Gradient-Based Learning Applied to Document Recognition".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import tinytorch
+from milestones import mlp_digits
+from milestones.mlp_digits import Data
+from milestones.result import Progress, Result, Run
+from tinytorch import Conv2d, Device, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from tinytorch.data import TensorDataset, tinydigits
+from tinytorch.nn import Module
+
+TITLE = "1998 CNN digits"
+PROBE_EPOCHS = 10  # of the runs that compare this network with the last chapter's
+SEEDS = 3
+
+
+def network() -> Sequential:
+    """The network of this chapter: one convolution."""
+    return Sequential([Conv2d(1, 8, kernel_size=3), ReLU(), MaxPool2d(kernel_size=2), Flatten(), Linear(8 * 3 * 3, 10)])
+
+
+def deep_network() -> Sequential:
+    """Two convolutions: the second finds patterns of what the first found."""
+    return Sequential(
+        [
+            Conv2d(1, 8, kernel_size=3, padding=1),
+            ReLU(),
+            MaxPool2d(kernel_size=2),  # 8 x 4 x 4
+            Conv2d(8, 16, kernel_size=3, padding=1),
+            ReLU(),
+            MaxPool2d(kernel_size=2),  # 16 x 2 x 2
+            Flatten(),
+            Linear(16 * 2 * 2, 10),
+        ]
+    )
+
+
+def learn(
+    device: str | Device | None = None,
+    seed: int = 0,
+    *,
+    name: str = "CNN",
+    build: Callable[[], Sequential] = network,
+    least: float = 1.5,
+    updates: int | None = None,
+    spoil: Callable[[Module], Any] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a convolutional network, on the recipe of the last chapter; its filters must move by `least` their norm."""
+    run = mlp_digits.learn(device, seed, name=name, build=build, updates=updates, spoil=spoil, progress=progress)
+    for path, module in run.model.named_modules():
+        if isinstance(module, Conv2d):
+            moved = run.moved[f"{path}.weight"]
+            run.gate(f"filters {path}.weight moved > {least} x their norm", moved > least, f"{moved:.2f} x")
+    return run
+
+
+def shuffled(seed: int) -> Callable[[], Data]:
+    """TinyDigits with the pixels of all images shuffled the same way."""
+    order = np.random.Generator(np.random.Philox(seed)).permutation(64).tolist()
+
+    def shuffle(part: TensorDataset) -> TensorDataset:
+        images, labels = part.tensors
+        return TensorDataset(images.reshape(-1, 64)[:, order].reshape(images.shape), labels)
+
+    def data() -> Data:
+        train_set, test_set = tinydigits()
+        return shuffle(train_set), shuffle(test_set)
+
+    return data
+
+
+def probe(
+    build: Callable[[], Sequential], data: Callable[[], Data], device: str | Device | None, seed: int
+) -> tuple[float, list[float]]:
+    """The loss on test images after 10 epochs, and the accuracy after each."""
+    run = mlp_digits.learn(device, seed, build=build, data=data, epochs=PROBE_EPOCHS)
+    with run.device, tinytorch.no_grad():
+        images, labels = data()[1].tensors
+        return float(tinytorch.cross_entropy(run.model(images), labels).item()), run.curve
+
+
+def compare(
+    build: Callable[[], Sequential], device: str | Device | None, seeds: Sequence[int]
+) -> tuple[float, list[float]]:
+    """Over several seeds: how much higher the loss gets when all pixels are shuffled, and the mean accuracy curve."""
+    plain = [probe(build, tinydigits, device, seed) for seed in seeds]
+    mixed = [probe(build, shuffled(seed), device, seed) for seed in seeds]
+    cost = np.mean([loss for loss, _ in mixed]) - np.mean([loss for loss, _ in plain])
+    return float(cost), np.mean([curve for _, curve in plain], axis=0).tolist()
+
+
+def shift_error(model: Sequential, device: Device) -> float:
+    """The largest difference between conv(shift(x)) and shift(conv(x)), away from the border."""
+    conv = model[0]
+    with device, tinytorch.no_grad():
+        image = tinydigits()[1].tensors[0][:32]
+        moved = tinytorch.roll(image, (1, 1), axis=(2, 3))  # down and to the right
+        difference = conv(moved)[:, :, 1:, 1:] - conv(image)[:, :, :-1, :-1]
+        return float(tinytorch.max(tinytorch.abs(difference)).item())
+
+
+def epochs_to(accuracy: float, curve: Sequence[float]) -> int:
+    """After how many epochs the accuracy was that high; one more than there are if it never was."""
+    return next((i for i, a in enumerate(curve, 1) if a >= accuracy), len(curve) + 1)
+
+
+def scalars(model: Module) -> int:
+    """How many numbers a model learns."""
+    return sum(p.size for p in model.parameters())
+
+
+def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
+    """Learn to read digits by their strokes, and compare with the last chapter."""
+    cnn = learn(device, seed, progress=progress)
+    deep = learn(device, seed, name="CNN, two convolutions", build=deep_network, least=1.0, progress=progress)
+    result = Result(TITLE, [cnn, deep])
+
+    sizes = scalars(network()), scalars(mlp_digits.network())
+    result.gate("810 numbers against 17,226", sizes == (810, 17_226), f"{sizes[0]:,} against {sizes[1]:,}")
+    seeds = range(seed, seed + SEEDS)  # of one run alone, chance would decide
+    (cost, curve), (mlp_cost, mlp_curve) = (compare(b, device, seeds) for b in (network, mlp_digits.network))
+    first, second = epochs_to(0.8, curve), epochs_to(0.8, mlp_curve)
+    result.gate("80 % no later than the MLP", first <= second, f"after {first} epochs against {second}, {SEEDS} seeds")
+    result.gate(
+        "shuffling pixels costs the CNN more than the MLP",
+        cost > mlp_cost + 0.1,
+        f"test loss {cost:+.3f} against {mlp_cost:+.3f}, {SEEDS} seeds",
+    )
+    error = shift_error(cnn.model, cnn.device)  # type: ignore[arg-type]
+    result.gate("a shifted image gives a shifted map", error < 1e-5, f"largest difference {error:.1e}")
+    return result

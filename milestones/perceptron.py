@@ -1,0 +1,91 @@
+"""1957: the perceptron (Frank Rosenblatt)
+
+The problem. A computer did what it was told, step by step. Rosenblatt wanted a machine that is only shown examples and
+finds out for itself how to tell them apart.
+
+What was new. The weights of a single artificial neuron are adjusted after every look at the examples, a little in the
+direction that would have made the answer better. Here the neuron is a weighted sum and a sigmoid, and the direction is
+the gradient of the binary cross entropy. (Rosenblatt's neuron had a hard threshold, whose gradient is useless, and a
+rule of its own; the smooth version learns the same lines and leads to the next chapter.)
+
+    perceptron = Linear(2, 1)   # 2 inputs -> 1 output
+
+What to look at. Two weights and a bias are a straight line in the plane: the examples on one side are 1, on the other
+0. So AND, OR and two clouds of points are learned without fail. XOR is not: no line has (0, 1) and (1, 0) on one side
+and (0, 0) and (1, 1) on the other, and the best that any line gets right is three of the four points. Minsky and Papert
+(1969) wrote a book about that. Try it: `learn("XOR")` stays at 75 % or below, and that is the control for this chapter.
+
+Source: Rosenblatt (1958), "The Perceptron: A Probabilistic Model for Information Storage and Organization in the
+Brain", Psychological Review 65.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tinytorch
+from milestones.result import Progress, Result, Run, accuracy
+from tinytorch import SGD, BCELoss, Device, Linear, Sequential, Sigmoid, Tensor
+from tinytorch.data import DataLoader, TensorDataset
+
+TITLE = "1957 perceptron"
+EPOCHS = 100
+LEARNING_RATE = 0.5
+
+CORNERS = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+TRUTH = {
+    "AND": [[0.0], [0.0], [0.0], [1.0]],
+    "OR": [[0.0], [1.0], [1.0], [1.0]],
+    "XOR": [[0.0], [1.0], [1.0], [0.0]],
+}
+
+
+def examples(task: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Points, (N, 2), and which are 1, (N, 1): a truth table, or two Gaussian clouds of 50 points each."""
+    if task in TRUTH:
+        return Tensor(CORNERS), Tensor(TRUTH[task])
+    rng = np.random.Generator(np.random.Philox(seed))
+    points = rng.normal(0.0, 0.7, (2, 50, 2)) + np.array([[[-1.5, -1.5]], [[1.5, 1.5]]])
+    which = np.repeat([0.0, 1.0], 50)
+    return Tensor(points.reshape(100, 2), "float32"), Tensor(which[:, None], "float32")
+
+
+def learn(
+    task: str,
+    device: str | Device | None = None,
+    seed: int = 0,
+    *,
+    lr: float = LEARNING_RATE,
+    updates: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a perceptron on a task: "AND", "OR", "blobs", or, in vain, "XOR"."""
+    with tinytorch.device(device) as dev:  # new tensors and layers live there
+        tinytorch.manual_seed(seed)
+        points, which = examples(task, seed)
+        perceptron = Linear(2, 1)
+        model = Sequential([perceptron, Sigmoid()])
+        criterion = BCELoss()
+        optimizer = SGD(model.parameters(), lr=lr)
+        loader = DataLoader(TensorDataset(points, which), batch_size=len(points))
+        run = Run(
+            task,
+            model,
+            dev,
+            loss=lambda: criterion(model(points), which),
+            accuracy=lambda: accuracy(model(points) > 0.5, which > 0.5),
+            updates=updates,
+            progress=progress,
+        )
+        for x, y in run.batches(loader, EPOCHS):
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            run.watch(loss)
+            optimizer.step()
+        return run.finish(accuracy=1.0 if task in TRUTH else 0.9, updates=EPOCHS)
+
+
+def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
+    """Learn everything a line can tell apart."""
+    return Result(TITLE, [learn(task, device, seed, progress=progress) for task in ("blobs", "AND", "OR")])
