@@ -111,7 +111,7 @@ class CudaDevice(Device):
     def __init__(self, index: str) -> None:
         self.index = int(index)
         self.native = cupy.cuda.Device(self.index)
-        self._unread: list[tuple[Array, Array, int, str]] = []  # index checks whose answer nobody has read
+        self._unread: list[tuple[Any, ...]] = []  # index checks whose answer nobody has read
         self._lock = threading.Lock()
 
     @classmethod
@@ -180,11 +180,11 @@ class CudaDevice(Device):
     def erf(self, x: Array) -> Array:
         return erf(x)
 
-    def check_index(self, indices: Array, size: int, what: str) -> None:
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
         """As the default, but the error comes when values are next read or the device is synchronized."""
-        bad = xp.any((indices < 0) | (indices >= size))
+        bad = xp.any(self._outside(indices, size, ignore))
         with self._lock:
-            self._unread.append((bad, indices, size, what))
+            self._unread.append((bad, indices, size, what, ignore))
             full = len(self._unread) >= _PENDING
         if full:
             self._raise_unread()
@@ -192,6 +192,6 @@ class CudaDevice(Device):
     def _raise_unread(self) -> None:
         with self._lock:
             unread, self._unread = self._unread, []
-        for bad, indices, size, what in unread:
+        for bad, *check in unread:
             if bool(self.current(cupy.asnumpy, bad)):
-                raise IndexError(self._out_of_range(indices, size, what))
+                raise IndexError(self._out_of_range(*check))

@@ -189,19 +189,22 @@ class Device:
             q = q * square + c
         return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
 
-    def check_index(self, indices: Array, size: int, what: str) -> None:
-        """Raise IndexError if any of the integers `indices` is outside [0, size).
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
+        """Raise IndexError if any of the integers `indices` is outside [0, size) and is not `ignore`.
 
         The default reads the answer at once. A device whose reads wait for its whole queue may put the error off to the
         next time values are read or it is synchronized.
         """
-        xp = self.xp
-        if xp.any((indices < 0) | (indices >= size)):
-            raise IndexError(self._out_of_range(indices, size, what))
+        if self.xp.any(self._outside(indices, size, ignore)):
+            raise IndexError(self._out_of_range(indices, size, what, ignore))
 
-    def _out_of_range(self, indices: Array, size: int, what: str) -> str:
+    def _outside(self, indices: Array, size: int, ignore: int | None) -> Array:
+        bad = (indices < 0) | (indices >= size)
+        return bad if ignore is None else bad & (indices != ignore)
+
+    def _out_of_range(self, indices: Array, size: int, what: str, ignore: int | None) -> str:
         host = self.to_numpy(indices)
-        bad = host[(host < 0) | (host >= size)]
+        bad = host[self._outside(host, size, ignore)]
         return f"{what}: {bad[0]} is outside [0, {size})" + (f" ({bad.size} such values)" if bad.size > 1 else "")
 
     # A device is a name: copies are itself, and `with` makes it the default ----------------------------------------

@@ -171,13 +171,13 @@ def _within(indices: Any, n: int, what: str) -> Any:
     return indices
 
 
-def check_index(indices: Any, n: int, what: str) -> None:
-    """Raise TypeError unless the tensor holds integers, and IndexError unless they are in [0, n)."""
+def check_index(indices: Any, n: int, what: str, ignore: int | None = None) -> None:
+    """Raise TypeError unless the tensor holds integers, and IndexError unless they are in [0, n) or `ignore`."""
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{what}: indices are integers, not {indices.dtype.name}; convert with .astype(...)")
     dev = indices.device
     check = dev.check_index if dev.current is None else functools.partial(dev.current, dev.check_index)
-    check(indices.array, n, what)
+    check(indices.array, n, what, ignore)
 
 
 @op(kinds="iu")

@@ -10,7 +10,6 @@ from typing import Any
 
 from backends import Array, Device
 from tinytorch.autograd import op
-from tinytorch.ops.elementwise import where
 from tinytorch.ops.index import check_index
 
 __all__ = [
@@ -176,8 +175,7 @@ def cross_entropy(
     if 0 in shape and reduction == "mean":
         raise ValueError(f"cross_entropy: the mean of an empty batch is not defined: input of shape {shape}")
     if integral:
-        counted = None if 0 <= ignore_index < C else target != ignore_index
-        check_index(target if counted is None else where(counted, target, 0), C, "cross_entropy: class")
+        check_index(target, C, "cross_entropy: class", ignore_index)
     elif target.dtype != input.dtype:
         raise TypeError(
             f"cross_entropy: the target holds class indices (integers) or probabilities ({input.dtype.name} as the "
