@@ -58,32 +58,35 @@ class _Mode(threading.local):
 _mode = _Mode()
 
 
+class Node:
+    """How a recorded tensor was made: by which op, from what, and the gradient rule of each of these.
+
+    The tensors between the ops of a graph are not kept: a rule keeps what it needs, and nothing else does.
+    """
+
+    __slots__ = ("__weakref__", "device", "dtype", "inputs", "meta", "op", "order", "rules", "shape")
+
+    op: Callable[..., Any]
+    inputs: Sequence[Any]  # for each: its Node, a leaf, an array that needs no gradient, or a number
+    meta: dict[str, Any]  # the keyword arguments
+    rules: tuple[Rule | None, ...] | None  # one per input; None once the walk back has freed them
+    order: int  # when it was made
+    device: Device  # these three are the result's
+    shape: tuple[int, ...]
+    dtype: Any
+
+
 class Variable:
-    """What the tape knows of a tensor: its array and device, and, if an op made it, how. `Tensor` adds the rest."""
+    """What the tape knows of a tensor: its array, its device, and its node if an op made it. `Tensor` adds the rest."""
 
-    __slots__ = (
-        "__weakref__",
-        "_requires_grad",
-        "array",  # of the device's library
-        "arrays",  # the arrays its op ran on, and what else it was given, in order
-        "device",
-        "grad",
-        "inputs",  # the tensors its op was given, and what else, in order
-        "meta",  # the keyword arguments of its op
-        "op",
-        "order",  # when it was made
-        "rules",  # one per input; None if no op was recorded (a leaf), _FREED after backward, SHARED if detached
-    )
+    __slots__ = ("__weakref__", "_requires_grad", "array", "changed", "device", "grad", "node", "shared")
 
-    array: Array
+    array: Array  # of the device's library; never written into, only replaced, by `assign`
+    changed: int  # when it was last replaced; not there if it never was
     device: Device
     grad: Any
-    op: Any
-    inputs: tuple[Any, ...]
-    arrays: Sequence[Any]
-    meta: dict[str, Any]
-    rules: tuple[Rule | None, ...] | None
-    order: int
+    node: Node | None  # None for a leaf
+    shared: bool  # detached from another tensor, whose values it shows
     _requires_grad: bool
     result: ClassVar[type[Any]]  # the class of what ops return: Tensor
 
@@ -107,9 +110,12 @@ class Variable:
         """The dtype of the elements, as a NumPy dtype, whatever the library: `x.dtype == tinytorch.float32`."""
         return self.device.dtype_of(self.array)
 
-
-_FREED: tuple[Rule, ...] = (lambda g: g,)  # told apart by identity, never called
-SHARED: tuple[Rule, ...] = (lambda g: g,)  # in place of rules: a detached tensor, which shares its array with another
+    def assign(self, array: Array, node: Node | None = None) -> None:
+        """Take on another array, and the node that made it. Graphs recorded before go on with the old one."""
+        self.array = array
+        self.changed = next(_clock)
+        if node is not None:
+            self.node, self._requires_grad = node, True
 
 
 # Recording --------------------------------------------------------------------------------------------------------
@@ -121,7 +127,7 @@ def op(body: Callable[..., Any], /) -> Callable[..., Any]: ...
 
 @overload
 def op(
-    *, kinds: str = "biuf", same: bool = False, apart: tuple[int, ...] = (), wants: str = ""
+    *, kinds: str = "biuf", same: bool = False, apart: tuple[int, ...] = (), moves: bool = False, wants: str = ""
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
 
@@ -132,6 +138,7 @@ def op(
     kinds: str = "biuf",
     same: bool = False,
     apart: tuple[int, ...] = (),
+    moves: bool = False,
     wants: str = "",
 ) -> Any:
     """Make a public, recorded function of an op's body.
@@ -145,28 +152,29 @@ def op(
         kinds: the kinds of dtype it takes, as NumPy abbreviates them: b(ool), i(nteger), u(nsigned), f(loating).
         same: the arrays must have one dtype; otherwise dtypes of one kind mix, as the standard promotes them.
         apart: positions of arrays whose dtype has nothing to do with the others', such as indices.
+        moves: the result lives on the device given as the argument `device`.
         wants: the shapes it takes, for error messages.
     """
     if body is None:
-        return functools.partial(op, kinds=kinds, same=same, apart=apart, wants=wants)
-    name = body.__name__.lstrip("_")
-    parameters = list(inspect.signature(body).parameters.values())[1:]
+        return functools.partial(op, kinds=kinds, same=same, apart=apart, moves=moves, wants=wants)
+    run: Callable[..., Any] = body
+    name = run.__name__.lstrip("_")
+    parameters = list(inspect.signature(run).parameters.values())[1:]
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     others = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    checked: dict[Device, set[Any]] = defaultdict(
-        set
-    )  # dtypes that were found right: of all inputs, or a tuple of each
-    run: Callable[..., Any] = body
+    checked: dict[Device, set[Any]] = defaultdict(set)  # dtypes found right: of all inputs, or a tuple of each one's
 
-    @functools.wraps(body)
+    @functools.wraps(run)
     def call(*inputs: Any, **meta: Any) -> Any:
         if len(inputs) > count:
             meta = _named(name, others, inputs[count:], meta)
             inputs = inputs[:count]
-        device = dtype = lead = None
+        if meta:
+            meta = {k: v.item() if isinstance(v, np.generic) else v for k, v in meta.items()}
+        device = dtype = lead = out = None  # type: Any
         tracked, uniform = False, True
-        arrays = []
+        arrays, sources = [], []
         for x in inputs:
             if isinstance(x, Variable):
                 array = x.array
@@ -176,52 +184,71 @@ def op(
                     raise ValueError(_different_devices(name, inputs))
                 elif array.dtype is not dtype:
                     uniform = False
+                arrays.append(array)
                 if x._requires_grad:
                     tracked = True
-                arrays.append(array)
+                    sources.append(x.node or x)
+                else:
+                    sources.append(array)
             else:
                 uniform = False
-                arrays.append(x if x is None or type(x) in _NUMBERS else _plain(name, x))
+                number = x if x is None or type(x) in _NUMBERS else _plain(name, x)
+                arrays.append(number)
+                sources.append(number)
         if device is None:
             raise TypeError(f"{name}: takes at least one Tensor, not {', '.join(type(x).__name__ for x in inputs)}")
         if not uniform:
             dtype = tuple([x.array.dtype if isinstance(x, Variable) else type(x) for x in inputs])
-        if dtype not in checked[device]:
+        new = dtype not in checked[device]
+        if new:
             _check_dtypes(name, kinds, same, apart, device.dtype_of(lead), inputs, arrays)
-            checked[device].add(dtype)
         try:
             if device.current is None:
-                result = run(device, *arrays, **meta)
+                result = run(device, *arrays, **meta) if meta else run(device, *arrays)
             else:
                 result = device.current(run, device, *arrays, **meta)
-        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        except (TypeError, ValueError, IndexError, OverflowError, NotImplementedError) as error:
             raise _explained(error, name, wants, inputs, meta) from error
+        if new:
+            if type(result) is not tuple or len(result) <= len(inputs):
+                raise TypeError(f"{name}: the body of an op returns its result and a rule, or None, for each array")
+            checked[device].add(dtype)
+        if moves:
+            device = meta["device"]
         out = result[0]
+        if type(out) is not device.array_type:
+            out = device.asarray(out)
         tensor = _new(Variable.result)
-        tensor.array = out if type(out) is device.array_type else device.asarray(out)
-        tensor.device = meta.get("device", device) if meta else device
-        tensor.grad = tensor.rules = None
-        tensor._requires_grad = False
+        tensor.array = out
+        tensor.device = device
+        tensor.grad = None
+        tensor.shared = False
         if tracked and _mode.enabled:
             rules = result[1:]
-            if None not in rules or _any_rule(inputs, rules):
+            if None not in rules or _any_rule(sources, rules):
                 tensor._requires_grad = True
-                tensor.op = call
-                tensor.inputs = inputs
-                tensor.arrays = arrays
-                tensor.meta = meta
-                tensor.rules = rules
-                tensor.order = next(_clock)
+                tensor.node = node = Node()
+                node.op = call
+                node.inputs = sources
+                node.meta = meta
+                node.rules = rules
+                node.order = next(_clock)
+                node.device = device
+                node.shape = out.shape
+                node.dtype = out.dtype
+                return tensor
+        tensor._requires_grad = False
+        tensor.node = None
         return tensor
 
-    call.body = body  # type: ignore[attr-defined]
+    call.body = run  # type: ignore[attr-defined]
     OPS[name] = call
     return call
 
 
-def _any_rule(inputs: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
+def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
     """Whether an input that requires a gradient gets one."""
-    return any(rule is not None and isinstance(x, Variable) and x._requires_grad for x, rule in zip(inputs, rules))
+    return any(rule is not None and isinstance(source, Node | Variable) for source, rule in zip(sources, rules))
 
 
 def shared(function: Rule) -> Rule:
@@ -242,7 +269,7 @@ def shared(function: Rule) -> Rule:
     return call
 
 
-class set_grad_enabled(ContextDecorator):
+class _GradMode(ContextDecorator):
     """Record ops, or do not, inside a `with` block or a decorated function, on this thread."""
 
     def __init__(self, mode: bool) -> None:
@@ -256,7 +283,7 @@ class set_grad_enabled(ContextDecorator):
         _mode.enabled = _mode.outer.pop()
 
 
-def no_grad() -> set_grad_enabled:
+def no_grad() -> _GradMode:
     """Do not record ops inside a `with` block, or a function it decorates, on this thread.
 
     >>> x = Tensor([1.0], requires_grad=True)
@@ -264,12 +291,31 @@ def no_grad() -> set_grad_enabled:
     ...     (x * 2).requires_grad
     False
     """
-    return set_grad_enabled(False)
+    return _GradMode(False)
 
 
-def enable_grad() -> set_grad_enabled:
+def enable_grad() -> _GradMode:
     """Record ops again inside a `no_grad` block."""
-    return set_grad_enabled(True)
+    return _GradMode(True)
+
+
+class set_grad_enabled:
+    """Record ops, or do not, from now on, on this thread; as a context manager only until the end of the block.
+
+    >>> with tinytorch.set_grad_enabled(False):
+    ...     tinytorch.is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self._outer = _mode.enabled
+        _mode.enabled = bool(mode)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.enabled = self._outer
 
 
 def is_grad_enabled() -> bool:
@@ -294,7 +340,10 @@ class _Taped:
         self.default_int = device.default_int
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.xp, name)
+        return getattr(self.xp.ops, name)
+
+
+_committing = threading.Lock()
 
 
 def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, create_graph: bool) -> None:
@@ -305,9 +354,11 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
             "no_grad); create a leaf with Tensor(..., requires_grad=True) and compute from it"
         )
     grads = _walk([tensor], [_seed(tensor, gradient, create_graph)], None, retain_graph, create_graph)
-    with set_grad_enabled(create_graph):
+    with _GradMode(create_graph), _committing:
         for leaf, g in grads.items():
             new = g if create_graph else wrap(g, leaf.device)
+            if new is gradient:  # somebody else has it, and may write into it
+                new = g.copy()
             leaf.grad = new if leaf.grad is None else leaf.grad + new
 
 
@@ -353,111 +404,186 @@ def grad(
     keep = create_graph if retain_graph is None else retain_graph
     start = [_seed(t, g, create_graph) for t, g in zip(roots, seeds)]
     grads = _walk(roots, start, wanted, keep, create_graph)
-    missing = [i for i, t in enumerate(wanted) if t not in grads]
+    found = [grads.get(_place(t)) for t in wanted]
+    missing = [i for i, g in enumerate(found) if g is None]
     if missing and not allow_unused:
         raise RuntimeError(
             f"grad: the outputs do not depend on input {missing[0]} ({_describe(wanted[missing[0]])}); "
             "pass allow_unused=True to get None for it"
         )
-    found = [grads.get(t) for t in wanted]
     if create_graph:
         return tuple(found)
     return tuple(None if g is None else wrap(g, t.device) for g, t in zip(found, wanted))
 
 
-def wrap(array: Array, device: Device, requires_grad: bool = False) -> Any:
-    """A leaf tensor around an array that lives on the device."""
+def wrap(array: Array, device: Device, node: Node | None = None) -> Any:
+    """A tensor around an array that lives on the device."""
     tensor = _new(Variable.result)
     tensor.array = array if type(array) is device.array_type else device.asarray(array)
     tensor.device = device
-    tensor.grad = tensor.rules = None
-    tensor._requires_grad = requires_grad
+    tensor.grad = None
+    tensor.node = node
+    tensor.shared = False
+    tensor._requires_grad = node is not None
     return tensor
+
+
+def run_on(device: Device, function: Callable[..., Any], *args: Any) -> Any:
+    """Call the function with the device current, where that matters."""
+    return function(*args) if device.current is None else device.current(function, *args)
+
+
+Place = Any  # where a gradient is collected: a Node, or a leaf
+
+
+def _place(tensor: Variable) -> Place:
+    return tensor if tensor.node is None else tensor.node
 
 
 def _walk(
     roots: Sequence[Variable], seeds: Sequence[Any], wanted: Sequence[Variable] | None, retain: bool, create: bool
-) -> dict[Variable, Any]:
+) -> dict[Place, Any]:
     """Gradients (arrays; tensors if `create`) of the wanted tensors, or of all leaves if `wanted` is None."""
-    needed = None if wanted is None else _leading_to(wanted, roots)
-    asked = set(wanted or ())
-    grads: dict[Variable, Any] = {}  # of tensors not yet walked through
-    found: dict[Variable, Any] = {}
-    heap: list[tuple[int, Variable]] = []
-    with set_grad_enabled(create):
-        for t, seed in zip(roots, seeds):
-            _accumulate(grads, heap, t, seed)
+    starts = [_place(t) for t in roots]
+    asked = {_place(t) for t in wanted or ()}
+    needed = None if wanted is None else _leading_to(asked, starts)
+    values = _replayed(starts) if create else None
+    grads: dict[Place, Any] = {}  # of what has not been walked through yet
+    found: dict[Place, Any] = {}
+    heap: list[tuple[int, Node]] = []
+    with _GradMode(create):
+        for place, seed in zip(starts, seeds):
+            _accumulate(grads, heap, place, seed)
         while heap:
-            t = heapq.heappop(heap)[1]
-            g = grads.pop(t)
-            if t in asked:
-                found[t] = g
-            if t.rules is _FREED:
-                raise RuntimeError(
-                    "backward: this part of the graph was freed by an earlier backward; call the first one with "
-                    "retain_graph=True, or compute the output again"
-                )
-            if t.device.current is None:
-                _pull(t, g, grads, heap, needed, create)
+            node = heapq.heappop(heap)[1]
+            g = grads.pop(node)
+            if node in asked:
+                found[node] = g
+            if node.device.current is None:
+                _pull(node, g, grads, heap, needed, values)
             else:
-                t.device.current(_pull, t, g, grads, heap, needed, create)
+                node.device.current(_pull, node, g, grads, heap, needed, values)
             if not retain:
-                t.rules, t.inputs, t.arrays, t.meta = _FREED, (), (), {}
+                node.rules, node.inputs, node.meta = None, (), {}
     if wanted is None:
         return grads
-    found.update((t, g) for t, g in grads.items() if t in asked)
+    found.update((place, g) for place, g in grads.items() if place in asked)
     return found
 
 
 def _pull(
-    t: Any,
+    node: Node,
     g: Any,
-    grads: dict[Variable, Any],
-    heap: list[tuple[int, Variable]],
-    needed: set[Variable] | None,
-    create: bool,
+    grads: dict[Place, Any],
+    heap: list[tuple[int, Node]],
+    needed: set[Place] | None,
+    values: dict[Node, Any] | None,
 ) -> None:
-    """Add to the gradients of a tensor's inputs what comes from this tensor, whose own is g."""
-    if create:
-        dev, rules = _replayed(t)
-    else:
-        dev, rules = t.device, t.rules
-    for x, array, rule in zip(t.inputs, t.arrays, rules):
-        if rule is None or not isinstance(x, Variable) or not x._requires_grad:
+    """Add to the gradients of a node's inputs what comes from this node, whose own is g."""
+    if node.rules is None:
+        raise RuntimeError(_FREED)
+    dev: Any = node.device
+    rules = node.rules
+    if values is not None:
+        dev, rules = _taped_rules(node, values)
+    for source, rule in zip(node.inputs, rules):
+        if rule is None:
             continue
-        if needed is not None and x not in needed:
+        if not isinstance(source, Node | Variable) or (needed is not None and source not in needed):
             continue
-        gx = rule(g)
-        like = x if create else array
-        if gx.shape != like.shape:
-            gx = _unbroadcast(dev.xp, gx, like.shape)
-        if gx.dtype != like.dtype:
-            gx = dev.xp.astype(gx if create else dev.asarray(gx), like.dtype)
-        _accumulate(grads, heap, x, gx)
-
-
-def _accumulate(grads: dict[Variable, Any], heap: list[tuple[int, Variable]], t: Variable, g: Any) -> None:
-    """Add g to the gradient of t; the first time, line t up to be walked through."""
-    if t not in grads:
-        grads[t] = g
-        if t.rules is not None:
-            heapq.heappush(heap, (t.order, t))
-    elif t.device.current is None:
-        grads[t] = grads[t] + g
-    else:
-        grads[t] = t.device.current(operator.add, grads[t], g)
-
-
-def _replayed(t: Any) -> tuple[_Taped, tuple[Rule, ...]]:
-    """The op's body run again on the tensors themselves: its rules are then made of ops."""
-    for x, array in zip(t.inputs, t.arrays):
-        if isinstance(x, Variable) and x.array is not array:
-            raise RuntimeError(
-                f"backward: {_describe(x)} was changed after {t.op.__name__} used it, by an optimizer step or an "
-                "assignment; take gradients with create_graph=True before changing it"
+        try:
+            gx = rule(g)
+            like: Any = source
+            if values is not None:
+                like = values.get(like, like)
+            elif type(source) is not Node:
+                like = like.array
+            if gx.shape != like.shape:
+                gx = _unbroadcast(dev.xp, gx, like.shape)
+            if gx.dtype != like.dtype:
+                gx = dev.xp.astype(gx if values is not None else dev.asarray(gx), like.dtype)
+        except Exception as error:
+            error.add_note(
+                f"in the gradient rules of {node.op.__name__.lstrip('_')}, for a result of shape {node.shape}"
             )
-    dev = _Taped(t.device, t.__array_namespace__())
-    return dev, t.op.body(dev, *t.inputs, **t.meta)[1:]
+            raise
+        _accumulate(grads, heap, source, gx)
+
+
+def _accumulate(grads: dict[Place, Any], heap: list[tuple[int, Node]], place: Place, g: Any) -> None:
+    """Add g to the gradient of a place; the first time, line a node up to be walked through."""
+    if place not in grads:
+        grads[place] = g
+        if type(place) is Node:
+            heapq.heappush(heap, (place.order, place))
+    elif place.device.current is None:
+        grads[place] = grads[place] + g
+    else:
+        grads[place] = place.device.current(operator.add, grads[place], g)
+
+
+_FREED = (
+    "backward: this part of the graph was freed by an earlier backward; call the first one with retain_graph=True, or "
+    "compute the output again"
+)
+
+
+def _reachable(starts: Iterable[Place]) -> list[Node]:
+    """The nodes that the starts were computed from, and those among the starts, oldest first."""
+    found: set[Node] = set()
+    stack = [place for place in starts if type(place) is Node]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack += [source for source in node.inputs if type(source) is Node]
+    return sorted(found, key=operator.attrgetter("order"), reverse=True)
+
+
+def _leading_to(asked: set[Place], starts: Iterable[Place]) -> set[Place]:
+    """The places on a way from a start back to one that was asked for."""
+    needed = set(asked)
+    for node in _reachable(starts):
+        if not needed.isdisjoint(source for source in node.inputs if isinstance(source, Node | Variable)):
+            needed.add(node)
+    return needed
+
+
+def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:
+    """The tensor of each node, computed again from the leaves: a graph does not keep them."""
+    values: dict[Node, Any] = {}
+    for node in _reachable(starts):
+        if node.rules is None:
+            raise RuntimeError(_FREED)
+        device, arrays = node.device, []
+        for source in node.inputs:
+            if isinstance(source, Variable):
+                if getattr(source, "changed", 0) < node.order:
+                    raise RuntimeError(
+                        f"backward: {_describe(source)} was changed after {node.op.__name__} used it, by an optimizer "
+                        "step or an assignment; take gradients with create_graph=True before changing it"
+                    )
+                device = source.device
+                arrays.append(source.array)
+            elif type(source) is Node:
+                device = source.device
+                arrays.append(values[source].array)
+            else:
+                arrays.append(source)
+        body = functools.partial(node.op.body, device, *arrays, **node.meta)  # type: ignore[attr-defined]
+        out = run_on(device, body)[0]
+        values[node] = wrap(out, node.device, node)
+    return values
+
+
+def _taped_rules(node: Node, values: dict[Node, Any]) -> tuple[_Taped, tuple[Rule | None, ...]]:
+    """The rules of a node made of ops: its body run on the tensors themselves."""
+    given = [values[s] if type(s) is Node else s for s in node.inputs]
+    device = next(x.device for x in given if isinstance(x, Variable))
+    plain = (Variable, *_NUMBERS, type(None))
+    tensors = [x if isinstance(x, plain) else wrap(x, device) for x in given]
+    dev = _Taped(device, next(iter(values.values())).__array_namespace__())
+    return dev, node.op.body(dev, *tensors, **node.meta)[1:]  # type: ignore[attr-defined]
 
 
 def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
@@ -465,23 +591,6 @@ def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
     extra = g.ndim - len(shape)
     axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1))
     return xp.reshape(xp.sum(g, axis=axes), shape)
-
-
-def _leading_to(wanted: Sequence[Variable], roots: Iterable[Variable]) -> set[Variable]:
-    """The tensors on a path from a root back to a wanted one."""
-    found: set[Variable] = set()
-    stack = list(roots)
-    while stack:
-        t = stack.pop()
-        if t not in found:
-            found.add(t)
-            if t.rules is not None:
-                stack += [x for x in t.inputs if isinstance(x, Variable) and x._requires_grad]
-    needed = set(wanted)
-    for t in sorted((t for t in found if t.rules is not None), key=lambda t: -t.order):
-        if any(isinstance(x, Variable) and x in needed for x in t.inputs):
-            needed.add(t)
-    return needed
 
 
 def _seed(t: Any, gradient: Any, create: bool) -> Any:
@@ -516,12 +625,15 @@ def _describe(x: Any) -> str:
 
 def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], meta: dict[str, Any]) -> Exception:
     """The library's error as one of the standard's, with the op and what it was given."""
-    kind = next((k for k in (IndexError, TypeError, NotImplementedError) if isinstance(error, k)), ValueError)
+    kinds = (IndexError, OverflowError, NotImplementedError, TypeError)
+    kind = next((k for k in kinds if isinstance(error, k)), ValueError)
     given = ", ".join([*map(_describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
     text = str(error)
     if text.startswith(f"{name}: "):
         text = text[len(name) + 2 :]
-    return kind(f"{name}({given}): {text}" + (f"; {name} takes {wants}" if wants else ""))
+    hint = f"; {name} takes {wants}" if wants else ""
+    hint += "; names are the array API's: axis, keepdims" if {"dim", "keepdim"} & meta.keys() else ""
+    return kind(f"{name}({given}): {text}{hint}")
 
 
 def _different_devices(name: str, inputs: Sequence[Any]) -> str:

@@ -47,6 +47,7 @@ float64 = np.dtype("float64")
 
 _WEAK = {builtins.bool: "b", int: "if", float: "f"}  # kinds that Python numbers go with
 ALL = (bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, float64)
+_NAMES = frozenset(d.name for d in ALL)
 
 
 def _dtype_of(x: Any) -> np.dtype[Any]:
@@ -112,14 +113,28 @@ def iinfo(type: Any, /) -> Any:
     return _xp.iinfo(_dtype_of(type))
 
 
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """The dtype of that name, or itself.
+
+    Raises:
+        TypeError: there is no such dtype.
+    """
+    found = np.dtype(dtype) if isinstance(dtype, str | np.dtype | type) else None
+    if found not in ALL:
+        raise TypeError(f"there is no dtype {dtype!r}; there are {', '.join(_NAMES)}")
+    return found
+
+
 def in_words(name: str, args: Any, where: Any, dtype: Any) -> tuple[Device | None, np.dtype[Any] | None]:
     """The device and dtype in the arguments of `to`, in either order or by keyword; None for what was not given."""
     for x in args:
-        spelled = isinstance(x, Device) or (isinstance(x, str) and x not in {d.name for d in ALL})
+        spelled = isinstance(x, Device) or (isinstance(x, str) and x not in _NAMES)
+        if x is None:
+            continue
         if spelled and where is None:
             where = x
-        elif not spelled and dtype is None and x is not None:
+        elif not spelled and dtype is None:
             dtype = x
-        elif x is not None:
+        else:
             raise TypeError(f"{name}: takes one device and one dtype, not {args}")
-    return None if where is None else device(where), None if dtype is None else np.dtype(dtype)
+    return None if where is None else device(where), None if dtype is None else as_dtype(dtype)

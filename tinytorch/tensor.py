@@ -12,9 +12,9 @@ import numpy as np
 
 from backends import Device, device, device_of
 from tinytorch import autograd, ops
-from tinytorch.autograd import SHARED, Variable
-from tinytorch.dtypes import float32, in_words
-from tinytorch.ops.index import getitem, setitem
+from tinytorch.autograd import Variable
+from tinytorch.dtypes import ALL, as_dtype, float32, in_words
+from tinytorch.ops.index import getitem, may_change, setitem
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -30,6 +30,52 @@ def _as_given(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     method.__name__, method.__doc__ = function.__name__, function.__doc__
     return method
+
+
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`x += y`: the tensor gets the result, recorded or not; see `may_change`.
+
+    The result of `detach` and `data` is not changed but replaced, so that `p.data -= step` changes p.
+    """
+
+    def method(x: Tensor, other: Any) -> Tensor:
+        if x.shared:
+            return function(x, other)
+        may_change(x, "x += y", "x = x + y")
+        new = function(x, other)
+        if new.shape != x.shape:
+            raise ValueError(f"x += y: the result has shape {new.shape}, the tensor {x.shape}; write x = x + y")
+        new = new.to(x.dtype)
+        x.assign(new.array, new.node)
+        return x
+
+    return method
+
+
+# What PyTorch has under another name, or in place only
+SPELLED = {
+    "add_": "x += y",
+    "copy_": "x.data = y",
+    "cumsum": "x.cumulative_sum(axis=...)",
+    "dim": "x.ndim",
+    "double": "x.to(tinytorch.float64)",
+    "fill_": "x[...] = value",
+    "float": "x.to(tinytorch.float32)",
+    "gather": "tinytorch.take_along_axis(x, indices, axis=...)",
+    "int": "x.to(tinytorch.int32)",
+    "long": "x.to(tinytorch.int64)",
+    "masked_fill": "tinytorch.where(mask, value, x)",
+    "matmul": "x @ y",
+    "mul_": "x *= y",
+    "numel": "x.size",
+    "permute": "x.permute_dims(...)",
+    "t": "x.T",
+    "transpose": "x.mT, or tinytorch.moveaxis(x, i, j)",
+    "type": "x.dtype",
+    "unsqueeze": "x.expand_dims(axis=...)",
+    "view": "x.reshape(...)",
+    "zero_": "x[...] = 0",
+}
 
 
 class Tensor(Variable):
@@ -59,8 +105,8 @@ class Tensor(Variable):
         self, data: Any, dtype: Any = None, device: str | Device | None = None, requires_grad: bool = False
     ) -> None:
         self.array, self.device = to_array(data, dtype, device, copy=True)
-        self.grad = self.rules = None
-        self._requires_grad = False
+        self.grad = self.node = None
+        self.shared = self._requires_grad = False
         self.requires_grad = requires_grad
 
     # What it is ---------------------------------------------------------------------------------------------------
@@ -79,8 +125,6 @@ class Tensor(Variable):
         if not value and not self.is_leaf:
             raise RuntimeError("requires_grad: only a leaf can be switched off; use x.detach() for a tensor without it")
         self._requires_grad = bool(value)
-        if value and self.rules is SHARED:
-            self.rules = None
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` and return the tensor."""
@@ -90,7 +134,7 @@ class Tensor(Variable):
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made it: gradients are kept in `grad` for leaves."""
-        return self.rules is None or self.rules is SHARED
+        return self.node is None
 
     @property
     def data(self) -> Tensor:
@@ -105,7 +149,7 @@ class Tensor(Variable):
             new, old = getattr(value, what), getattr(self, what)
             if new != old:
                 raise ValueError(f"data: the new values have {what} {new}, the tensor {old}; they must be the same")
-        self.array = value.array
+        self.assign(value.array)
 
     # Gradients ----------------------------------------------------------------------------------------------------
 
@@ -134,7 +178,7 @@ class Tensor(Variable):
     def detach(self) -> Tensor:
         """The same values without the graph. They may share memory, so it cannot be written into: see `copy`."""
         out: Tensor = autograd.wrap(self.array, self.device)
-        out.rules = SHARED
+        out.shared = True
         return out
 
     # Values -------------------------------------------------------------------------------------------------------
@@ -172,12 +216,14 @@ class Tensor(Variable):
     # Devices ------------------------------------------------------------------------------------------------------
 
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Tensor:
-        """The tensor on a device, as a dtype, or both; itself if it is so already. Gradients come back.
+        """The tensor on a device, as a dtype, or both (or as another tensor is); itself if it is so already.
 
         >>> x = Tensor([1.0])
         >>> x.to("cpu") is x, x.to(tinytorch.float64).dtype, x.to("cpu", tinytorch.float64).dtype
         (True, dtype('float64'), dtype('float64'))
         """
+        if len(args) == 1 and isinstance(args[0], Tensor):
+            args = (args[0].device, args[0].dtype)
         where, kind = in_words("to", args, device, dtype)
         out = self
         if where is not None and where is not self.device:
@@ -249,15 +295,18 @@ class Tensor(Variable):
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
 
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only leaves can be copied, not results that remember how they were made")
         out = memo[id(self)] = object.__new__(type(self))
-        for slot in ("name",) if hasattr(self, "name") else ():
-            setattr(out, slot, getattr(self, slot))
-        out.array, out.device, out.rules = self.array, self.device, None  # arrays are never written into
-        out._requires_grad = self._requires_grad
+        out.array, out.device, out._requires_grad = self.array, self.device, self._requires_grad  # arrays are replaced,
+        out.node, out.shared = None, False  # never written into, so that two tensors may have the same one
         out.grad = None if self.grad is None else self.grad.detach()
+        if hasattr(self, "name"):  # a Parameter
+            out.name = self.name  # type: ignore[attr-defined]
         return out
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -286,6 +335,11 @@ class Tensor(Variable):
         return tinytorch
 
     # Operators ----------------------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name in SPELLED:
+            raise AttributeError(f"Tensor has no {name!r}; write {SPELLED[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     __getitem__ = getitem
     __setitem__ = setitem
@@ -325,6 +379,20 @@ class Tensor(Variable):
     __rlshift__ = _reflected(ops.bitwise_left_shift)
     __rshift__ = ops.bitwise_right_shift
     __rrshift__ = _reflected(ops.bitwise_right_shift)
+
+    __iadd__ = _in_place(ops.add)
+    __isub__ = _in_place(ops.subtract)
+    __imul__ = _in_place(ops.multiply)
+    __itruediv__ = _in_place(ops.divide)
+    __ifloordiv__ = _in_place(ops.floor_divide)
+    __imod__ = _in_place(ops.remainder)
+    __ipow__ = _in_place(ops.pow)
+    __imatmul__ = _in_place(ops.matmul)
+    __iand__ = _in_place(ops.bitwise_and)
+    __ior__ = _in_place(ops.bitwise_or)
+    __ixor__ = _in_place(ops.bitwise_xor)
+    __ilshift__ = _in_place(ops.bitwise_left_shift)
+    __irshift__ = _in_place(ops.bitwise_right_shift)
 
     # Methods: the functions of the same name, the tensor first ----------------------------------------------------
 
@@ -380,7 +448,7 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
 
     `copy` is as in `asarray`: True always copies, None only if it must, False never.
     """
-    wanted = None if dtype is None else np.dtype(dtype)
+    wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(data, Tensor):
         source, array = data.device, data.array
         target = source if where is None else device(where)
@@ -396,8 +464,9 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
         if copy is False:
             raise ValueError(f"asarray: {type(data).__name__} cannot become a tensor without a copy")
     have = source.dtype_of(array)
-    if have.kind not in "biuf":
-        raise TypeError(f"Tensor: {have.name} is not supported; there are bool, integer and floating dtypes")
+    for found in (have, wanted):
+        if found is not None and found not in ALL:
+            raise TypeError(f"Tensor: there is no dtype {found.name}; there are {', '.join(d.name for d in ALL)}")
     changes = target is not source or (wanted is not None and wanted != have)
     if copy is False and changes:
         raise ValueError(f"asarray: from {have.name} on {source} to {wanted or have} on {target} is not without a copy")
@@ -427,4 +496,8 @@ def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.nd
         if not isinstance(data, np.generic):
             dtype = {"f": float32, "i": target.default_int}.get(array.dtype.kind, array.dtype)
             dtype = float32 if array.size == 0 else dtype
+    elif dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
+        limits, least, most = np.iinfo(dtype), array.min(), array.max()
+        if least < limits.min or most > limits.max:
+            raise OverflowError(f"Tensor: {least if least < limits.min else most} does not fit into {dtype.name}")
     return array.astype(dtype)

@@ -189,7 +189,8 @@ class Module:
 
         new = [(t, moved(t), None if t.grad is None else moved(t.grad)) for t in found.values()]
         for t, values, grad in new:  # nothing has changed if something could not be moved
-            t.array, t.device, t.grad = values.array, values.device, grad
+            t.assign(values.array)
+            t.device, t.grad = values.device, grad
         return self
 
     # Saving and loading -------------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ class Module:
         if wrong:
             raise ValueError(f"load_state_dict: {'; '.join(wrong)}")
         for t, values in new:
-            t.array = values.array
+            t.assign(values.array)
         return LoadResult(missing, unexpected)
 
     # Showing ------------------------------------------------------------------------------------------------------

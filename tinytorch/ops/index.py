@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backends import Array, Device
-from tinytorch.autograd import SHARED, Variable, is_grad_enabled, op, wrap
+from tinytorch.autograd import Variable, is_grad_enabled, op, wrap
 from tinytorch.ops.axes import along, axes_of
 from tinytorch.ops.elementwise import where
 from tinytorch.ops.shape import padded, reshape
@@ -327,32 +327,38 @@ def _take_many(x: Any, indices: Any, axis: int) -> Any:
     return reshape(y, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
+def may_change(x: Any, written: str, instead: str) -> None:
+    """Raise RuntimeError if the tensor must not be changed now.
+
+    A leaf that requires a gradient may be changed only while nothing is recorded, and a recorded tensor only while
+    everything is: otherwise a gradient would be of values that are no longer there.
+    """
+    if x._requires_grad and x.node is None and is_grad_enabled():
+        raise RuntimeError(
+            f"{written}: x is a leaf that requires a gradient, which would be lost; do it under tinytorch.no_grad(), "
+            f"or write {instead}"
+        )
+    if x.node is not None and not is_grad_enabled():
+        raise RuntimeError(f"{written}: x is part of a graph, and this would not be recorded; write {instead}")
+
+
 def setitem(x: Any, key: Any, value: Any) -> None:
     """x[key] = value, for integers, slices, `...` and None, or for a boolean tensor and one number.
 
     The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values.
 
     Raises:
-        RuntimeError: x or the value is part of a graph, or x shares its values with the tensor it was detached from.
+        RuntimeError: x is a leaf that requires a gradient, or shares its values with what it was detached from.
         IndexError: the key holds integer tensors.
     """
-    if x._requires_grad and (is_grad_enabled() or x.rules is not None):
-        raise RuntimeError(
-            "x[...] = value: x requires a gradient, and what was recorded with it would no longer hold; write "
-            "x = tinytorch.where(mask, value, x), or, for a leaf, assign under tinytorch.no_grad()"
-        )
-    if x.rules is SHARED:
+    may_change(x, "x[...] = value", "x = tinytorch.where(mask, value, x)")
+    if x.shared:
         raise RuntimeError(
             "x[...] = value: x was detached from another tensor, which would not see the change; write into "
             "x.copy(), or into the other tensor under tinytorch.no_grad()"
         )
-    if isinstance(value, Variable) and value._requires_grad and is_grad_enabled():
-        raise RuntimeError(
-            "x[...] = value: the gradient of the value would be lost; write x = tinytorch.where(mask, value, x) or "
-            "join the parts with tinytorch.concat"
-        )
     keys = _keys(x, key)
-    masked = isinstance(keys[0], Variable) and keys[0].dtype.kind == "b"
+    masked = any(isinstance(k, Variable) and k.dtype.kind == "b" for k in keys[:1])
     if masked and all(k == slice(None) for k in keys[1:]) and (not isinstance(value, Variable) or value.ndim == 0):
         mask = reshape(keys[0], (*keys[0].shape, *(1,) * (x.ndim - keys[0].ndim)))
         new = where(mask, value, x)
@@ -363,7 +369,8 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         )
     else:
         new = _setitem(x, value, key=keys)
-    x.array = new.array if new.dtype == x.dtype else new.astype(x.dtype).array
+    new = new.to(x.dtype)
+    x.assign(new.array, new.node)
 
 
 @op
@@ -375,7 +382,11 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
     else:
         block = xp.astype(xp.broadcast_to(value, shape), x.dtype)
     there = _placed(dev, xp.ones(shape, dtype=xp.bool, device=dev.native), x.shape, key)
-    return xp.where(there, _placed(dev, block, x.shape, key), x), None, None
+    return (
+        xp.where(there, _placed(dev, block, x.shape, key), x),
+        lambda g: xp.where(there, 0.0, g),
+        lambda g: _sliced(dev, g, key),
+    )
 
 
 # Functions whose result has a shape that depends on values: they read them, and have no gradient -------------------

@@ -179,7 +179,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
     return _astype(x if device is None else x.to(device), dtype, copy=copy)
 
 
-@op
+@op(moves=True)
 def transfer(dev: Device, x: Array, /, source: Device, device: Device) -> Any:
     """x, which lives on `source`, on `device`: what `Tensor.to` does. The gradient goes back the same way.
 

@@ -146,7 +146,7 @@ class Optimizer:
         flat.values, flat.state = self.update(flat.device, flat.values, grad, flat.state, flat.steps, group)
         flat.parts = flat.split(flat.values)
         for p, part in zip(flat.parameters, flat.parts, strict=True):
-            p.array = part
+            p.assign(part)
 
     def _arranged(self, index: int, ready: list[Tensor]) -> bool:
         """Whether the flat arrays are of just these parameters, and nobody else has set one since."""
