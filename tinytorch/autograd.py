@@ -150,7 +150,8 @@ def op(
     if body is None:
         return functools.partial(op, kinds=kinds, same=same, apart=apart, wants=wants)
     name = body.__name__.lstrip("_")
-    parameters = list(inspect.signature(body).parameters.values())[1:]
+    signature = inspect.signature(body)
+    parameters = list(signature.parameters.values())[1:]
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     others = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
@@ -215,6 +216,7 @@ def op(
         return tensor
 
     call.body = body  # type: ignore[attr-defined]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as callers see it
     OPS[name] = call
     return call
 
