@@ -254,7 +254,7 @@ def getitem(x: Any, key: Any) -> Any:
         if len(lead) > 1 or any(k != slice(None) for k in rest):
             raise IndexError("getitem: a boolean tensor stands alone; index in two steps, as in x[mask][:, i]")
         mask = keys[first]
-        rows = reshape(x, (mask.size, *x.shape[mask.ndim :]))
+        rows = reshape(x, (math.prod(x.shape[: mask.ndim]), *x.shape[mask.ndim :]))
         return _take(rows, nonzero(reshape(mask, (-1,)))[0], axis=0)
     if all(isinstance(k, int | Variable) for k in lead):
         y = _gather(x, lead)
@@ -283,10 +283,11 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
                 raise IndexError(
                     f"getitem: an index tensor holds integers or booleans, not {k.device.dtype_of(k.array)}"
                 )
-            if kind == "b" and tuple(x.shape[axes : axes + k.ndim]) != tuple(k.shape):
+            lengths = x.shape[axes : axes + k.ndim]
+            if kind == "b" and (len(lengths) < k.ndim or any(m not in (0, n) for m, n in zip(k.shape, lengths))):
                 raise IndexError(
                     f"getitem: a mask of shape {tuple(k.shape)} does not fit shape {tuple(x.shape)}; "
-                    "it must have the lengths of the axes it stands for"
+                    "it must have the lengths of the axes it stands for, or 0"
                 )
             axes += k.ndim if kind == "b" else 1
         elif isinstance(k, bool | np.bool):
@@ -352,7 +353,9 @@ def setitem(x: Any, key: Any, value: Any) -> None:
             "join the parts with tinytorch.concat"
         )
     keys = _keys(x, key)
-    masked = isinstance(keys[0], Variable) and keys[0].dtype.kind == "b"
+    masked = any(isinstance(k, Variable) and k.dtype.kind == "b" for k in keys[:1])
+    if masked and keys[0].size == 0:  # it selects nothing, and may be of another shape than x
+        return
     if masked and all(k == slice(None) for k in keys[1:]) and (not isinstance(value, Variable) or value.ndim == 0):
         mask = reshape(keys[0], (*keys[0].shape, *(1,) * (x.ndim - keys[0].ndim)))
         new = where(mask, value, x)
