@@ -212,6 +212,8 @@ ELEMENTWISE = [
     Case("pow", (number(2.0), normal(3)), note="number"),
     _unary("negative"),
     _unary("positive"),
+    _unary("conj"),
+    _unary("real"),
     _unary("abs", spread),
     _unary("square"),
     _unary("sqrt", positive),

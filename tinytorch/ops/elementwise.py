@@ -31,6 +31,7 @@ __all__ = [
     "bitwise_xor",
     "ceil",
     "clip",
+    "conj",
     "copysign",
     "cos",
     "cosh",
@@ -67,6 +68,7 @@ __all__ = [
     "not_equal",
     "positive",
     "pow",
+    "real",
     "reciprocal",
     "relu",
     "remainder",
@@ -190,6 +192,24 @@ def positive(dev: Device, x: Array, /) -> Any:
     tensor([ 1., -2.])
     """
     return +x, lambda g: g
+
+
+def conj(x: Any, /) -> Any:
+    """x: all numbers here are real. It lets code that is written for complex numbers, too, run on tensors.
+
+    >>> tinytorch.conj(Tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
+    return positive(x)
+
+
+def real(x: Any, /) -> Any:
+    """x: all numbers here are real, as for `conj`.
+
+    >>> tinytorch.real(Tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
+    return positive(x)
 
 
 @op(kinds="iuf")
