@@ -386,7 +386,7 @@ def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
     return reshape(wide, tuple(t * n for t, n in zip(times, shape, strict=True)))
 
 
-def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+def broadcast_arrays(*arrays: Any) -> list[Any]:
     """The tensors broadcast to their common shape.
 
     >>> a, b = tinytorch.broadcast_arrays(tinytorch.zeros((2, 1)), tinytorch.zeros((3,)))
@@ -396,10 +396,10 @@ def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
     import numpy as np
 
     shape = np.broadcast_shapes(*(tuple(a.shape) for a in arrays))
-    return tuple(broadcast_to(a, shape) for a in arrays)
+    return [broadcast_to(a, shape) for a in arrays]
 
 
-def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
     """Coordinate tensors of a grid, from the coordinates along each axis.
 
     Args:
