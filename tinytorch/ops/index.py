@@ -15,8 +15,9 @@ import numpy as np
 from backends import Array, Device
 from tinytorch.autograd import SHARED, Variable, is_grad_enabled, op, wrap
 from tinytorch.ops.axes import along, axes_of
-from tinytorch.ops.elementwise import where
-from tinytorch.ops.shape import padded, reshape
+from tinytorch.ops.elementwise import clip, where
+from tinytorch.ops.reduce import cumulative_sum
+from tinytorch.ops.shape import astype, broadcast_to, padded, reshape
 
 __all__ = [
     "nonzero",
@@ -329,9 +330,10 @@ def _take_many(x: Any, indices: Any, axis: int) -> Any:
 
 
 def setitem(x: Any, key: Any, value: Any) -> None:
-    """x[key] = value, for integers, slices, `...` and None, or for a boolean tensor and one number.
+    """x[key] = value, for integers, slices, `...` and None, or for a boolean tensor alone.
 
-    The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values.
+    The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values. Of a mask and a
+    value with axes the number of true elements is read.
 
     Raises:
         RuntimeError: x or the value is part of a graph, or x shares its values with the tensor it was detached from.
@@ -354,19 +356,31 @@ def setitem(x: Any, key: Any, value: Any) -> None:
         )
     keys = _keys(x, key)
     masked = any(isinstance(k, Variable) and k.dtype.kind == "b" for k in keys[:1])
-    if masked and keys[0].size == 0:  # it selects nothing, and may be of another shape than x
-        return
-    if masked and all(k == slice(None) for k in keys[1:]) and (not isinstance(value, Variable) or value.ndim == 0):
-        mask = reshape(keys[0], (*keys[0].shape, *(1,) * (x.ndim - keys[0].ndim)))
-        new = where(mask, value, x)
+    if masked and all(k == slice(None) for k in keys[1:]):
+        new = _masked(x, keys[0], value)
     elif any(isinstance(k, Variable) for k in keys):
         raise IndexError(
-            "x[...] = value: takes integers and slices, or a boolean tensor and one number; write "
+            "x[...] = value: takes integers and slices, or a boolean tensor alone; write "
             "x = tinytorch.where(mask, value, x) for more"
         )
     else:
         new = _setitem(x, value, key=keys)
     x.array = new.array if new.dtype == x.dtype else new.astype(x.dtype).array
+
+
+def _masked(x: Any, mask: Any, value: Any) -> Any:
+    """x with the value, which broadcasts against x[mask], where the mask is true."""
+    if mask.size == 0:  # it selects nothing, and may be of another shape than x
+        return x
+    rest = x.shape[mask.ndim :]
+    wide = reshape(mask, (*mask.shape, *(1,) * len(rest)))
+    if not isinstance(value, Variable) or value.ndim == 0:
+        return where(wide, value, x)
+    nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # 1, 2, ... where the mask is true
+    rows = broadcast_to(value, (int(nth[-1]), *rest))
+    if rows.size == 0:
+        return x
+    return where(wide, _take_many(rows, clip(reshape(nth, mask.shape) - 1, min=0), 0), x)
 
 
 @op
