@@ -366,6 +366,7 @@ REDUCE = [
     Case("all", (booleans(3, 4),), {"axis": 1}, gradient=False),
     Case("any", (booleans(3, 4),), {"axis": 1}, gradient=False),
     Case("count_nonzero", (integers(0, 3, 3, 4),), {"axis": 1}, gradient=False),
+    Case("count_nonzero", (booleans(3, 4),), note="bool", gradient=False),
     Case("softmax", (normal(3, 4),), numpy=_np_softmax, torch=lambda t, x: t.softmax(x, -1)),
     Case("softmax", (normal(3, 4),), {"axis": 0}, note="axis", numpy=lambda x: _np_softmax(x, 0)),
     Case(
@@ -454,6 +455,8 @@ INDEX = [
     _key((slice(2, 2), 1), "empty"),
     Case("getitem", (normal(4, 5),), call=lambda xp, x: x[::-1, 3:0:-2], numpy=lambda x: x[::-1, 3:0:-2], torch=lambda t, x: x.flip(0)[:, [3, 1]], note="backwards"),
     Case("getitem", (normal(4, 5),), call=lambda xp, x: x[1::-1, None, 2], numpy=lambda x: x[1::-1, None, 2], torch=lambda t, x: x[[1, 0], None, 2], note="backwards-mixed"),
+    Case("getitem", (normal(4, 5),), call=lambda xp, x: x[::-2, ::-3], numpy=lambda x: x[::-2, ::-3], torch=lambda t, x: x[[3, 1]][:, [4, 1]], note="backwards-steps"),
+    Case("getitem", (normal(4, 5),), call=lambda xp, x: x[::-1, 2:2:-4], numpy=lambda x: x[::-1, 2:2:-4], torch=lambda t, x: x[:, :0], note="backwards-empty"),
     _indexed("tensor", lambda x, i: x[i], integers(-4, 4, 7)),
     _indexed("tensor-2d", lambda x, i: x[i], integers(0, 4, 2, 3)),
     _indexed("tensor-pair", lambda x, i, j: x[i, j], integers(0, 4, 7), integers(-5, 5, 7)),

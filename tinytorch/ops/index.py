@@ -42,6 +42,11 @@ class _Part(NamedTuple):
     reverse: bool
     dropped: bool  # an integer: the axis goes away
 
+    def forwards(self) -> slice:
+        """The elements in ascending order, with no bound outside the axis: the standard does not say what that does."""
+        last = self.start + (self.length - 1) * self.step
+        return slice(self.start, last + 1, self.step) if self.length else slice(0, 0)
+
 
 def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], list[int]]:
     """A basic key, axis by axis, and the places of its new axes in the result.
@@ -84,7 +89,7 @@ def _sliced(dev: Any, x: Array, key: tuple[Any, ...]) -> Array:
     parts, new = _parts(key, x.shape)
     if not any(p.reverse for p in parts):
         return x[key]
-    y = x[tuple(p.start if p.dropped else slice(p.start, p.start + p.length * p.step, p.step) for p in parts)]
+    y = x[tuple(p.start if p.dropped else p.forwards() for p in parts)]
     y = dev.xp.flip(y, axis=tuple(i for i, p in enumerate(p for p in parts if not p.dropped) if p.reverse))
     for place in new:
         y = dev.xp.expand_dims(y, axis=place)

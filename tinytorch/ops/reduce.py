@@ -291,7 +291,7 @@ def count_nonzero(
     tensor(2, dtype=int64)
     """
     xp = dev.xp
-    return xp.sum(xp.astype(x != 0, dev.dtype(dev.default_int)), axis=axis, keepdims=keepdims), None
+    return xp.sum(xp.astype(xp.astype(x, xp.bool), dev.dtype(dev.default_int)), axis=axis, keepdims=keepdims), None
 
 
 # Softmax and relatives: the largest element is subtracted first, so that nothing overflows --------------------------
