@@ -45,7 +45,7 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
-    """Data as a tensor: numbers, nested lists, an array of a registered library, or a Tensor.
+    """Data as a tensor: numbers, nested lists, an array of a registered library, or a Tensor, which keeps its graph.
 
     Args:
         copy: True always copies; None shares memory with an array or Tensor where it can; False never copies.
@@ -56,11 +56,11 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
     >>> tinytorch.asarray([1, 2])
     tensor([1, 2], dtype=int64)
     """
-    if isinstance(obj, Tensor) and not copy:
+    if isinstance(obj, Tensor):
         moved = obj.to(device=device, dtype=dtype)
         if copy is False and moved is not obj:
             raise ValueError("asarray: another dtype or device is not to be had without a copy")
-        return moved
+        return moved.copy() if copy and moved is obj else moved
     return wrap(*to_array(obj, dtype, device, copy))
 
 
@@ -72,7 +72,7 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
     tensor([1., 1.])
     """
     if isinstance(x, Tensor):
-        return asarray(x.detach(), device=device, copy=copy)
+        return asarray(x, device=device, copy=copy)
     kind, index = x.__dlpack_device__()
     if kind == 1:
         array, home = np.from_dlpack(x), _device("cpu")
