@@ -41,5 +41,13 @@ class CpuDevice(Device):
     def asarray(self, x: Array) -> Array:
         return np.asarray(x)
 
+    def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
+        # a product with a one-hot matrix is fastest while that is small, but makes NaN of infinities
+        if size * len(indices) <= 65536 and np.isfinite(np.sum(values)):
+            return super().scatter_add(values, indices, size)
+        out = np.zeros((size, *values.shape[1:]), values.dtype)
+        np.add.at(out, indices, values)
+        return out
+
     def dtype(self, dtype: Any) -> np.dtype[Any]:
         return np.dtype(dtype)

@@ -6,7 +6,8 @@ What CuPy needs that the standard does not say:
   (array-api-compat drops the keyword). So everything that runs on a device runs through `current`.
 * Kernels that read another device's memory do not wait for the work pending there: copies between devices order the two
   streams with events.
-* Reading values waits for the queue: index checks are put off until values are read anyway.
+* Reading values waits for the whole device, so that work on any stream is in them. Index checks, which would have to
+  read, are put off until values are read anyway.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class CudaDevice(Device):
         return self.current(cupy.asarray, array)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        self._raise_unread()
+        self.synchronize()
         return self.current(cupy.asnumpy, array)
 
     def receive(self, array: Array, source: Device) -> Array:
@@ -170,7 +171,8 @@ class CudaDevice(Device):
 
     def synchronize(self) -> None:
         self.native.synchronize()
-        self._raise_unread()
+        if self._unread:
+            self._raise_unread()
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         out = xp.zeros((size, *values.shape[1:]), dtype=values.dtype)
@@ -187,11 +189,16 @@ class CudaDevice(Device):
             self._unread.append((bad, indices, size, what, ignore))
             full = len(self._unread) >= _PENDING
         if full:
-            self._raise_unread()
+            self.synchronize()
 
     def _raise_unread(self) -> None:
+        """Read the answers of all index checks, in one copy, and raise the first error."""
         with self._lock:
             unread, self._unread = self._unread, []
-        for bad, *check in unread:
-            if bool(self.current(cupy.asnumpy, bad)):
-                raise IndexError(self._out_of_range(*check))
+        if not unread:
+            return
+        answers = self.current(lambda: cupy.asnumpy(cupy.stack([bad for bad, *_ in unread])))
+        for answer, (_, indices, *limits) in zip(answers, unread):
+            if answer:
+                host = self.current(cupy.asnumpy, indices)
+                raise IndexError(self._out_of_range(host, *limits) + f", in an earlier call on {self.name}")

@@ -161,7 +161,7 @@ class Device:
             indices: (N,) integers in [0, size).
             size: number of rows of the result, (size, ...).
 
-        The default multiplies with a one-hot matrix, which is exact for duplicate indices and needs no mutation.
+        The default multiplies with a one-hot matrix, which needs no mutation. An infinite value makes its column NaN.
         """
         xp = self.xp
         rows = xp.arange(size, dtype=indices.dtype, device=self.native)
@@ -196,14 +196,13 @@ class Device:
         next time values are read or it is synchronized.
         """
         if self.xp.any(self._outside(indices, size, ignore)):
-            raise IndexError(self._out_of_range(indices, size, what, ignore))
+            raise IndexError(self._out_of_range(self.to_numpy(indices), size, what, ignore))
 
     def _outside(self, indices: Array, size: int, ignore: int | None) -> Array:
         bad = (indices < 0) | (indices >= size)
         return bad if ignore is None else bad & (indices != ignore)
 
-    def _out_of_range(self, indices: Array, size: int, what: str, ignore: int | None) -> str:
-        host = self.to_numpy(indices)
+    def _out_of_range(self, host: np.ndarray, size: int, what: str, ignore: int | None) -> str:
         bad = host[self._outside(host, size, ignore)]
         return f"{what}: {bad[0]} is outside [0, {size})" + (f" ({bad.size} such values)" if bad.size > 1 else "")
 

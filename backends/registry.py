@@ -23,6 +23,7 @@ _libraries: dict[str, str] = {}  # family -> top-level module of its arrays, whe
 _devices: dict[str, Device] = {}  # canonical name -> the one Device of that name
 _lock = threading.RLock()
 _default: Device | None = None
+_automatic: Device | None = None  # what "auto" in the environment was found to be
 _discovered = False
 
 
@@ -103,6 +104,8 @@ def devices() -> list[DeviceInfo]:
             found += [DeviceInfo(name, library, True) for name in cls.available()]
         except Unavailable as error:
             found.append(DeviceInfo(family, library, False, error.reason, error.fix))
+        except Exception as error:  # somebody else's class: say so, and go on
+            found.append(DeviceInfo(family, library, False, f"{type(error).__name__}: {error}"))
     return found
 
 
@@ -119,12 +122,20 @@ def default_device() -> Device:
     if _default is not None:
         return _default
     named = os.environ.get(VARIABLE)
-    if not named:
-        return device("cpu")
+    return _from_environment(named) if named else device("cpu")
+
+
+def _from_environment(named: str) -> Device:
+    """The device that `TINYTORCH_DEVICE` names; "auto" is looked for once."""
+    global _automatic
     try:
-        return device(named)
-    except ValueError as error:
-        raise ValueError(f"{error} (from the environment variable {VARIABLE})") from None
+        if named != "auto":
+            return device(named)
+        _automatic = _automatic or device(named)
+        return _automatic
+    except (ValueError, Unavailable) as error:
+        error.args = (f"{error} (from the environment variable {VARIABLE})",)
+        raise
 
 
 def set_default_device(spec: str | Device | None) -> None:
@@ -167,8 +178,10 @@ def _family(name: str) -> type[Device]:
             module, _, attribute = factory.partition(":")
             try:
                 loaded: Any = getattr(importlib.import_module(module), attribute)
-            except ImportError as error:
-                raise Unavailable(f"{name}: importing {module} failed: {error}") from error
+            except (ImportError, AttributeError) as error:
+                raise Unavailable(f"{name}: {factory} cannot be imported: {error}") from error
+            if not (isinstance(loaded, type) and issubclass(loaded, Device)):
+                raise Unavailable(f"{name}: {factory} is not a subclass of Device")
             factory = _factories[name] = loaded
     return factory
 

@@ -1,8 +1,8 @@
 """The devices "strict:...": array-api-strict, which has nothing but what the standard says.
 
-Its fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. It is set to
-its strictest flags, for the whole process: version 2024.12, no boolean indexing, no data-dependent shapes, no
-extensions.
+Its fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. Making the
+first of them sets the library to its strictest flags, for the whole process: version 2024.12, no boolean indexing, no
+data-dependent shapes, no extensions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ try:
 except ImportError as error:
     raise Unavailable("array-api-strict is not installed", "python -m pip install array-api-strict") from error
 
-xp.set_array_api_strict_flags(
-    api_version="2024.12", boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
-)
 _HOST = xp.Device("CPU_DEVICE")
 _NAMES = [str(d).partition("'")[2].partition("'")[0] for d in xp.__array_namespace_info__().devices()]
 
@@ -33,6 +30,9 @@ class StrictDevice(Device):
     array_type = type(xp.zeros(1))
 
     def __init__(self, index: str) -> None:
+        xp.set_array_api_strict_flags(
+            api_version="2024.12", boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+        )
         self.native = xp.Device(index)
         info = xp.__array_namespace_info__()
         self._dtypes: dict[str, Any] = info.dtypes(device=self.native)

@@ -33,7 +33,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 
@@ -159,7 +159,8 @@ def op(
         return functools.partial(op, kinds=kinds, same=same, apart=apart, moves=moves, wants=wants)
     run: Callable[..., Any] = body
     name = run.__name__.lstrip("_")
-    parameters = list(inspect.signature(run).parameters.values())[1:]
+    signature = inspect.signature(run)
+    parameters = list(signature.parameters.values())[1:]
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     others = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
@@ -242,6 +243,7 @@ def op(
         return tensor
 
     call.body = run  # type: ignore[attr-defined]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as callers see it
     OPS[name] = call
     return call
 
@@ -249,6 +251,15 @@ def op(
 def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
     """Whether an input that requires a gradient gets one."""
     return any(rule is not None and isinstance(source, Node | Variable) for source, rule in zip(sources, rules))
+
+
+def expect_tensors(name: str, *inputs: Any) -> None:
+    """Raise TypeError unless all are tensors."""
+    for x in inputs:
+        if not isinstance(x, Variable):
+            raise TypeError(
+                f"{name}: takes Tensors, not {type(x).__module__}.{type(x).__qualname__}; use tinytorch.asarray(...)"
+            )
 
 
 def shared(function: Rule) -> Rule:
@@ -283,7 +294,18 @@ class _GradMode(ContextDecorator):
         _mode.enabled = _mode.outer.pop()
 
 
-def no_grad() -> _GradMode:
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def no_grad(function: F) -> F: ...
+
+
+@overload
+def no_grad() -> _GradMode: ...
+
+
+def no_grad(function: Callable[..., Any] | None = None) -> Any:
     """Do not record ops inside a `with` block, or a function it decorates, on this thread.
 
     >>> x = Tensor([1.0], requires_grad=True)
@@ -291,12 +313,12 @@ def no_grad() -> _GradMode:
     ...     (x * 2).requires_grad
     False
     """
-    return _GradMode(False)
+    return _GradMode(False) if function is None else _GradMode(False)(function)
 
 
-def enable_grad() -> _GradMode:
-    """Record ops again inside a `no_grad` block."""
-    return _GradMode(True)
+def enable_grad(function: Callable[..., Any] | None = None) -> Any:
+    """Record ops again inside a `no_grad` block, or a function it decorates."""
+    return _GradMode(True) if function is None else _GradMode(True)(function)
 
 
 class set_grad_enabled:
@@ -400,7 +422,7 @@ def grad(
     for what, tensors in (("output", roots), ("input", wanted)):
         for i, t in enumerate(tensors):
             if not isinstance(t, Variable) or not t._requires_grad:
-                raise RuntimeError(f"grad: {what} {i} does not require a gradient: {_describe(t)}")
+                raise RuntimeError(f"grad: {what} {i} does not require a gradient: {describe(t)}")
     keep = create_graph if retain_graph is None else retain_graph
     start = [_seed(t, g, create_graph) for t, g in zip(roots, seeds)]
     grads = _walk(roots, start, wanted, keep, create_graph)
@@ -408,7 +430,7 @@ def grad(
     missing = [i for i, g in enumerate(found) if g is None]
     if missing and not allow_unused:
         raise RuntimeError(
-            f"grad: the outputs do not depend on input {missing[0]} ({_describe(wanted[missing[0]])}); "
+            f"grad: the outputs do not depend on input {missing[0]} ({describe(wanted[missing[0]])}); "
             "pass allow_unused=True to get None for it"
         )
     if create_graph:
@@ -560,7 +582,7 @@ def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:
             if isinstance(source, Variable):
                 if getattr(source, "changed", 0) < node.order:
                     raise RuntimeError(
-                        f"backward: {_describe(source)} was changed after {node.op.__name__} used it, by an optimizer "
+                        f"backward: {describe(source)} was changed after {node.op.__name__} used it, by an optimizer "
                         "step or an assignment; take gradients with create_graph=True before changing it"
                     )
                 device = source.device
@@ -614,7 +636,7 @@ def _seed(t: Any, gradient: Any, create: bool) -> Any:
 # Saying what is wrong ---------------------------------------------------------------------------------------------
 
 
-def _describe(x: Any) -> str:
+def describe(x: Any) -> str:
     """A tensor in an error message: "float32 (3, 2) 'weight' on cpu"."""
     if not isinstance(x, Variable):
         return repr(x)
@@ -627,7 +649,7 @@ def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], m
     """The library's error as one of the standard's, with the op and what it was given."""
     kinds = (IndexError, OverflowError, NotImplementedError, TypeError)
     kind = next((k for k in kinds if isinstance(error, k)), ValueError)
-    given = ", ".join([*map(_describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
+    given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
     text = str(error)
     if text.startswith(f"{name}: "):
         text = text[len(name) + 2 :]
@@ -640,7 +662,7 @@ def _different_devices(name: str, inputs: Sequence[Any]) -> str:
     tensors = [x for x in inputs if isinstance(x, Variable)]
     a = tensors[0]
     b = next(x for x in tensors if x.device is not a.device)
-    return f"{name}: {_describe(a)} and {_describe(b)} are on different devices; move one with .to('{a.device}')"
+    return f"{name}: {describe(a)} and {describe(b)} are on different devices; move one with .to('{a.device}')"
 
 
 def _named(name: str, others: Sequence[str], values: Sequence[Any], meta: dict[str, Any]) -> dict[str, Any]:
@@ -690,7 +712,7 @@ def _check_dtypes(
     elif len(found) > 1 or (np.dtype("uint64") in dtypes and any(d.kind == "i" for d in dtypes)):
         allowed = "dtypes of one kind (bool, integer or floating; not uint64 with a signed one)"
     if allowed:
-        raise TypeError(f"{name}: {', '.join(map(_describe, mixing))}: takes {allowed}; convert with .astype(...)")
+        raise TypeError(f"{name}: {', '.join(map(describe, mixing))}: takes {allowed}; convert with .astype(...)")
     for i, x in enumerate(arrays):
         if type(x) in _NUMBERS and i not in apart and found and (type(x), *found) not in _WEAK:
             raise TypeError(

@@ -27,6 +27,7 @@ __all__ = [
     "linspace",
     "ones",
     "ones_like",
+    "tensor",
     "zeros",
     "zeros_like",
 ]
@@ -45,7 +46,7 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
-    """Data as a tensor: numbers, nested lists, an array of a registered library, or a Tensor.
+    """Data as a tensor: numbers, nested lists, an array of a registered library, or a Tensor, which keeps its graph.
 
     Args:
         copy: True always copies; None shares memory with an array or Tensor where it can; False never copies.
@@ -56,12 +57,21 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
     >>> tinytorch.asarray([1, 2])
     tensor([1, 2], dtype=int64)
     """
-    if isinstance(obj, Tensor) and not copy:
+    if isinstance(obj, Tensor):
         moved = obj.to(device=device, dtype=dtype)
         if copy is False and moved is not obj:
             raise ValueError("asarray: another dtype or device is not to be had without a copy")
-        return moved
+        return moved.copy() if copy and moved is obj else moved
     return wrap(*to_array(obj, dtype, device, copy))
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Where = None, requires_grad: bool = False) -> Tensor:
+    """`Tensor(data, ...)`, under PyTorch's name for it: data, copied, as a tensor.
+
+    >>> tinytorch.tensor([1.0, 2.0])
+    tensor([1., 2.])
+    """
+    return Tensor(data, dtype, device, requires_grad)
 
 
 def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) -> Tensor:
@@ -72,7 +82,7 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
     tensor([1., 1.])
     """
     if isinstance(x, Tensor):
-        return asarray(x.detach(), device=device, copy=copy)
+        return asarray(x, device=device, copy=copy)
     kind, index = x.__dlpack_device__()
     if kind == 1:
         array, home = np.from_dlpack(x), _device("cpu")
@@ -112,7 +122,8 @@ def ones(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
 
 
 def _dtype_for(dev: Device, *values: Any) -> Any:
-    """The dtype of Python numbers: bool, the device's integer, or float32."""
+    """The dtype of Python (or NumPy) numbers: bool, the device's integer, or float32."""
+    values = tuple(v.item() if isinstance(v, np.generic) else v for v in values)
     if any(isinstance(v, float) for v in values):
         return float32
     return np.dtype("bool") if any(isinstance(v, bool) for v in values) else dev.default_int

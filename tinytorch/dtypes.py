@@ -7,6 +7,7 @@ take the dtype of the tensor they meet.
 from __future__ import annotations
 
 import builtins
+from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat.numpy as _xp
@@ -95,13 +96,26 @@ def isdtype(dtype: Any, kind: Any) -> Any:
     return _xp.isdtype(np.dtype(dtype), kind)
 
 
-def finfo(type: Any, /) -> Any:
-    """Limits of a floating dtype: bits, eps, max, min, smallest_normal, dtype.
+@dataclass(frozen=True)
+class _FloatLimits:
+    bits: int
+    eps: float
+    max: float
+    min: float
+    smallest_normal: float
+    dtype: np.dtype[Any]
+
+
+def finfo(type: Any, /) -> _FloatLimits:
+    """Limits of a floating dtype: bits, dtype, and as Python numbers eps, max, min, smallest_normal.
 
     >>> tinytorch.finfo(tinytorch.float32).bits
     32
     """
-    return _xp.finfo(_dtype_of(type))
+    found = np.finfo(_dtype_of(type))
+    return _FloatLimits(
+        found.bits, float(found.eps), float(found.max), float(found.min), float(found.smallest_normal), found.dtype
+    )
 
 
 def iinfo(type: Any, /) -> Any:

@@ -312,10 +312,12 @@ class Tensor(Variable):
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("a Tensor is not pickled, which would run code on loading; save model.state_dict()")
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
         if self._requires_grad:
             raise BufferError("__dlpack__: the tensor requires a gradient, which would be lost; use x.detach()")
-        return self.array.__dlpack__(**kwargs)
+        return self.array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.array.__dlpack_device__()

@@ -82,6 +82,8 @@ def gradcheck(
     given, places = _checked(inputs)
     rng = np.random.Generator(np.random.Philox(seed))
     outputs = _outputs(function, given)
+    if not outputs:
+        raise ValueError("gradcheck: the function returns no tensor of a floating dtype")
     weights = [Tensor(rng.standard_normal(o.shape), None, o.device) for o in outputs]
     tracked = [(o, w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
     wanted = [given[i] for i in places]

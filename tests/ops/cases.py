@@ -102,7 +102,7 @@ class Case:
         return [draw(rng) for draw in self.inputs]
 
     def run(self, xp: Any, inputs: list[Any]) -> Any:
-        return self.call(xp, *inputs) if self.call else getattr(xp, self.op)(*inputs, **self.options)
+        return self.call(xp, *inputs) if self.call else getattr(xp.ops, self.op)(*inputs, **self.options)
 
     def run_numpy(self, inputs: list[Any]) -> Any:
         if callable(self.numpy):
@@ -212,6 +212,8 @@ ELEMENTWISE = [
     Case("pow", (number(2.0), normal(3)), note="number"),
     _unary("negative"),
     _unary("positive"),
+    _unary("conj"),
+    _unary("real"),
     _unary("abs", spread),
     _unary("square"),
     _unary("sqrt", positive),
@@ -364,6 +366,7 @@ REDUCE = [
     Case("all", (booleans(3, 4),), {"axis": 1}, gradient=False),
     Case("any", (booleans(3, 4),), {"axis": 1}, gradient=False),
     Case("count_nonzero", (integers(0, 3, 3, 4),), {"axis": 1}, gradient=False),
+    Case("count_nonzero", (booleans(3, 4),), note="bool", gradient=False),
     Case("softmax", (normal(3, 4),), numpy=_np_softmax, torch=lambda t, x: t.softmax(x, -1)),
     Case("softmax", (normal(3, 4),), {"axis": 0}, note="axis", numpy=lambda x: _np_softmax(x, 0)),
     Case(
@@ -399,7 +402,7 @@ SHAPE = [
     Case("tril", (normal(2, 3, 4),), {"k": 1}, torch=lambda t, x: t.tril(x, 1)),
     Case("triu", (normal(3, 4),), {"k": -1}, torch=lambda t, x: t.triu(x, -1)),
     Case("astype", (normal(3),), call=lambda xp, x: xp.astype(x, x.dtype), numpy=lambda x: x, torch=lambda t, x: x.clone()),
-    Case("transfer", (normal(3),), call=lambda xp, x: xp.transfer(x, x.device, x.device), numpy=lambda x: x, torch=lambda t, x: x.clone()),
+    Case("transfer", (normal(3),), call=lambda xp, x: xp.ops.transfer(x, x.device, x.device), numpy=lambda x: x, torch=lambda t, x: x.clone()),
     Case("moveaxis", (normal(2, 3, 4),), call=lambda xp, x: xp.moveaxis(x, 0, -1), numpy=lambda x: np.moveaxis(x, 0, -1), torch=lambda t, x: t.moveaxis(x, 0, -1)),
     Case("flatten", (normal(2, 3, 4),), call=lambda xp, x: xp.flatten(x, 1), numpy=lambda x: x.reshape(2, 12), torch=lambda t, x: t.flatten(x, 1)),
     Case("concat", (normal(2, 3), normal(2, 4)), call=lambda xp, *a: xp.concat(a, axis=1), numpy=lambda *a: np.concatenate(a, 1), torch=lambda t, *a: t.cat(a, 1)),
@@ -452,6 +455,8 @@ INDEX = [
     _key((slice(2, 2), 1), "empty"),
     Case("getitem", (normal(4, 5),), call=lambda xp, x: x[::-1, 3:0:-2], numpy=lambda x: x[::-1, 3:0:-2], torch=lambda t, x: x.flip(0)[:, [3, 1]], note="backwards"),
     Case("getitem", (normal(4, 5),), call=lambda xp, x: x[1::-1, None, 2], numpy=lambda x: x[1::-1, None, 2], torch=lambda t, x: x[[1, 0], None, 2], note="backwards-mixed"),
+    Case("getitem", (normal(4, 5),), call=lambda xp, x: x[::-2, ::-3], numpy=lambda x: x[::-2, ::-3], torch=lambda t, x: x[[3, 1]][:, [4, 1]], note="backwards-steps"),
+    Case("getitem", (normal(4, 5),), call=lambda xp, x: x[::-1, 2:2:-4], numpy=lambda x: x[::-1, 2:2:-4], torch=lambda t, x: x[:, :0], note="backwards-empty"),
     _indexed("tensor", lambda x, i: x[i], integers(-4, 4, 7)),
     _indexed("tensor-2d", lambda x, i: x[i], integers(0, 4, 2, 3)),
     _indexed("tensor-pair", lambda x, i, j: x[i, j], integers(0, 4, 7), integers(-5, 5, 7)),

@@ -29,6 +29,16 @@ def results(case, device):
     return [None if t is None else t.detach().numpy() for t in (out, *first, *second)]
 
 
+def test_transfer_there_and_back_with_the_gradient(other):
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    y = x.to(other)
+    assert y.device is backends.device(other)
+    assert (y * y).to("cpu").detach().tolist() == [1.0, 4.0]
+    (y * y).sum().backward()
+    assert x.grad.device is x.device
+    assert x.grad.tolist() == [2.0, 4.0]
+
+
 @every(CASES)
 def test_same_as_on_the_cpu(case, other):
     if case.reads_values and other.startswith("strict"):

@@ -1,7 +1,7 @@
 """Layers, losses and containers, under PyTorch's names and with its initial values and state names."""
 
 from tinytorch.nn import init
-from tinytorch.nn.activation import GELU, ReLU, Sigmoid, Softmax, Tanh
+from tinytorch.nn.activation import GELU, Identity, ReLU, Sigmoid, Softmax, Tanh
 from tinytorch.nn.attention import MultiHeadAttention, TransformerEncoderLayer
 from tinytorch.nn.container import ModuleList, Sequential
 from tinytorch.nn.conv import AvgPool2d, Conv2d, MaxPool2d
@@ -22,6 +22,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "Identity",
     "LayerNorm",
     "Linear",
     "MSELoss",

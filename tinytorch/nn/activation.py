@@ -7,6 +7,17 @@ from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
 
 
+class Identity(Module):
+    """x, as it is: to leave a place in a model empty.
+
+    >>> tinytorch.Identity()(Tensor([1.0]))
+    tensor([1.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 class ReLU(Module):
     """max(x, 0). Source: Nair and Hinton (2010).
 

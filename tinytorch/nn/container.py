@@ -21,7 +21,8 @@ class ModuleList(Module):
         self.extend(modules)
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        return ((str(i), module) for i, module in enumerate(self._list))
+        yield from super()._members()  # a subclass may have attributes of its own
+        yield from ((str(i), module) for i, module in enumerate(self._list))
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""

@@ -24,6 +24,8 @@ class Dropout(Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype.kind != "f":
+            raise TypeError(f"Dropout: takes floating dtypes, not {x.dtype.name}; convert with .astype(...)")
         if not self.training or self.p == 0:
             return x
         kept = random.generator.random(x.shape, dtype=np.float32) >= self.p

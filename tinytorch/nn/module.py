@@ -54,6 +54,15 @@ class Module:
     training: bool = True
     _buffers: tuple[str, ...] = ()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = self.__dict__.get(name)
+        if isinstance(old, Parameter) and isinstance(value, Tensor) and not isinstance(value, Parameter):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a Parameter, and a plain Tensor in its place would not be learned; "
+                f"assign a Parameter, or {name}.data = ... for new values"
+            )
+        object.__setattr__(self, name, value)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The output of the module; what calling it calls."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
@@ -72,25 +81,18 @@ class Module:
         for name, member in self._members():
             if isinstance(member, Module):
                 yield name, member
-            elif isinstance(member, list | tuple | dict) and not name.startswith("_"):
-                inside = member.values() if isinstance(member, dict) else member
-                if any(isinstance(x, Module | Parameter) for x in inside):
-                    raise TypeError(
-                        f"{type(self).__name__}.{name} is a {type(member).__name__} of modules or parameters, which "
-                        "would not be found; make it a ModuleList, or set each as an attribute"
-                    )
 
     def children(self) -> Iterator[Module]:
         """The modules directly in this one."""
         return (module for _, module in self.named_children())
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all within, each once, with the path to it."""
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module and all within, with the path to each; one that is there twice comes once, unless told to."""
         seen: set[int] = set()
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
             path, module = stack.pop()
-            if id(module) not in seen:
+            if not remove_duplicate or id(module) not in seen:
                 seen.add(id(module))
                 yield path, module
                 inner = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
@@ -100,12 +102,14 @@ class Module:
         """This module and all within, each once."""
         return (module for _, module in self.named_modules())
 
-    def _named_tensors(self) -> Iterator[tuple[str, Module, str, Tensor]]:
-        """(path, owner, attribute, tensor) of all parameters and buffers; one that is shared comes each time."""
-        for path, module in self.named_modules():
+    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """(path, tensor) of all parameters and buffers; one that is shared comes each time."""
+        for path, module in self.named_modules(remove_duplicate=False):
             for name, member in module._members():
-                if isinstance(member, Parameter) or name in module._buffers:
-                    yield (f"{path}.{name}" if path else name), module, name, member
+                if isinstance(member, Parameter) or (name in module._buffers and member is not None):
+                    if not isinstance(member, Tensor):
+                        raise TypeError(f"{type(module).__name__}.{name} is a buffer: a Tensor or None, not {member!r}")
+                    yield (f"{path}.{name}" if path else name), member
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The parameters of this module and all within, each once, with the path to it.
@@ -113,27 +117,48 @@ class Module:
         Raises:
             TypeError: a plain list, tuple or dict holds modules or parameters.
         """
-        seen: set[int] = set()
-        for path, _, _, tensor in self._named_tensors():
-            if isinstance(tensor, Parameter) and id(tensor) not in seen:
-                seen.add(id(tensor))
-                tensor.name = path
-                yield path, tensor
+        found: dict[int, tuple[str, Parameter]] = {}
+        for path, tensor in self._named_tensors():
+            if isinstance(tensor, Parameter) and id(tensor) not in found:
+                found[id(tensor)] = path, tensor
+                if path.count(".") >= tensor.name.count("."):  # the path from the outermost module names it
+                    tensor.name = path
+        self._refuse_hidden(set(found))
+        return iter(found.values())
+
+    def _refuse_hidden(self, found: set[int]) -> None:
+        """Raise TypeError if a plain list, tuple, set or dict holds a parameter that is not found otherwise."""
+
+        def hidden(x: Any) -> bool:
+            if isinstance(x, Parameter):
+                return id(x) not in found
+            if isinstance(x, Module):
+                return any(isinstance(t, Parameter) and id(t) not in found for _, t in x._named_tensors())
+            inside = x.values() if isinstance(x, dict) else x if isinstance(x, list | tuple | set) else ()
+            return any(hidden(y) for y in inside)
+
+        for module in self.modules():
+            for name, member in vars(module).items():
+                if isinstance(member, list | tuple | set | dict) and hidden(member):
+                    raise TypeError(
+                        f"{type(module).__name__}.{name} is a {type(member).__name__} that holds parameters, which are "
+                        "not found there; make it a ModuleList, or set each as an attribute"
+                    )
 
     def parameters(self) -> Iterator[Parameter]:
         """The parameters of this module and all within, each once."""
         return (parameter for _, parameter in self.named_parameters())
 
-    def register_buffer(self, name: str, tensor: Tensor) -> None:
+    def register_buffer(self, name: str, tensor: Tensor | None) -> None:
         """Set an attribute that moves with the module and is in its `state_dict`, but is not learned."""
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"register_buffer: {name!r} must be a Tensor, not {type(tensor).__name__}")
+        if not isinstance(tensor, Tensor | None):
+            raise TypeError(f"register_buffer: {name!r} must be a Tensor or None, not {type(tensor).__name__}")
         setattr(self, name, tensor)
-        self._buffers = (*self._buffers, name)
+        self._buffers = tuple(dict.fromkeys([*self._buffers, name]))
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """The buffers of this module and all within, with the path to each."""
-        for path, _, _, tensor in self._named_tensors():
+        for path, tensor in self._named_tensors():
             if not isinstance(tensor, Parameter):
                 yield path, tensor
 
@@ -179,10 +204,12 @@ class Module:
         >>> model.weight.dtype
         dtype('float64')
         """
+        if len(args) == 1 and isinstance(args[0], Tensor):
+            args = (args[0].device, args[0].dtype)
         where, kind = in_words("to", args, device, dtype)
         if kind is not None and kind.kind != "f":
             raise TypeError(f"to: a module has a floating dtype, not {kind.name}")
-        found = {id(t): t for _, _, _, t in self._named_tensors()}
+        found = {id(t): t for _, t in self._named_tensors()}
 
         def moved(t: Tensor) -> Tensor:
             return t.detach().to(device=where, dtype=kind if t.dtype.kind == "f" else None)
@@ -201,13 +228,12 @@ class Module:
 
     def _layout(self) -> dict[str, list[Tensor]]:
         """The state: each entry with the tensor it holds, or those it joins."""
-        tensors = {path: t for path, _, _, t in self._named_tensors()}
         layout: dict[str, list[Tensor]] = {}
         packed: dict[str, str] = {}
-        for path, module in self.named_modules():
+        for path, module in self.named_modules(remove_duplicate=False):
             lead = f"{path}." if path else ""
             packed |= {lead + part: lead + entry for entry, parts in module._packed().items() for part in parts}
-        for path, t in tensors.items():
+        for path, t in self._named_tensors():
             layout.setdefault(packed.get(path, path), []).append(t)
         return layout
 

@@ -3,11 +3,13 @@
 from tinytorch.ops import elementwise, index, layer, linalg, loss, reduce, shape, window
 from tinytorch.ops.elementwise import *
 from tinytorch.ops.index import *
+from tinytorch.ops.index import scatter_add as scatter_add  # extension points of a device as ops
 from tinytorch.ops.layer import *
 from tinytorch.ops.linalg import *
 from tinytorch.ops.loss import *
 from tinytorch.ops.reduce import *
 from tinytorch.ops.shape import *
+from tinytorch.ops.shape import transfer as transfer
 from tinytorch.ops.window import *
 
 __all__ = []

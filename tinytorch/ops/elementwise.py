@@ -31,6 +31,7 @@ __all__ = [
     "bitwise_xor",
     "ceil",
     "clip",
+    "conj",
     "copysign",
     "cos",
     "cosh",
@@ -67,6 +68,7 @@ __all__ = [
     "not_equal",
     "positive",
     "pow",
+    "real",
     "reciprocal",
     "relu",
     "remainder",
@@ -198,6 +200,24 @@ def positive(dev: Device, x: Array, /) -> Any:
     tensor([ 1., -2.])
     """
     return +x, lambda g: g
+
+
+def conj(x: Any, /) -> Any:
+    """x: all numbers here are real. It lets code that is written for complex numbers, too, run on tensors.
+
+    >>> tinytorch.conj(Tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
+    return positive(x)
+
+
+def real(x: Any, /) -> Any:
+    """x: all numbers here are real, as for `conj`.
+
+    >>> tinytorch.real(Tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
+    return positive(x)
 
 
 @op(kinds="iuf")
@@ -417,11 +437,13 @@ def atan2(dev: Device, x1: Array, x2: Array, /) -> Any:
     >>> tinytorch.atan2(Tensor([1.0]), Tensor([-1.0]))
     tensor([2.3562])
     """
-    return (
-        dev.xp.atan2(x1, x2),
-        lambda g: g * x2 / (x1 * x1 + x2 * x2),
-        lambda g: -g * x1 / (x1 * x1 + x2 * x2),
-    )
+    xp = dev.xp
+
+    def over_square(t: Array) -> Array:  # the point (0, 0) has no direction: its gradient is taken as zero
+        square = x1 * x1 + x2 * x2
+        return t / xp.where(square == 0, 1.0, square)
+
+    return xp.atan2(x1, x2), lambda g: over_square(g * x2), lambda g: over_square(-g * x1)
 
 
 @op(kinds="f")
@@ -501,7 +523,7 @@ def relu(dev: Device, x: Array, /) -> Any:
     """
     xp = dev.xp
     y = xp.maximum(x, 0.0)
-    return y, lambda g: xp.where(y > 0, g, 0.0)
+    return y, lambda g: xp.where(y <= 0, 0.0, g)
 
 
 @op(kinds="f")
@@ -554,8 +576,8 @@ def maximum(dev: Device, x1: Array, x2: Array, /) -> Any:
     xp = dev.xp
     return (
         xp.maximum(x1, x2),
-        lambda g: xp.where(x1 > x2, g, xp.where(x1 == x2, g * 0.5, 0.0)),
-        lambda g: xp.where(x2 > x1, g, xp.where(x1 == x2, g * 0.5, 0.0)),
+        lambda g: xp.where(x1 < x2, 0.0, xp.where(x1 == x2, g * 0.5, g)),
+        lambda g: xp.where(x2 < x1, 0.0, xp.where(x1 == x2, g * 0.5, g)),
     )
 
 
@@ -569,8 +591,8 @@ def minimum(dev: Device, x1: Array, x2: Array, /) -> Any:
     xp = dev.xp
     return (
         xp.minimum(x1, x2),
-        lambda g: xp.where(x1 < x2, g, xp.where(x1 == x2, g * 0.5, 0.0)),
-        lambda g: xp.where(x2 < x1, g, xp.where(x1 == x2, g * 0.5, 0.0)),
+        lambda g: xp.where(x1 > x2, 0.0, xp.where(x1 == x2, g * 0.5, g)),
+        lambda g: xp.where(x2 > x1, 0.0, xp.where(x1 == x2, g * 0.5, g)),
     )
 
 
@@ -603,15 +625,16 @@ def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
 @op(kinds="iuf")
 def _clip(dev: Device, x: Array, low: Array, high: Array, /) -> Any:
     xp = dev.xp
+
+    def inside(g: Array) -> Array:
+        g = g if low is None else xp.where(x >= low, g, 0.0)
+        return g if high is None else xp.where(x <= high, g, 0.0)
+
     return (
         xp.clip(x, low, high),
-        lambda g: (
-            xp.where((x < low) | (x > high), 0.0, g)
-            if low is not None and high is not None
-            else xp.where(x > high if low is None else x < low, 0.0, g)
-        ),
-        lambda g: xp.where(x < low, g, 0.0),
-        lambda g: xp.where(x > high, g, 0.0),
+        inside,
+        lambda g: xp.where((x < low) if high is None else (x < low) & (low < high), g, 0.0),
+        lambda g: xp.where((x > high) if low is None else (x > high) | (high < low), g, 0.0),
     )
 
 

@@ -6,21 +6,21 @@ is mutated, so that immutable libraries work as they are.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from backends import Array, Device
-from tinytorch.autograd import Variable, is_grad_enabled, op, wrap
+from tinytorch.autograd import Variable, is_grad_enabled, op, run_on, wrap
 from tinytorch.ops.axes import along, axes_of
-from tinytorch.ops.elementwise import where
-from tinytorch.ops.shape import padded, reshape
+from tinytorch.ops.elementwise import clip, where
+from tinytorch.ops.reduce import cumulative_sum
+from tinytorch.ops.reduce import max as largest
+from tinytorch.ops.shape import astype, broadcast_to, padded, reshape
 
 __all__ = [
     "nonzero",
-    "scatter_add",
     "take",
     "take_along_axis",
     "unique_all",
@@ -40,6 +40,11 @@ class _Part(NamedTuple):
     length: int
     reverse: bool
     dropped: bool  # an integer: the axis goes away
+
+    def forwards(self) -> slice:
+        """The elements in ascending order, with no bound outside the axis: the standard does not say what that does."""
+        last = self.start + (self.length - 1) * self.step
+        return slice(self.start, last + 1, self.step) if self.length else slice(0, 0)
 
 
 def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], list[int]]:
@@ -83,7 +88,7 @@ def _sliced(dev: Any, x: Array, key: tuple[Any, ...]) -> Array:
     parts, new = _parts(key, x.shape)
     if not any(p.reverse for p in parts):
         return x[key]
-    y = x[tuple(p.start if p.dropped else slice(p.start, p.start + p.length * p.step, p.step) for p in parts)]
+    y = x[tuple(p.start if p.dropped else p.forwards() for p in parts)]
     y = dev.xp.flip(y, axis=tuple(i for i, p in enumerate(p for p in parts if not p.dropped) if p.reverse))
     for place in new:
         y = dev.xp.expand_dims(y, axis=place)
@@ -129,6 +134,38 @@ def _getitem(dev: Device, x: Array, /, key: tuple[Any, ...]) -> Any:
 # Integer indices --------------------------------------------------------------------------------------------------
 
 
+def checked_index(indices: Any, n: int, what: str, *, negative: bool = False, ignore: int | None = None) -> Any:
+    """An integer tensor of indices into n elements, as the device's integers; negative ones counted from the end.
+
+    Args:
+        what: whose indices they are, for messages.
+        negative: whether negative ones are allowed.
+        ignore: another number that is allowed.
+
+    Raises:
+        TypeError: they are not integers.
+        IndexError: one is out of range (on a GPU, when values are next read).
+    """
+    if not isinstance(indices, Variable):
+        raise TypeError(f"{what}: indices are a Tensor, not {type(indices).__name__}; use tinytorch.asarray(...)")
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{what}: indices are integers, not {indices.dtype.name}; convert with .astype(...)")
+    dev = indices.device
+    if negative:
+        indices = _wrapped(indices, n)
+    elif indices.dtype != dev.default_int:
+        indices = astype(indices, dev.default_int)
+    run_on(dev, dev.check_index, indices.array, n, f"{what}: index", ignore)
+    return indices
+
+
+@op(kinds="iu")
+def _wrapped(dev: Device, x: Array, /, n: int) -> Any:
+    xp = dev.xp
+    x = xp.astype(x, dev.dtype(dev.default_int), copy=False)
+    return xp.where(x < 0, x + n, x), None
+
+
 @op(apart=(1,))
 def _take(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     xp, n = dev.xp, x.shape[axis]
@@ -148,6 +185,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
         indices: an integer tensor of one dimension; negative ones count from the end.
 
     Raises:
+        TypeError: the indices are not integers.
         IndexError: an index is outside the axis (on a GPU, when values are next read).
 
     >>> tinytorch.take(Tensor([10.0, 20.0, 30.0]), Tensor([2, 0, 2]))
@@ -158,70 +196,69 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
             raise ValueError(f"take: {x.ndim} dimensions need an axis")
         axis = 0
     axis = axes_of(axis, x.ndim)[0]
-    if indices.ndim != 1:
-        raise ValueError(f"take: indices have one dimension, not {indices.ndim}; see x[indices] for more")
-    return _take(x, _within(indices, x.shape[axis], "take"), axis=axis)
-
-
-def _within(indices: Any, n: int, what: str) -> Any:
-    """Integer indices into an axis of length n, the negative ones counted from the end, checked."""
-    if indices.dtype.kind == "i":
-        indices = _wrapped(indices, n)
-    check_index(indices, n, what)
-    return indices
-
-
-def check_index(indices: Any, n: int, what: str, ignore: int | None = None) -> None:
-    """Raise TypeError unless the tensor holds integers, and IndexError unless they are in [0, n) or `ignore`."""
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"{what}: indices are integers, not {indices.dtype.name}; convert with .astype(...)")
-    dev = indices.device
-    check = dev.check_index if dev.current is None else functools.partial(dev.current, dev.check_index)
-    check(indices.array, n, what, ignore)
-
-
-@op(kinds="iu")
-def _wrapped(dev: Device, x: Array, /, n: int) -> Any:
-    return dev.xp.where(x < 0, x + n, x), None
+    places = checked_index(indices, x.shape[axis], "take", negative=True)
+    if places.ndim != 1:
+        raise ValueError(f"take: indices have one dimension, not {places.ndim}; see x[indices] for more")
+    return _take(x, places, axis=axis)
 
 
 @op(apart=(1,))
-def scatter_add(dev: Device, values: Array, indices: Array, /, size: int) -> Any:
-    """Sum rows by index: out[i] is the sum of values[n] over all n with indices[n] == i.
+def _scatter_add(dev: Device, values: Array, indices: Array, /, size: int) -> Any:
+    return dev.scatter_add(values, indices, size), lambda g: dev.xp.take(g, indices, axis=0), None
+
+
+def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
+    """Sum rows by index: out[i] is the sum of values[n] over all n with indices[n] == i. The gradient of `take`.
 
     Args:
         values: (N, ...).
         indices: (N,), integers in [0, size); they may repeat.
         size: the length of the first axis of the result.
 
-    >>> tinytorch.scatter_add(Tensor([1.0, 2.0, 3.0]), Tensor([0, 2, 0]), size=3)
+    Raises:
+        TypeError: the indices are not integers.
+        IndexError: an index is outside [0, size) (on a GPU, when values are next read).
+
+    >>> tinytorch.ops.scatter_add(Tensor([1.0, 2.0, 3.0]), Tensor([0, 2, 0]), size=3)
     tensor([4., 0., 2.])
     """
-    return dev.scatter_add(values, indices, size), lambda g: dev.xp.take(g, indices, axis=0), None
+    places = checked_index(indices, size, "scatter_add")
+    if places.shape != values.shape[:1]:
+        raise ValueError(f"scatter_add: {places.shape} indices for values of shape {values.shape}; one for each row")
+    return _scatter_add(values, places, size=size)
 
 
 @op(apart=(1,))
-def take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int = -1) -> Any:
+def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
+    xp, n = dev.xp, x.shape[axis]
+
+    def of_x(g: Array) -> Array:  # out[..., j] = sum of g[..., i] over the i whose index is j
+        at = xp.arange(n, dtype=indices.dtype, device=dev.native)
+        lines, places = xp.moveaxis(g, axis, -1), xp.moveaxis(indices, axis, -1)
+        hits = xp.where(places[..., :, None] == at, lines[..., :, None], 0.0)  # (..., i, j)
+        return xp.moveaxis(xp.sum(hits, axis=-2), -1, axis)
+
+    return xp.take_along_axis(x, indices, axis=axis), of_x, None
+
+
+def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     """For each line of x along the axis the elements at the indices in the same line of `indices`.
+
+    The gradient compares every index with every place of its line: it takes memory for all these pairs.
 
     Args:
         indices: integers, of the shape of x but for the axis (lengths of one broadcast).
+
+    Raises:
+        TypeError: the indices are not integers.
+        IndexError: an index is outside the axis (on a GPU, when values are next read).
 
     >>> tinytorch.take_along_axis(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([[1], [0]]), axis=1)
     tensor([[2.],
             [3.]])
     """
-    xp, axis = dev.xp, axes_of(axis, x.ndim)[0]
-    n = x.shape[axis]
-
-    def of_x(g: Array) -> Array:  # out[..., j] = sum of g[..., i] over the i whose index is j
-        at = xp.arange(n, dtype=indices.dtype, device=dev.native)
-        lines, where = xp.moveaxis(g, axis, -1), xp.moveaxis(indices, axis, -1)
-        where = xp.where(where < 0, where + n, where)
-        hits = xp.where(where[..., :, None] == at, lines[..., :, None], 0.0)  # (..., i, j)
-        return xp.moveaxis(xp.sum(hits, axis=-2), -1, axis)
-
-    return xp.take_along_axis(x, indices, axis=axis), of_x, None
+    axis = axes_of(axis, x.ndim)[0]
+    return _take_along_axis(x, checked_index(indices, x.shape[axis], "take_along_axis", negative=True), axis=axis)
 
 
 # x[key] and x[key] = value ----------------------------------------------------------------------------------------
@@ -254,7 +291,7 @@ def getitem(x: Any, key: Any) -> Any:
         if len(lead) > 1 or any(k != slice(None) for k in rest):
             raise IndexError("getitem: a boolean tensor stands alone; index in two steps, as in x[mask][:, i]")
         mask = keys[first]
-        rows = reshape(x, (mask.size, *x.shape[mask.ndim :]))
+        rows = reshape(x, (math.prod(x.shape[: mask.ndim]), *x.shape[mask.ndim :]))
         return _take(rows, nonzero(reshape(mask, (-1,)))[0], axis=0)
     if all(isinstance(k, int | Variable) for k in lead):
         y = _gather(x, lead)
@@ -265,7 +302,9 @@ def getitem(x: Any, key: Any) -> Any:
             "getitem: integer tensors stand in front, or one of them among slices; index in two steps, as in x[i][:, j]"
         )
     sliced = _getitem(x, key=(*keys[:first], slice(None), *keys[first + 1 :]))
-    return _take_many(sliced, keys[first], first)
+    places = checked_index(keys[first], sliced.shape[first], "getitem", negative=True)
+    y = _take(sliced, reshape(places, (-1,)), axis=first)
+    return reshape(y, (*sliced.shape[:first], *places.shape, *sliced.shape[first + 1 :]))
 
 
 def _keys(x: Any, key: Any) -> tuple[Any, ...]:
@@ -276,17 +315,18 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
         if isinstance(k, list | np.ndarray):
             from tinytorch.creation import asarray
 
-            k = asarray(k, device=x.device)
+            k = asarray(k, dtype=x.device.default_int if len(k) == 0 else None, device=x.device)
         if isinstance(k, Variable):
             kind = x.device.dtype_of(k.array).kind
             if kind not in "biu":
                 raise IndexError(
                     f"getitem: an index tensor holds integers or booleans, not {k.device.dtype_of(k.array)}"
                 )
-            if kind == "b" and tuple(x.shape[axes : axes + k.ndim]) != tuple(k.shape):
+            lengths = x.shape[axes : axes + k.ndim]
+            if kind == "b" and (len(lengths) < k.ndim or any(m not in (0, n) for m, n in zip(k.shape, lengths))):
                 raise IndexError(
                     f"getitem: a mask of shape {tuple(k.shape)} does not fit shape {tuple(x.shape)}; "
-                    "it must have the lengths of the axes it stands for"
+                    "it must have the lengths of the axes it stands for, or 0"
                 )
             axes += k.ndim if kind == "b" else 1
         elif isinstance(k, bool | np.bool):
@@ -308,23 +348,21 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
     return (*keys[:at], *(slice(None),) * (x.ndim - axes), *keys[at + 1 :])
 
 
-def _gather(x: Any, lead: tuple[Any, ...]) -> Any:
-    """x[lead], for integers and integer tensors: one flat index into the leading axes as one."""
-    if len(lead) == 1:
-        return _take_many(x, lead[0], 0)
+def _flat(x: Any, lead: tuple[Any, ...]) -> tuple[Any, Any]:
+    """x with its leading axes as one, and integers and integer tensors that index them as one index into that one."""
+    rest = x.shape[len(lead) :]
     flat: Any = 0
-    for k, n in zip(lead, x.shape, strict=False):
+    for k, n in zip(lead, x.shape):
         if isinstance(k, int) and not -n <= k < n:
-            raise IndexError(f"getitem: index {k} is outside an axis of length {n}")
-        flat = flat * n + (k % n if isinstance(k, int) else _within(k, n, "getitem"))
-    rows = reshape(x, (math.prod(x.shape[: len(lead)]), *x.shape[len(lead) :]))
-    return _take_many(rows, flat, 0)
+            raise IndexError(f"index {k} is outside an axis of length {n}")
+        flat = flat * n + (k % n if isinstance(k, int) else checked_index(k, n, "getitem", negative=True))
+    return reshape(x, (math.prod(x.shape[: len(lead)]), *rest)), flat
 
 
-def _take_many(x: Any, indices: Any, axis: int) -> Any:
-    """The elements at the indices, of any number of dimensions, which stand in place of the axis."""
-    y = take(x, reshape(indices, (-1,)), axis=axis)
-    return reshape(y, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+def _gather(x: Any, lead: tuple[Any, ...]) -> Any:
+    """x[lead], for integers and integer tensors."""
+    rows, flat = _flat(x, lead)
+    return reshape(_take(rows, reshape(flat, (-1,)), axis=0), (*flat.shape, *rows.shape[1:]))
 
 
 def may_change(x: Any, written: str, instead: str) -> None:
@@ -343,13 +381,15 @@ def may_change(x: Any, written: str, instead: str) -> None:
 
 
 def setitem(x: Any, key: Any, value: Any) -> None:
-    """x[key] = value, for integers, slices, `...` and None, or for a boolean tensor and one number.
+    """x[key] = value, for integers, slices, `...` and None, integer tensors in front, or a boolean tensor alone.
 
-    The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values.
+    The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values. The assignment
+    is recorded, so that gradients reach the value. Where an index occurs twice, the last value stays. Of a mask and a
+    value with axes the number of true elements is read.
 
     Raises:
         RuntimeError: x is a leaf that requires a gradient, or shares its values with what it was detached from.
-        IndexError: the key holds integer tensors.
+        IndexError: an index is outside its axis, or the key mixes what cannot be mixed.
     """
     may_change(x, "x[...] = value", "x = tinytorch.where(mask, value, x)")
     if x.shared:
@@ -358,19 +398,63 @@ def setitem(x: Any, key: Any, value: Any) -> None:
             "x.copy(), or into the other tensor under tinytorch.no_grad()"
         )
     keys = _keys(x, key)
-    masked = any(isinstance(k, Variable) and k.dtype.kind == "b" for k in keys[:1])
-    if masked and all(k == slice(None) for k in keys[1:]) and (not isinstance(value, Variable) or value.ndim == 0):
-        mask = reshape(keys[0], (*keys[0].shape, *(1,) * (x.ndim - keys[0].ndim)))
-        new = where(mask, value, x)
-    elif any(isinstance(k, Variable) for k in keys):
-        raise IndexError(
-            "x[...] = value: takes integers and slices, or a boolean tensor and one number; write "
-            "x = tinytorch.where(mask, value, x) for more"
-        )
-    else:
+    arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
+    lead, rest = (keys[: arrays[-1] + 1], keys[arrays[-1] + 1 :]) if arrays else ((), keys)
+    if not arrays:
         new = _setitem(x, value, key=keys)
+    elif any(k != slice(None) for k in rest):
+        raise IndexError(_STEPS)
+    elif keys[arrays[0]].dtype.kind == "b" and len(lead) == 1:
+        new = _masked(x, keys[0], value)
+    elif all(isinstance(k, int | Variable) and getattr(k, "dtype", x.device.default_int).kind != "b" for k in lead):
+        new = _at_rows(x, lead, value)
+    else:
+        raise IndexError(_STEPS)
     new = new.to(x.dtype)
     x.assign(new.array, new.node)
+
+
+_STEPS = (
+    "x[...] = value: takes integers and slices, integer tensors in front, or a boolean tensor alone; write "
+    "x = tinytorch.where(mask, value, x) for more"
+)
+
+
+def _at_rows(x: Any, lead: tuple[Any, ...], value: Any) -> Any:
+    """x with the value, which broadcasts against x[lead], at integer tensors and integers; the last of equals stays."""
+    rows, flat = _flat(x, lead)
+    places, rest = reshape(flat, (-1,)), rows.shape[1:]
+    if places.size == 0:
+        return x
+    each, nth = (_counting(n, x.device) for n in (rows.shape[0], places.size))
+    last = largest(where(places[None, :] == each[:, None], nth[None, :], -1), axis=1)  # of each row; -1: not there
+    hit = reshape(last >= 0, (-1, *(1,) * len(rest)))
+    if isinstance(value, Variable):
+        values = reshape(broadcast_to(value, (*flat.shape, *rest)), (places.size, *rest))
+        value = _take(values, clip(last, min=0), axis=0)
+    return reshape(where(hit, value, rows), x.shape)
+
+
+def _counting(n: int, device: Device) -> Any:
+    """The integers from 0 to n - 1."""
+    dtype = device.dtype(device.default_int)
+    return wrap(run_on(device, lambda: device.xp.arange(n, dtype=dtype, device=device.native)), device)
+
+
+def _masked(x: Any, mask: Any, value: Any) -> Any:
+    """x with the value, which broadcasts against x[mask], where the mask is true."""
+    if mask.size == 0:  # it selects nothing, and may be of another shape than x
+        return x
+    rest = x.shape[mask.ndim :]
+    wide = reshape(mask, (*mask.shape, *(1,) * len(rest)))
+    if not isinstance(value, Variable) or value.ndim == 0:
+        return where(wide, value, x)
+    nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # 1, 2, ... where the mask is true
+    rows = broadcast_to(value, (int(nth[-1]), *rest))
+    if rows.size == 0:
+        return x
+    chosen = _take(rows, clip(nth - 1, min=0), axis=0)
+    return where(wide, reshape(chosen, (*mask.shape, *rest)), x)
 
 
 @op

@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from backends import Array, Device
-from tinytorch.autograd import op, shared
-from tinytorch.ops.index import check_index
+from tinytorch.autograd import expect_tensors, op, shared
+from tinytorch.ops.index import checked_index
 
 __all__ = [
     "attention_weights",
@@ -36,8 +36,12 @@ def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
     """
     xp, shape = dev.xp, x.shape
     out, into = weight.shape
-    if x.ndim == 0 or shape[-1] != into or (bias is not None and bias.shape != (out,)):
-        raise ValueError(f"the last axis of x must be of length {into}, and a bias of shape ({out},)")
+    if x.ndim == 0 or shape[-1] != into:
+        raise ValueError(
+            f"the last axis of x has length {shape[-1] if shape else 'nothing'}, but the weight takes {into}"
+        )
+    if bias is not None and bias.shape != (out,):
+        raise ValueError(f"the bias has shape {tuple(bias.shape)}, but the weight gives {out} features")
     rows = x if x.ndim == 2 else xp.reshape(x, (math.prod(shape[:-1]), into))  # one product, not one per batch item
     y = xp.matmul(rows, weight.T)
     if bias is not None:
@@ -116,10 +120,10 @@ def embedding(ids: Any, weight: Any, /) -> Any:
     tensor([[1., 2.],
             [1., 2.]])
     """
+    expect_tensors("embedding", weight)
     if weight.ndim != 2:
         raise ValueError(f"embedding: the weight has shape (N, D), not {weight.shape}")
-    check_index(ids, weight.shape[0], "embedding")
-    return _embedding(weight, ids)
+    return _embedding(weight, checked_index(ids, weight.shape[0], "embedding"))
 
 
 def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: bool, scale: float | None) -> Any:
@@ -134,6 +138,8 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
         s = xp.arange(S, dtype=integer, device=dev.native)
         scores = xp.where(s[None, :] <= t[:, None], scores, -math.inf)
     if mask is not None:
+        if mask.dtype not in (xp.bool, query.dtype):
+            raise TypeError(f"the mask is {mask.dtype}; it must be bool, or {query.dtype} as the query")
         scores = xp.where(mask, scores, -math.inf) if mask.dtype == xp.bool else scores + mask
     top = xp.max(scores, axis=-1, keepdims=True)
     if mask is not None:

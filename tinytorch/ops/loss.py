@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 from backends import Array, Device
-from tinytorch.autograd import op
-from tinytorch.ops.index import check_index
+from tinytorch.autograd import expect_tensors, op
+from tinytorch.ops.index import checked_index
 
 __all__ = [
     "binary_cross_entropy",
@@ -111,31 +111,37 @@ def _cross_entropy(
     z = input - xp.max(input, axis=axis, keepdims=True)
     e = xp.exp(z)
     s = xp.sum(e, axis=axis, keepdims=True)
-    log_s = xp.log(s)
+    cost = xp.log(s) - z  # -log of the probability of each class
+    smooth = label_smoothing
     if target.ndim == input.ndim:  # probabilities
-        q, weight, count = target, None, math.prod(input.shape) // C
-    else:
-        labels = xp.expand_dims(target, axis=axis)
-        classes = xp.arange(C, dtype=target.dtype, device=dev.native)
-        q = xp.astype(labels == xp.reshape(classes, (C,) + (1,) * (input.ndim - axis - 1)), input.dtype)
-        weight = xp.astype(target != ignore_index, input.dtype)
-        count = xp.sum(weight)
-    if label_smoothing:
-        q = q * (1.0 - label_smoothing) + label_smoothing / C
-    losses = xp.sum(q * (log_s - z), axis=axis)
-    if weight is not None:
-        losses = losses * weight
-    y, each = _reduce(dev, losses, reduction, count)
+        q = target * (1.0 - smooth) + smooth / C if smooth else target
+        losses = xp.sum(q * cost, axis=axis)
+        y, each = _reduce(dev, losses, reduction, math.prod(input.shape) // C)
 
-    def spread(g: Array) -> Array:  # the gradient of each loss, with the axis of the classes
-        g = each(g) if weight is None else each(g) * weight
-        return xp.expand_dims(xp.broadcast_to(g, losses.shape), axis=axis)
+        def spread(g: Array) -> Array:  # the gradient of each loss, with the axis of the classes
+            return xp.expand_dims(xp.broadcast_to(each(g), losses.shape), axis=axis)
 
-    return (
-        y,
-        lambda g: (e / s * xp.sum(q, axis=axis, keepdims=True) - q) * spread(g),
-        (lambda g: (log_s - z) * (spread(g) * (1.0 - label_smoothing))) if weight is None else None,
-    )
+        return (
+            y,
+            lambda g: (e / s * xp.sum(q, axis=axis, keepdims=True) - q) * spread(g),
+            lambda g: cost * (spread(g) * (1.0 - smooth)),
+        )
+
+    classes = xp.reshape(xp.arange(C, dtype=target.dtype, device=dev.native), (C,) + (1,) * (input.ndim - axis - 1))
+    hot = xp.expand_dims(target, axis=axis) == classes
+    kept = target != ignore_index
+    losses = xp.sum(xp.where(hot, cost, 0.0), axis=axis)  # not a product: a class that is ruled out has infinite cost
+    if smooth:
+        losses = losses * (1.0 - smooth) + xp.sum(cost, axis=axis) * (smooth / C)
+    losses = xp.where(kept, losses, 0.0)
+    y, each = _reduce(dev, losses, reduction, xp.sum(xp.astype(kept, input.dtype)))
+
+    def of_input(g: Array) -> Array:
+        d = e / s - (xp.astype(hot, input.dtype) * (1.0 - smooth) + smooth / C)
+        g = xp.where(kept, xp.broadcast_to(each(g), losses.shape), 0.0)
+        return xp.where(xp.expand_dims(kept, axis=axis), d * xp.expand_dims(g, axis=axis), 0.0)
+
+    return y, of_input, None
 
 
 def cross_entropy(
@@ -158,6 +164,7 @@ def cross_entropy(
     >>> tinytorch.cross_entropy(Tensor([[0.0, 0.0]]), Tensor([1]))
     tensor(0.6931)
     """
+    expect_tensors("cross_entropy", input, target)
     shape = tuple(input.shape)
     if not shape:
         raise ValueError("cross_entropy: the input has logits of classes along an axis, not shape ()")
@@ -175,7 +182,7 @@ def cross_entropy(
     if 0 in shape and reduction == "mean":
         raise ValueError(f"cross_entropy: the mean of an empty batch is not defined: input of shape {shape}")
     if integral:
-        check_index(target, C, "cross_entropy: class", ignore_index)
+        target = checked_index(target, C, "cross_entropy", ignore=ignore_index)
     elif target.dtype != input.dtype:
         raise TypeError(
             f"cross_entropy: the target holds class indices (integers) or probabilities ({input.dtype.name} as the "

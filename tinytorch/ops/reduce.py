@@ -40,7 +40,7 @@ __all__ = [
 
 @op
 def sum(
-    dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, dtype: Any = None, keepdims: bool = False
+    dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, dtype: Any = None, keepdims: bool = False
 ) -> Any:
     """The sum along the axes. Booleans are counted.
 
@@ -51,11 +51,16 @@ def sum(
     if x.dtype == xp.bool:
         x = xp.astype(x, dev.dtype(dev.default_int))
     y = xp.sum(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
-    return y, lambda g: xp.broadcast_to(xp.reshape(g, kept(shape, axis)), shape)
+    return y, _if_floating(dev, y, lambda g: xp.broadcast_to(xp.reshape(g, kept(shape, axis)), shape))
+
+
+def _if_floating(dev: Any, y: Array, rule: Any) -> Any:
+    """The rule, but for results that were asked for as integers: they have no gradient."""
+    return rule if dev.dtype_of(y).kind == "f" else None
 
 
 @op(kinds="f")
-def mean(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+def mean(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
     """The mean along the axes, sum(x) / n.
 
     >>> tinytorch.mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
@@ -73,8 +78,8 @@ def var(
     dev: Device,
     x: Array,
     /,
-    *,
     axis: int | tuple[int, ...] | None = None,
+    *,
     correction: float = 0.0,
     keepdims: bool = False,
 ) -> Any:
@@ -98,8 +103,8 @@ def std(
     dev: Device,
     x: Array,
     /,
-    *,
     axis: int | tuple[int, ...] | None = None,
+    *,
     correction: float = 0.0,
     keepdims: bool = False,
 ) -> Any:
@@ -114,13 +119,14 @@ def std(
     if n <= correction:
         raise ValueError(f"the deviation of {n} elements with correction {correction} is not defined")
     d = x - xp.sum(x, axis=axis, keepdims=True) / n
-    y = xp.sqrt(xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction))
-    return y, lambda g: xp.reshape(g / xp.where(y == 0, 1.0, y), wide) * d * (1 / (n - correction))
+    v = xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction)
+    root = xp.sqrt(xp.where(v == 0, 1.0, v))
+    return xp.where(v == 0, 0.0, root), lambda g: xp.reshape(g / root, wide) * d * (1 / (n - correction))
 
 
 @op(kinds="iuf")
 def prod(
-    dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, dtype: Any = None, keepdims: bool = False
+    dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, dtype: Any = None, keepdims: bool = False
 ) -> Any:
     """The product along the axes. Its gradient is exact where elements are zero, too.
 
@@ -143,7 +149,7 @@ def prod(
         others = xp.permute_dims(xp.reshape(before * after, moved.shape), inverse(order))
         return xp.reshape(g, kept(shape, axes)) * others
 
-    return y, of_x
+    return y, _if_floating(dev, y, of_x)
 
 
 def _only_axis(name: str, axis: int | None, ndim: int) -> int:
@@ -157,7 +163,7 @@ def _only_axis(name: str, axis: int | None, ndim: int) -> int:
 
 @op(kinds="iuf")
 def cumulative_sum(
-    dev: Device, x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+    dev: Device, x: Array, /, axis: int | None = None, *, dtype: Any = None, include_initial: bool = False
 ) -> Any:
     """Sums of the elements so far along the axis; `include_initial` puts a zero in front.
 
@@ -173,12 +179,12 @@ def cumulative_sum(
         sums = xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis)
         return sums[along(axis, slice(1, None))] if include_initial else sums
 
-    return y, of_x
+    return y, _if_floating(dev, y, of_x)
 
 
 @op(kinds="iuf")
 def cumulative_prod(
-    dev: Device, x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+    dev: Device, x: Array, /, axis: int | None = None, *, dtype: Any = None, include_initial: bool = False
 ) -> Any:
     """Products of the elements so far along the axis; `include_initial` puts a one in front.
 
@@ -203,7 +209,7 @@ def cumulative_prod(
         part = xp.where(at[:, None] <= at[None, :], products, 0.0) * right[..., None, :]
         return xp.moveaxis(xp.sum(part, axis=-1), -1, axis)
 
-    return y, of_x
+    return y, _if_floating(dev, y, of_x)
 
 
 # Extremes ---------------------------------------------------------------------------------------------------------
@@ -222,7 +228,7 @@ def _extreme(dev: Device, x: Array, y: Array, axis: int | tuple[int, ...] | None
 
 
 @op(kinds="iuf")
-def max(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+def max(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
     """The largest element along the axes. Equal largest elements share the gradient evenly.
 
     >>> tinytorch.max(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
@@ -232,7 +238,7 @@ def max(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, 
 
 
 @op(kinds="iuf")
-def min(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+def min(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
     """The smallest element along the axes. Equal smallest elements share the gradient evenly.
 
     >>> tinytorch.min(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
@@ -242,7 +248,7 @@ def min(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, 
 
 
 @op(kinds="iuf")
-def argmax(dev: Device, x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmax(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """The index of the first largest element along the axis, or in the flattened array.
 
     >>> tinytorch.argmax(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
@@ -252,7 +258,7 @@ def argmax(dev: Device, x: Array, /, *, axis: int | None = None, keepdims: bool 
 
 
 @op(kinds="iuf")
-def argmin(dev: Device, x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmin(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """The index of the first smallest element along the axis, or in the flattened array.
 
     >>> tinytorch.argmin(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
@@ -262,7 +268,7 @@ def argmin(dev: Device, x: Array, /, *, axis: int | None = None, keepdims: bool 
 
 
 @op
-def all(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+def all(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
     """Whether all elements along the axes are true (not zero).
 
     >>> tinytorch.all(Tensor([[1.0, 0.0], [3.0, 4.0]]) > 0, axis=1)
@@ -272,7 +278,7 @@ def all(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, 
 
 
 @op
-def any(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+def any(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
     """Whether any element along the axes is true (not zero).
 
     >>> tinytorch.any(Tensor([[1.0, 0.0], [0.0, 0.0]]) > 0, axis=1)
@@ -283,7 +289,7 @@ def any(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, 
 
 @op
 def count_nonzero(
-    dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+    dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False
 ) -> Any:
     """The number of elements along the axes that are not zero.
 
@@ -291,7 +297,7 @@ def count_nonzero(
     tensor(2, dtype=int64)
     """
     xp = dev.xp
-    return xp.sum(xp.astype(x != 0, dev.dtype(dev.default_int)), axis=axis, keepdims=keepdims), None
+    return xp.sum(xp.astype(xp.astype(x, xp.bool), dev.dtype(dev.default_int)), axis=axis, keepdims=keepdims), None
 
 
 # Softmax and relatives: the largest element is subtracted first, so that nothing overflows --------------------------
@@ -347,7 +353,7 @@ def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = Non
 
 
 @op(kinds="iuf")
-def sort(dev: Device, x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+def sort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Any:
     """The elements along the axis in order.
 
     >>> tinytorch.sort(Tensor([3.0, 1.0, 2.0]))
@@ -363,7 +369,7 @@ def sort(dev: Device, x: Array, /, *, axis: int = -1, descending: bool = False, 
 
 
 @op(kinds="iuf")
-def argsort(dev: Device, x: Array, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+def argsort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Any:
     """The indices that put the elements along the axis in order.
 
     >>> tinytorch.argsort(Tensor([3.0, 1.0, 2.0]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends import Array, Device
-from tinytorch.autograd import op
+from tinytorch.autograd import expect_tensors, op
 from tinytorch.ops.axes import along, axes_of, inverse
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "squeeze",
     "stack",
     "tile",
-    "transfer",
     "tril",
     "triu",
     "unstack",
@@ -234,7 +233,7 @@ def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
     return xp.concat(list(arrays), axis=axis), *rules
 
 
-def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
+def concat(arrays: Sequence[Any], /, axis: int | None = 0) -> Any:
     """The tensors joined along an existing axis; flattened and joined if that is None.
 
     Raises:
@@ -250,7 +249,7 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
     return _concat(*arrays, axis=0 if axis is None else axis)
 
 
-def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
+def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     """The tensors, of one shape, joined along a new axis.
 
     Raises:
@@ -260,6 +259,7 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
     tensor([[1., 3.],
             [2., 4.]])
     """
+    expect_tensors("stack", *arrays)
     shapes = [tuple(a.shape) for a in arrays]
     if len(set(shapes)) != 1:
         raise ValueError(f"stack: takes tensors of one shape, not {shapes}")
@@ -293,7 +293,7 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0)
         sizes = [min(size, n - i) for i in range(0, n, size)]
     else:
         sizes = list(split_size_or_sections)
-        if sum(sizes) != n:
+        if sum(sizes) != n or any(size < 0 for size in sizes):
             raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, but axis {axis} has length {n}")
     parts, start = [], 0
     for size in sizes:
@@ -342,10 +342,10 @@ def pad(dev: Device, x: Array, /, pad_width: Any, *, value: float = 0.0) -> Any:
 
 
 def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
-    """Each element `repeats` times in a row axis the axis, of the flattened tensor if that is None.
+    """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
 
     Args:
-        repeats: a number, or an integer tensor with a number for each element axis the axis (the shape of the result
+        repeats: a number, or an integer tensor with a number for each element along the axis (the shape of the result
             then depends on its values, which are read).
 
     >>> tinytorch.repeat(Tensor([1.0, 2.0]), 2)
@@ -365,8 +365,10 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
 
     counts = repeats.tolist()
     counts = [counts] * shape[axis] if isinstance(counts, int) else counts * (shape[axis] if len(counts) == 1 else 1)
+    if any(n < 0 for n in counts):
+        raise ValueError(f"repeat: repeats are not negative: {min(counts)}")
     if len(counts) != shape[axis]:
-        raise ValueError(f"repeat: {len(counts)} repeats for {shape[axis]} elements axis axis {axis}")
+        raise ValueError(f"repeat: {len(counts)} repeats for {shape[axis]} elements along axis {axis}")
     rows = [i for i, n in enumerate(counts) for _ in range(n)]
     return take(x, asarray(rows, dtype=x.device.default_int, device=x.device), axis=axis)
 
@@ -386,7 +388,7 @@ def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
     return reshape(wide, tuple(t * n for t, n in zip(times, shape, strict=True)))
 
 
-def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+def broadcast_arrays(*arrays: Any) -> list[Any]:
     """The tensors broadcast to their common shape.
 
     >>> a, b = tinytorch.broadcast_arrays(tinytorch.zeros((2, 1)), tinytorch.zeros((3,)))
@@ -396,10 +398,10 @@ def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
     import numpy as np
 
     shape = np.broadcast_shapes(*(tuple(a.shape) for a in arrays))
-    return tuple(broadcast_to(a, shape) for a in arrays)
+    return [broadcast_to(a, shape) for a in arrays]
 
 
-def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
     """Coordinate tensors of a grid, from the coordinates along each axis.
 
     Args:
@@ -411,6 +413,8 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     """
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: indexing is 'xy' or 'ij', not {indexing!r}")
+    if any(a.ndim > 1 for a in arrays):
+        raise ValueError(f"meshgrid: takes tensors of one dimension, not {[a.ndim for a in arrays]}")
     order = list(range(len(arrays)))
     if indexing == "xy" and len(arrays) > 1:
         order[:2] = [1, 0]

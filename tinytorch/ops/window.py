@@ -9,6 +9,7 @@ a slice is adding its gradient in at the same place.
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from backends import Array, Device
@@ -28,8 +29,11 @@ Pair = int | tuple[int, int]
 
 def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     """One integer, or two, as (rows, columns)."""
-    two = (value, value) if isinstance(value, int) else tuple(value)
-    if len(two) != 2 or not all(isinstance(n, int) and n >= least for n in two):
+    try:
+        two = tuple(operator.index(n) for n in (value if isinstance(value, tuple | list) else (value, value)))
+    except TypeError:
+        two = ()
+    if len(two) != 2 or min(two) < least:
         raise ValueError(f"{name} is an integer, at least {least}, or two (rows, columns), not {value!r}")
     return two
 

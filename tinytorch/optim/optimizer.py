@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from backends import Array, Device
+from tinytorch.autograd import describe
+from tinytorch.creation import zeros_like
 from tinytorch.tensor import Tensor
 
 State = dict[str, Array]
@@ -56,7 +58,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         name = type(self).__name__
-        if isinstance(params, Tensor | Mapping | str):
+        if isinstance(params, Tensor | Mapping | str) or not isinstance(params, Iterable):
             raise TypeError(
                 f"{name}: takes an iterable of parameters, as model.parameters(), not {type(params).__name__}"
             )
@@ -97,6 +99,8 @@ class Optimizer:
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise ValueError if a setting of the group is out of range."""
         for name in ("lr", "weight_decay"):
+            if isinstance(group[name], Tensor):
+                raise TypeError(f"{type(self).__name__}: {name} is a number, not a Tensor; use .item()")
             if not group[name] >= 0:
                 raise ValueError(f"{type(self).__name__}: {name} is not negative: {group[name]}")
 
@@ -111,11 +115,11 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update")
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or make them zero."""
         for group in self.param_groups:
             for p in group["params"]:
-                p.grad = None
+                p.grad = None if set_to_none or p.grad is None else zeros_like(p.grad)
 
     def step(self) -> None:
         """Change every parameter that has a gradient.
@@ -125,12 +129,19 @@ class Optimizer:
         """
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None and (p.grad.array.shape != p.array.shape or p.grad.device is not p.device):
+                g = p.grad
+                if g is not None and not (
+                    isinstance(g, Tensor)
+                    and g.array.shape == p.array.shape
+                    and g.array.dtype == p.array.dtype
+                    and g.device is p.device
+                ):
                     raise ValueError(
-                        f"{type(self).__name__}: the gradient of {getattr(p, 'name', '') or 'a parameter'} is "
-                        f"{p.grad.shape} on {p.grad.device}, but the parameter is {p.shape} on {p.device}"
+                        f"{type(self).__name__}: the gradient of {describe(p)} must be a tensor of the same dtype and "
+                        f"shape, on the same device, not {describe(g) if isinstance(g, Tensor) else type(g).__name__}"
                     )
-        for index, group in enumerate(self.param_groups):
+        for index, settings in enumerate(self.param_groups):
+            group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
             ready = [p for p in group["params"] if p.grad is not None]
             if not self._arranged(index, ready):
                 self._arrange(index, ready)
