@@ -134,7 +134,7 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
         TypeError: there is no such dtype.
     """
     found = np.dtype(dtype) if isinstance(dtype, str | np.dtype | type) else None
-    if found not in ALL:
+    if found is None or found not in ALL:  # NumPy takes None for float64
         raise TypeError(f"there is no dtype {dtype!r}; there are {', '.join(_NAMES)}")
     return found
 

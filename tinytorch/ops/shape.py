@@ -8,6 +8,7 @@ from typing import Any
 
 from backends import Array, Device
 from tinytorch.autograd import expect_tensors, op
+from tinytorch.dtypes import as_dtype
 from tinytorch.ops.axes import along, axes_of, inverse
 
 __all__ = [
@@ -175,7 +176,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
     >>> tinytorch.astype(Tensor([1.5, -1.5]), tinytorch.int32)
     tensor([ 1, -1], dtype=int32)
     """
-    return _astype(x if device is None else x.to(device), dtype, copy=copy)
+    return _astype(x if device is None else x.to(device), as_dtype(dtype), copy=copy)
 
 
 @op(moves=True)
