@@ -468,7 +468,8 @@ def _walk(
     """Gradients (arrays; tensors if `create`) of the wanted tensors, or of all leaves if `wanted` is None."""
     starts = [_place(t) for t in roots]
     asked = {_place(t) for t in wanted or ()}
-    needed = None if wanted is None else _leading_to(asked, starts)
+    through = None if wanted is None else _leading_to(asked, starts)
+    needed = None if through is None else asked | through
     values = _replayed(starts) if create else None
     grads: dict[Place, Any] = {}  # of what has not been walked through yet
     found: dict[Place, Any] = {}
@@ -481,6 +482,8 @@ def _walk(
             g = grads.pop(node)
             if node in asked:
                 found[node] = g
+            if through is not None and node not in through:
+                continue
             if node.device.current is None:
                 _pull(node, g, grads, heap, needed, values)
             else:
@@ -562,13 +565,17 @@ def _reachable(starts: Iterable[Place]) -> list[Node]:
     return sorted(found, key=operator.attrgetter("order"), reverse=True)
 
 
-def _leading_to(asked: set[Place], starts: Iterable[Place]) -> set[Place]:
-    """The places on a way from a start back to one that was asked for."""
-    needed = set(asked)
+def _leading_to(asked: set[Place], starts: Iterable[Place]) -> set[Node]:
+    """The nodes that a way from a start back to a place that was asked for goes through."""
+    needed, through = set(asked), set()
+    oldest = max((place.order if type(place) is Node else 1 for place in asked), default=1)
     for node in _reachable(starts):
+        if node.rules is None and node.order < oldest:  # who knows what it was made of
+            raise RuntimeError(_FREED)
         if not needed.isdisjoint(source for source in node.inputs if isinstance(source, Node | Variable)):
             needed.add(node)
-    return needed
+            through.add(node)
+    return through
 
 
 def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:

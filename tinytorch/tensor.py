@@ -304,7 +304,7 @@ class Tensor(Variable):
         out = memo[id(self)] = object.__new__(type(self))
         out.array, out.device, out._requires_grad = self.array, self.device, self._requires_grad  # arrays are replaced,
         out.node, out.shared = None, False  # never written into, so that two tensors may have the same one
-        out.grad = None if self.grad is None else self.grad.detach()
+        out.grad = None if self.grad is None else self.grad.detach().copy()
         if hasattr(self, "name"):  # a Parameter
             out.name = self.name  # type: ignore[attr-defined]
         return out

@@ -70,10 +70,10 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     """
     xp = dev.xp
     _same_shape(input, target)
-    least = math.exp(-100)  # representable in float32
+    least = 1e-44  # representable in float32, its logarithm below -100
     rest = 1.0 - input
-    log_p = xp.log(xp.where(input < 0, math.nan, xp.maximum(input, least)))
-    log_q = xp.log(xp.where(rest < 0, math.nan, xp.maximum(rest, least)))
+    log_p = xp.maximum(xp.log(xp.where(input < 0, math.nan, xp.maximum(input, least))), -100.0)
+    log_q = xp.maximum(xp.log(xp.where(rest < 0, math.nan, xp.maximum(rest, least))), -100.0)
     y, each = _reduce(dev, -(target * log_p + (1.0 - target) * log_q), reduction)
 
     def of_input(g: Array) -> Array:
