@@ -196,10 +196,10 @@ def op(
                 result = device.current(run, device, *arrays, **meta)
         except (TypeError, ValueError, IndexError, RuntimeError) as error:
             raise _explained(error, name, wants, inputs, meta) from error
-        out = result[0]
+        out, home = result[0], meta.get("device", device) if meta else device
         tensor = _new(Variable.result)
-        tensor.array = out if type(out) is device.array_type else device.asarray(out)
-        tensor.device = meta.get("device", device) if meta else device
+        tensor.array = out if type(out) is home.array_type else home.asarray(out)
+        tensor.device = home
         tensor.grad = tensor.rules = None
         tensor._requires_grad = False
         if tracked and _mode.enabled:
