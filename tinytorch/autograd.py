@@ -378,7 +378,7 @@ def _walk(
     roots: Sequence[Variable], seeds: Sequence[Any], wanted: Sequence[Variable] | None, retain: bool, create: bool
 ) -> dict[Variable, Any]:
     """Gradients (arrays; tensors if `create`) of the wanted tensors, or of all leaves if `wanted` is None."""
-    needed = None if wanted is None else _leading_to(wanted, roots)
+    needed, through = (None, None) if wanted is None else _leading_to(wanted, roots)
     asked = set(wanted or ())
     grads: dict[Variable, Any] = {}  # of tensors not yet walked through
     found: dict[Variable, Any] = {}
@@ -391,11 +391,10 @@ def _walk(
             g = grads.pop(t)
             if t in asked:
                 found[t] = g
+            if through is not None and t not in through:
+                continue
             if t.rules is _FREED:
-                raise RuntimeError(
-                    "backward: this part of the graph was freed by an earlier backward; call the first one with "
-                    "retain_graph=True, or compute the output again"
-                )
+                raise RuntimeError(_GONE)
             if t.device.current is None:
                 _pull(t, g, grads, heap, needed, create)
             else:
@@ -466,21 +465,24 @@ def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
     return xp.reshape(xp.sum(g, axis=axes), shape)
 
 
-def _leading_to(wanted: Sequence[Variable], roots: Iterable[Variable]) -> set[Variable]:
-    """The tensors on a path from a root back to a wanted one."""
+def _leading_to(wanted: Sequence[Variable], roots: Iterable[Variable]) -> tuple[set[Variable], set[Variable]]:
+    """The tensors on a path from a root back to a wanted one, and those of them that the path goes on from."""
     found: set[Variable] = set()
     stack = list(roots)
     while stack:
         t = stack.pop()
         if t not in found:
             found.add(t)
+            if t.rules is _FREED and any(w.rules is None or w.order > t.order for w in wanted):
+                raise RuntimeError(_GONE)  # who knows what it was made of
             if t.rules is not None:
                 stack += [x for x in t.inputs if isinstance(x, Variable) and x._requires_grad]
-    needed = set(wanted)
+    needed, through = set(wanted), set()
     for t in sorted((t for t in found if t.rules is not None), key=lambda t: -t.order):
         if any(isinstance(x, Variable) and x in needed for x in t.inputs):
             needed.add(t)
-    return needed
+            through.add(t)
+    return needed, through
 
 
 def _seed(t: Any, gradient: Any, create: bool) -> Any:
@@ -499,6 +501,12 @@ def _seed(t: Any, gradient: Any, create: bool) -> Any:
         if given != needed:
             raise ValueError(f"backward: the gradient has {what} {given}, the tensor {needed}; they must be the same")
     return gradient if create else gradient.array
+
+
+_GONE = (
+    "backward: this part of the graph was freed by an earlier backward; call the first one with retain_graph=True, "
+    "or compute the output again"
+)
 
 
 # Saying what is wrong ---------------------------------------------------------------------------------------------
