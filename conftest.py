@@ -10,6 +10,8 @@ import pytest
 
 import backends
 import tinytorch
+from tests.comparison import summary
+from tinytorch import autograd
 
 DEFAULT = ("cpu", "cuda:0", "cuda:1", "strict:device1")
 
@@ -44,6 +46,11 @@ def pytest_report_header(config):
     return lines + [f"not usable: {line}" for line in config.stash[ABSENT]]
 
 
+def pytest_terminal_summary(terminalreporter):
+    for line in summary():
+        terminalreporter.write_line(line)
+
+
 def pytest_generate_tests(metafunc):
     """`device`: each device. `other`: each but the CPU. `learner`: each that is meant for more than checks."""
     names = metafunc.config.stash[DEVICES]
@@ -58,6 +65,13 @@ def pytest_generate_tests(metafunc):
 def _doctest_names(doctest_namespace):
     doctest_namespace["tinytorch"] = tinytorch
     doctest_namespace["Tensor"] = tinytorch.Tensor
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch):
+    """A test meets neither the ops that another one made nor the default device of whoever runs it."""
+    monkeypatch.setattr(autograd, "OPS", dict(autograd.OPS))
+    monkeypatch.delenv("TINYTORCH_DEVICE", raising=False)
 
 
 @pytest.fixture(autouse=True)
