@@ -83,7 +83,8 @@ def _sliced(dev: Any, x: Array, key: tuple[Any, ...]) -> Array:
     parts, new = _parts(key, x.shape)
     if not any(p.reverse for p in parts):
         return x[key]
-    y = x[tuple(p.start if p.dropped else slice(p.start, p.start + p.length * p.step, p.step) for p in parts)]
+    ends = [min(p.start + p.length * p.step, n) for p, n in zip(parts, x.shape, strict=True)]
+    y = x[tuple(p.start if p.dropped else slice(p.start, end, p.step) for p, end in zip(parts, ends, strict=True))]
     y = dev.xp.flip(y, axis=tuple(i for i, p in enumerate(p for p in parts if not p.dropped) if p.reverse))
     for place in new:
         y = dev.xp.expand_dims(y, axis=place)
