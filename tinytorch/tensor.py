@@ -45,6 +45,7 @@ class Tensor(Variable):
     Raises:
         TypeError: the data are not numbers, or the device has no such dtype.
         ValueError: nested lists have different lengths.
+        OverflowError: a Python integer does not fit the dtype.
 
     >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     >>> (x * x).sum().backward()
@@ -425,4 +426,9 @@ def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.nd
         if not isinstance(data, np.generic):
             dtype = {"f": float32, "i": target.default_int}.get(array.dtype.kind, array.dtype)
             dtype = float32 if array.size == 0 else dtype
+    if dtype.kind in "iu" and array.dtype.kind in "iu" and dtype != array.dtype and array.size:
+        limits = np.iinfo(dtype)
+        for value in (int(array.min()), int(array.max())):
+            if not limits.min <= value <= limits.max:
+                raise OverflowError(f"Tensor: {value} is out of range for {dtype.name}")
     return array.astype(dtype)
