@@ -77,3 +77,9 @@ def _alone(monkeypatch):
 @pytest.fixture(autouse=True)
 def _seeded():
     tinytorch.manual_seed(0)
+
+
+@pytest.fixture
+def strict():
+    """For a test that needs array-api-strict's fake devices, whichever devices the others run on."""
+    pytest.importorskip("array_api_strict", reason="array-api-strict is not installed: it has the devices of this test")
