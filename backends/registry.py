@@ -167,7 +167,7 @@ def _family(name: str) -> type[Device]:
             module, _, attribute = factory.partition(":")
             try:
                 loaded: Any = getattr(importlib.import_module(module), attribute)
-            except ImportError as error:
+            except (ImportError, AttributeError) as error:
                 raise Unavailable(f"{name}: importing {module} failed: {error}") from error
             factory = _factories[name] = loaded
     return factory
