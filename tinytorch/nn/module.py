@@ -84,13 +84,13 @@ class Module:
         """The modules directly in this one."""
         return (module for _, module in self.named_children())
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all within, each once, with the path to it."""
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module and all within, with the path to each; one that is shared once, or each time."""
         seen: set[int] = set()
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
             path, module = stack.pop()
-            if id(module) not in seen:
+            if not remove_duplicate or id(module) not in seen:
                 seen.add(id(module))
                 yield path, module
                 inner = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
@@ -102,7 +102,7 @@ class Module:
 
     def _named_tensors(self) -> Iterator[tuple[str, Module, str, Tensor]]:
         """(path, owner, attribute, tensor) of all parameters and buffers; one that is shared comes each time."""
-        for path, module in self.named_modules():
+        for path, module in self.named_modules(remove_duplicate=False):
             for name, member in module._members():
                 if isinstance(member, Parameter) or name in module._buffers:
                     yield (f"{path}.{name}" if path else name), module, name, member
@@ -132,9 +132,11 @@ class Module:
         self._buffers = (*self._buffers, name)
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """The buffers of this module and all within, with the path to each."""
+        """The buffers of this module and all within, each once, with the path to it."""
+        seen: set[int] = set()
         for path, _, _, tensor in self._named_tensors():
-            if not isinstance(tensor, Parameter):
+            if not isinstance(tensor, Parameter) and id(tensor) not in seen:
+                seen.add(id(tensor))
                 yield path, tensor
 
     def buffers(self) -> Iterator[Tensor]:
@@ -203,7 +205,7 @@ class Module:
         tensors = {path: t for path, _, _, t in self._named_tensors()}
         layout: dict[str, list[Tensor]] = {}
         packed: dict[str, str] = {}
-        for path, module in self.named_modules():
+        for path, module in self.named_modules(remove_duplicate=False):
             lead = f"{path}." if path else ""
             packed |= {lead + part: lead + entry for entry, parts in module._packed().items() for part in parts}
         for path, t in tensors.items():
