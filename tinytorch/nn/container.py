@@ -21,7 +21,8 @@ class ModuleList(Module):
         self.extend(modules)
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        return ((str(i), module) for i, module in enumerate(self._list))
+        yield from ((str(i), module) for i, module in enumerate(self._list))
+        yield from ((name, member) for name, member in super()._members() if name != "_list")
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
