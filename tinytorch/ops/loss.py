@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from backends import Array, Device
 from tinytorch.autograd import op
 from tinytorch.ops.elementwise import where
 from tinytorch.ops.index import check_index
+from tinytorch.ops.shape import astype
 
 __all__ = [
     "binary_cross_entropy",
@@ -71,10 +74,10 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     """
     xp = dev.xp
     _same_shape(input, target)
-    least = math.exp(-100)  # representable in float32
+    least = 1e-44  # representable in float32, its logarithm below -100
     rest = 1.0 - input
-    log_p = xp.log(xp.where(input < 0, math.nan, xp.maximum(input, least)))
-    log_q = xp.log(xp.where(rest < 0, math.nan, xp.maximum(rest, least)))
+    log_p = xp.maximum(xp.log(xp.where(input < 0, math.nan, xp.maximum(input, least))), -100.0)
+    log_q = xp.maximum(xp.log(xp.where(rest < 0, math.nan, xp.maximum(rest, least))), -100.0)
     y, each = _reduce(dev, -(target * log_p + (1.0 - target) * log_q), reduction)
 
     def of_input(g: Array) -> Array:
@@ -176,6 +179,9 @@ def cross_entropy(
     if 0 in shape and reduction == "mean":
         raise ValueError(f"cross_entropy: the mean of an empty batch is not defined: input of shape {shape}")
     if integral:
+        limits = np.iinfo(target.dtype)
+        if not limits.min <= ignore_index <= limits.max:  # such as -100 with unsigned labels
+            target = astype(target, target.device.default_int)
         counted = None if 0 <= ignore_index < C else target != ignore_index
         check_index(target if counted is None else where(counted, target, 0), C, "cross_entropy: class")
     elif target.dtype != input.dtype:
