@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,14 @@ def compare(kind: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> 
     assert error <= tolerance, f"{kind}: the largest relative error is {error:.1e}"
 
 
-def compare_gradients(out: Tensor, expected: Any, leaves: list[Any], references: list[Any]) -> None:
-    """Compare the gradients of a result of ours and PyTorch's, and the gradients of those, for the same directions.
+def compare_gradients(outputs: list[Any], expected: list[Any], leaves: list[Any], references: list[Any]) -> None:
+    """Compare the gradients of results of ours and PyTorch's, and the gradients of those, for the same directions.
 
     A leaf of ours may be a list of tensors: joined along the first axis they are one of PyTorch's.
     """
     import torch
 
-    def joined(grads: list[Any]) -> list[Any]:
+    def joined(grads: Sequence[Any]) -> list[Any]:
         left = iter(grads)
         found = [[next(left) for _ in group] for group in groups]
         return [g[0] if len(g) == 1 else tinytorch.concat(g) for g in found]
@@ -59,9 +60,10 @@ def compare_gradients(out: Tensor, expected: Any, leaves: list[Any], references:
     rng = np.random.Generator(np.random.Philox(1))
     groups = [x if isinstance(x, list) else [x] for x in leaves]
     flat = [x for group in groups for x in group]
-    seed = rng.standard_normal(out.shape)
-    first = joined(tinytorch.grad(out, flat, Tensor(seed), create_graph=True, allow_unused=True))
-    reference = torch.autograd.grad(expected, references, torch.as_tensor(seed), create_graph=True, allow_unused=True)
+    seeds = [rng.standard_normal(out.shape) for out in outputs]
+    first = joined(tinytorch.grad(outputs, flat, [Tensor(s) for s in seeds], create_graph=True, allow_unused=True))
+    theirs = [torch.as_tensor(s) for s in seeds]
+    reference = torch.autograd.grad(expected, references, theirs, create_graph=True, allow_unused=True)
     for g, r in zip(first, reference, strict=True):
         compare("gradients", g, r)
     weights = [rng.standard_normal(tuple(r.shape)) for r in references]

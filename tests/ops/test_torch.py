@@ -25,4 +25,4 @@ def test_same_as_pytorch(case):
     if case.gradient:
         leaves = [x for x in ours if isinstance(x, Tensor) and x.requires_grad]
         references = [x for x in theirs if isinstance(x, torch.Tensor) and x.requires_grad]
-        compare_gradients(out, expected, leaves, references)
+        compare_gradients([out], [expected], leaves, references)
