@@ -121,14 +121,17 @@ class Optimizer:
         """Change every parameter that has a gradient.
 
         Raises:
-            ValueError: a gradient has another shape or device than its parameter. Then no parameter has changed.
+            ValueError: a gradient has another shape, dtype or device than its parameter. Then no parameter has changed.
         """
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None and (p.grad.array.shape != p.array.shape or p.grad.device is not p.device):
+                g = p.grad
+                if g is None:
+                    continue
+                if g.device is not p.device or g.array.shape != p.array.shape or g.array.dtype != p.array.dtype:
                     raise ValueError(
                         f"{type(self).__name__}: the gradient of {getattr(p, 'name', '') or 'a parameter'} is "
-                        f"{p.grad.shape} on {p.grad.device}, but the parameter is {p.shape} on {p.device}"
+                        f"{g.dtype} {g.shape} on {g.device}, but the parameter is {p.dtype} {p.shape} on {p.device}"
                     )
         for index, group in enumerate(self.param_groups):
             ready = [p for p in group["params"] if p.grad is not None]
