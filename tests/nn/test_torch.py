@@ -46,7 +46,6 @@ class Pair:
     note: str = ""
     kwargs: dict[str, Any] = field(default_factory=dict)  # given to both, arrays as tensors
     their_kwargs: dict[str, Any] = field(default_factory=dict)
-    theirs_is: Callable[..., Any] = lambda out: out
 
     @property
     def id(self) -> str:
