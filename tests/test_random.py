@@ -13,7 +13,7 @@ import tinytorch
 
 
 def draws(device=None):
-    """Some of everything that is drawn, as bytes."""
+    """Some of everything that is drawn."""
     made = [
         tinytorch.rand(3, 4, device=device),
         tinytorch.randn(5, device=device),
@@ -21,7 +21,7 @@ def draws(device=None):
         tinytorch.randperm(11, device=device),
         tinytorch.Dropout()(tinytorch.ones(13, device=device)),
     ]
-    return [x.numpy().tobytes() for x in made]
+    return [x.tolist() for x in made]
 
 
 def test_a_seed_starts_all_randomness_anew():
@@ -35,7 +35,7 @@ def test_a_seed_starts_all_randomness_anew():
     assert draws() != first
 
 
-def test_the_same_bits_on_every_device(other):
+def test_the_same_numbers_on_every_device(other):
     tinytorch.manual_seed(3)
     here = draws("cpu")
     tinytorch.manual_seed(3)
