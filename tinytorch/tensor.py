@@ -258,7 +258,7 @@ class Tensor(Variable):
             setattr(out, slot, getattr(self, slot))
         out.array, out.device, out.rules = self.array, self.device, None  # arrays are never written into
         out._requires_grad = self._requires_grad
-        out.grad = None if self.grad is None else self.grad.detach()
+        out.grad = None if self.grad is None else autograd.wrap(self.grad.array, self.grad.device)
         return out
 
     def __reduce_ex__(self, protocol: Any) -> Any:
