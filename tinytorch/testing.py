@@ -188,9 +188,8 @@ def assert_close(
     if close.all():
         return
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        away = np.abs(np.subtract(a, e, dtype=np.float64))
-    away = np.where(close, -1.0, np.where(np.isnan(away), np.inf, away))
-    worst = np.unravel_index(np.argmax(away), away.shape)
+        away = np.where(close, -1.0, np.abs(np.subtract(a, e, dtype=np.float64)))
+    worst = np.unravel_index(np.argmax(away), away.shape)  # NaN counts as the largest
     place = f" at {tuple(int(i) for i in worst)}" if a.ndim else ""
     raise AssertionError(
         f"assert_close: {int((~close).sum())} of {close.size} elements differ by more than {atol:g} + {rtol:g} * "
