@@ -284,22 +284,22 @@ def test_grad_wants_outputs_and_inputs_that_require_a_gradient():
 
 
 def test_grad_does_not_walk_what_does_not_lead_to_an_input():
-    walked = []
+    called = []
+
+    def noted(name, g):
+        called.append(name)
+        return g * 1.0
 
     @op
-    def _watched(dev, x, /):
-        def rule(g):
-            walked.append(g)
-            return g
+    def _watched(dev, x, y, /):
+        return x + y, lambda g: noted("x", g), lambda g: noted("y", g)
 
-        return x * 1, rule
-
-    x, z = leaf([2.0]), leaf([3.0])
-    y = x * _watched(z)
-    assert tinytorch.grad(y, x, retain_graph=True)[0].item() == 3.0
-    assert not walked
-    assert tinytorch.grad(y, z)[0].item() == 2.0
-    assert len(walked) == 1
+    x, y, z = leaf([2.0]), leaf([3.0]), leaf([5.0])
+    out = _watched(x, _watched(y, z))
+    assert tinytorch.grad(out, x, retain_graph=True)[0].item() == 1.0
+    assert called == ["x"]
+    assert tinytorch.grad(out, z)[0].item() == 1.0
+    assert called == ["x", "y", "y"]
 
 
 # Recording or not -------------------------------------------------------------------------------------------------

@@ -71,7 +71,9 @@ def test_every_usable_device_is_found_by_its_name():
 
 @pytest.mark.usefixtures("strict")
 def test_a_family_alone_is_its_first_device():
-    assert tinytorch.device("strict") is tinytorch.device("strict:CPU_DEVICE")
+    first = tinytorch.device("strict:CPU_DEVICE")
+    assert tinytorch.device("strict") is first
+    assert tinytorch.device("strict:CPU_DEVICE") is first
 
 
 def test_cuda_alone_is_the_current_cuda_device():
@@ -539,7 +541,13 @@ def test_erf(dtype, device):
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [([0, 4, 2], None), ([], None), ([0, 5], r"rows: 5 is outside \[0, 5\)$"), ([7, -1, 2], r"rows: 7 is .* \(2 such")],
+    [
+        ([0, 4, 2], None),
+        ([], None),
+        ([0, 5], r"rows: 5 is outside \[0, 5\)$"),
+        ([0, -1], r"rows: -1 is outside \[0, 5\)$"),
+        ([7, -1, 2], r"rows: 7 is outside \[0, 5\) \(2 such values\)$"),
+    ],
     ids=str,
 )
 def test_check_index(numbers, message, device):
@@ -585,6 +593,18 @@ def test_streams(device):
     first.synchronize()
     dev.synchronize()
     assert z.numpy().max() == z.numpy().min() == 65.0
+
+
+def test_a_cuda_stream_is_current_inside_its_block_only():
+    cupy = _cupy()
+    dev = tinytorch.device("cuda:0")
+    with cupy.cuda.Device(0):
+        before = cupy.cuda.get_current_stream()
+        with dev.stream() as first:
+            with dev.stream() as second, first:
+                assert cupy.cuda.get_current_stream() == first.native != second.native
+            assert cupy.cuda.get_current_stream() == first.native
+        assert cupy.cuda.get_current_stream() == before
 
 
 def test_streams_of_two_devices_wait_for_each_other(other):
