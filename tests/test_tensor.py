@@ -681,6 +681,16 @@ def test_moving_comes_back(other):
         x.to_device(other, stream=1)
 
 
+def test_cuda_is_a_cuda_device_or_says_why_there_is_none():
+    x = Tensor([1.0], device="cpu")
+    if any(d.library == "cupy" for d in backends.usable_devices()):
+        assert (x.cuda(0).device.name, x.cuda().device.library, x.cuda().tolist()) == ("cuda:0", "cupy", [1.0])
+    else:
+        for move in (x.cuda, lambda: x.cuda(0), lambda: tinytorch.Linear(1, 1).to("cuda")):
+            with pytest.raises(tinytorch.Unavailable, match="CuPy"):
+                move()
+
+
 # Copies -----------------------------------------------------------------------------------------------------------
 
 

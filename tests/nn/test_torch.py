@@ -61,6 +61,7 @@ def same(name: str, inputs: list[Any], *args: Any, note: str = "", **kwargs: Any
 
 LATER = np.triu(np.ones((5, 5), bool), 1)
 PADDED = np.array([[False] * 5, [False, False, False, True, True]])
+ADDED = normal(5, 5)
 LEFT_OUT = np.where(PADDED, -np.inf, 0)  # the same, as PyTorch wants it beside an added mask
 
 
@@ -131,10 +132,10 @@ PAIRS = [
     attention("cross", [SEQUENCES, normal(2, 3, 6), normal(2, 3, 6)]),
     attention("cross-key-is-value", [SEQUENCES, normal(2, 3, 6)]),
     attention("mask", [SEQUENCES], attn_mask=LATER),
-    attention("added-mask", [SEQUENCES], attn_mask=normal(5, 5)),
+    attention("added-mask", [SEQUENCES], attn_mask=ADDED),
     attention("padding", [SEQUENCES], key_padding_mask=PADDED),
     attention("mask-padding", [SEQUENCES], attn_mask=LATER, key_padding_mask=PADDED),
-    attention("added-padding", [SEQUENCES], {"key_padding_mask": LEFT_OUT}, attn_mask=normal(5, 5), key_padding_mask=PADDED),
+    attention("added-both", [SEQUENCES], {"key_padding_mask": LEFT_OUT}, attn_mask=ADDED, key_padding_mask=PADDED),
     attention("causal", [SEQUENCES], {"attn_mask": LATER}, is_causal=True),
     attention("causal-padding", [SEQUENCES], {"attn_mask": LATER}, is_causal=True, key_padding_mask=PADDED),
     attention("weights", [SEQUENCES], weights=True),
