@@ -55,10 +55,9 @@ def test_data_and_the_dtypes_they_have(data, dtype, shape, device):
     assert x.tolist() == np.asarray(data).tolist()
 
 
-@pytest.mark.usefixtures("strict")
-def test_python_integers_have_the_device_s_integer():
+def test_python_integers_have_the_device_s_integer(strict):
     assert Tensor([1, 2], device="cpu").dtype == tinytorch.int64
-    assert Tensor([1, 2], device="strict:no_x64").dtype == tinytorch.int32
+    assert Tensor([1, 2], device=strict("no_x64")).dtype == tinytorch.int32
 
 
 def test_a_dtype_and_a_device_that_are_asked_for(device):
@@ -139,10 +138,10 @@ def test_an_array_of_an_unknown_library():
     ],
     ids=["numbers", "array", "astype", "to", "zeros", "linspace"],
 )
-@pytest.mark.usefixtures("strict")
-def test_a_dtype_that_the_device_has_not(make):
-    with pytest.raises(TypeError, match=r"strict:no_float64 has no float64; it has .*float32"):
-        make("strict:no_float64")
+def test_a_dtype_that_the_device_has_not(make, strict):
+    device = strict("no_float64")
+    with pytest.raises(TypeError, match=rf"{device} has no float64; it has .*float32"):
+        make(device)
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(300, "uint8"), (-1, "uint8"), (2**40, "int32")])
@@ -151,10 +150,10 @@ def test_an_integer_that_the_dtype_cannot_hold(value, dtype):
         Tensor([0, value], dtype)
 
 
-@pytest.mark.usefixtures("strict")
-def test_an_integer_that_the_device_cannot_hold():
+def test_an_integer_that_the_device_cannot_hold(strict):
+    device = strict("no_x64")
     with pytest.raises(OverflowError, match=f"Tensor: {2**40} is out of range for int32"):
-        Tensor(2**40, device="strict:no_x64")
+        Tensor(2**40, device=device)
 
 
 def test_creation_goes_to_the_device(device):

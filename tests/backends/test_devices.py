@@ -69,9 +69,8 @@ def test_every_usable_device_is_found_by_its_name():
             assert (dev.name, dev.library) == (info.name, info.library)
 
 
-@pytest.mark.usefixtures("strict")
-def test_a_family_alone_is_its_first_device():
-    first = tinytorch.device("strict:CPU_DEVICE")
+def test_a_family_alone_is_its_first_device(strict):
+    first = tinytorch.device(strict("CPU_DEVICE"))
     assert tinytorch.device("strict") is first
     assert tinytorch.device("strict:CPU_DEVICE") is first
 
