@@ -10,6 +10,8 @@ import pytest
 
 import backends
 import tinytorch
+from tests.comparison import summary
+from tinytorch import autograd
 
 DEFAULT = ("cpu", "cuda:0", "cuda:1", "strict:device1")
 
@@ -44,6 +46,11 @@ def pytest_report_header(config):
     return lines + [f"not usable: {line}" for line in config.stash[ABSENT]]
 
 
+def pytest_terminal_summary(terminalreporter):
+    for line in summary():
+        terminalreporter.write_line(line)
+
+
 def pytest_generate_tests(metafunc):
     """`device`: each device. `other`: each but the CPU. `learner`: each that is meant for more than checks."""
     names = metafunc.config.stash[DEVICES]
@@ -61,5 +68,25 @@ def _doctest_names(doctest_namespace):
 
 
 @pytest.fixture(autouse=True)
+def _alone(monkeypatch):
+    """A test meets neither the ops that another one made nor the default device of whoever runs it."""
+    monkeypatch.setattr(autograd, "OPS", dict(autograd.OPS))
+    monkeypatch.delenv("TINYTORCH_DEVICE", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _seeded():
     tinytorch.manual_seed(0)
+
+
+@pytest.fixture
+def strict():
+    """strict("no_float64") is that fake device of array-api-strict, whichever devices the other tests run on."""
+
+    def device(index):
+        try:
+            return backends.device(f"strict:{index}").name
+        except (ValueError, backends.Unavailable) as error:
+            return pytest.skip(str(error))
+
+    return device

@@ -640,6 +640,12 @@ def _seed(t: Any, gradient: Any, create: bool) -> Any:
     return gradient if create else gradient.array
 
 
+_GONE = (
+    "backward: this part of the graph was freed by an earlier backward; call the first one with retain_graph=True, "
+    "or compute the output again"
+)
+
+
 # Saying what is wrong ---------------------------------------------------------------------------------------------
 
 

@@ -91,6 +91,7 @@ class Tensor(Variable):
     Raises:
         TypeError: the data are not numbers, or the device has no such dtype.
         ValueError: nested lists have different lengths.
+        OverflowError: a Python integer does not fit the dtype.
 
     >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     >>> (x * x).sum().backward()

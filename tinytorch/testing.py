@@ -189,8 +189,9 @@ def assert_close(
     close = np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=equal_nan)
     if close.all():
         return
-    away = np.where(close, -1.0, np.abs(np.subtract(a, e, dtype=np.float64)))
-    worst = np.unravel_index(np.nanargmax(away) if not np.isnan(away).all() else 0, away.shape)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        away = np.where(close, -1.0, np.abs(np.subtract(a, e, dtype=np.float64)))
+    worst = np.unravel_index(np.argmax(away), away.shape)  # NaN counts as the largest
     place = f" at {tuple(int(i) for i in worst)}" if a.ndim else ""
     raise AssertionError(
         f"assert_close: {int((~close).sum())} of {close.size} elements differ by more than {atol:g} + {rtol:g} * "

@@ -129,6 +129,10 @@ def embedding(ids: Any, weight: Any, /) -> Any:
 def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: bool, scale: float | None) -> Any:
     """The attention weights, and the rules of query, key and mask from the gradient of the weights."""
     xp = dev.xp
+    if mask is not None and mask.dtype != xp.bool and mask.dtype != query.dtype:
+        raise TypeError(
+            f"the mask is boolean or {query.dtype} as the query, not {mask.dtype}; convert with .astype(...)"
+        )
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = xp.matmul(query, key.mT) * factor  # (..., T, S)
     T, S = scores.shape[-2:]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from backends import Array, Device
 from tinytorch.autograd import expect_tensors, op
 from tinytorch.ops.index import checked_index

@@ -125,7 +125,7 @@ class Optimizer:
         """Change every parameter that has a gradient.
 
         Raises:
-            ValueError: a gradient has another shape or device than its parameter. Then no parameter has changed.
+            ValueError: a gradient has another shape, dtype or device than its parameter. Then no parameter has changed.
         """
         for group in self.param_groups:
             for p in group["params"]:

@@ -1,0 +1,644 @@
+"""Devices: their names, which is the default, which are usable and why not, and what all of them must do alike."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.metadata
+import importlib.util
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections import namedtuple
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+import backends
+import tinytorch
+from backends import Device, Unavailable, registry
+from backends.cpu import CpuDevice
+from tinytorch import Tensor
+from tinytorch.testing import assert_close
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(code, **variables):
+    """What a new Python prints that runs the code."""
+    env = {k: v for k, v in {**os.environ, **variables}.items() if v is not None}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def _registry(monkeypatch):
+    """What a test registers is forgotten with it."""
+    for name in ("_factories", "_libraries", "_devices"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+    monkeypatch.setattr(registry, "_discovered", True)
+
+
+@pytest.fixture
+def _default():
+    yield
+    tinytorch.set_default_device(None)
+
+
+# Names ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_has_one_device(device):
+    dev = tinytorch.device(device)
+    assert tinytorch.device(device) is dev
+    assert tinytorch.device(dev) is dev
+    assert (str(dev), dev.name, repr(dev)) == (device, device, f"device('{device}')")
+    assert copy.copy(dev) is dev
+    assert copy.deepcopy({"device": dev})["device"] is dev
+
+
+def test_every_usable_device_is_found_by_its_name():
+    for info in tinytorch.devices():
+        if info.usable:
+            dev = tinytorch.device(info.name)
+            assert (dev.name, dev.library) == (info.name, info.library)
+
+
+def test_a_family_alone_is_its_first_device(strict):
+    first = tinytorch.device(strict("CPU_DEVICE"))
+    assert tinytorch.device("strict") is first
+    assert tinytorch.device("strict:CPU_DEVICE") is first
+
+
+def test_cuda_alone_is_the_current_cuda_device():
+    cupy = _cupy()
+    for i in range(cupy.cuda.runtime.getDeviceCount()):
+        with cupy.cuda.Device(i):
+            assert tinytorch.device("cuda").name == f"cuda:{i}"
+    assert tinytorch.device("cuda:00") is tinytorch.device("cuda:0")
+
+
+def test_an_unknown_family():
+    with pytest.raises(
+        ValueError, match=r"no family 'gpu'; there are cpu, cuda, strict.* and 'auto', with an index as in"
+    ):
+        tinytorch.device("gpu:0")
+
+
+def test_an_unknown_index(device):
+    family = device.partition(":")[0]
+    message = (
+        "'cpu' is one device without an index, not 'cpu:99'" if family == "cpu" else f"no '{family}:99'; there are"
+    )
+    with pytest.raises(ValueError, match=message):
+        tinytorch.device(f"{family}:99")
+
+
+def test_a_device_is_named_by_a_string():
+    with pytest.raises(TypeError, match="a name such as 'cpu' or 'cuda:1', not int"):
+        tinytorch.device(0)
+
+
+# The default ------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_is_the_cpu():
+    assert tinytorch.default_device() is tinytorch.device("cpu")
+    assert Tensor([1.0]).device is tinytorch.device(None)
+
+
+@pytest.mark.usefixtures("_default")
+def test_the_default_can_be_set(device):
+    tinytorch.set_default_device(device)
+    made = [Tensor([1.0]), tinytorch.zeros(2), tinytorch.randn(2), tinytorch.Linear(1, 1).weight]
+    made += [tinytorch.PositionalEncoding(2).pe, *tinytorch.data.tinydigits()[0].tensors]
+    assert {x.device.name for x in made} == {device}
+    tinytorch.set_default_device(None)
+    assert Tensor([1.0]).device.name == "cpu"
+
+
+@pytest.mark.usefixtures("_default")
+def test_a_default_that_does_not_exist_changes_nothing(device):
+    tinytorch.set_default_device(device)
+    with pytest.raises(ValueError, match="no family"):
+        tinytorch.set_default_device("nonsense")
+    assert tinytorch.default_device().name == device
+
+
+@pytest.mark.usefixtures("_default")
+def test_a_with_block_wins_over_what_is_set(other):
+    cpu, dev = tinytorch.device("cpu"), tinytorch.device(other)
+    tinytorch.set_default_device(other)
+    with cpu as entered:
+        assert entered is cpu
+        assert tinytorch.default_device() is cpu
+        with dev, cpu, dev:
+            assert tinytorch.zeros(1).device is dev
+        assert tinytorch.default_device() is cpu
+        with pytest.raises(KeyError), dev:
+            raise KeyError
+        assert tinytorch.default_device() is cpu
+    assert tinytorch.default_device() is dev
+
+
+def test_a_with_block_is_of_one_thread(other):
+    seen = []
+    with tinytorch.device(other):
+        thread = threading.Thread(target=lambda: seen.append(tinytorch.default_device().name))
+        thread.start()
+        thread.join()
+    assert seen == ["cpu"]
+
+
+def test_ops_never_ask_for_the_default(other):
+    x = Tensor([[1.0, 2.0]], device="cpu", requires_grad=True)
+    with tinytorch.device(other):
+        y = (x @ x.mT).sum()
+        y.backward()
+        assert {y.device.name, x.grad.device.name, tinytorch.zeros_like(x).device.name} == {"cpu"}
+        assert Tensor(x).device.name == "cpu"
+
+
+@pytest.mark.usefixtures("_default")
+def test_the_environment_names_the_default(other, monkeypatch):
+    code = "import tinytorch; print(tinytorch.Linear(1, 1).weight.device)"
+    assert python(code, TINYTORCH_DEVICE=other) == other
+    assert python(code, TINYTORCH_DEVICE="") == "cpu"
+    monkeypatch.setenv("TINYTORCH_DEVICE", other)
+    with tinytorch.device("cpu"):
+        assert tinytorch.default_device().name == "cpu"
+    tinytorch.set_default_device("cpu")
+    assert tinytorch.default_device().name == "cpu"
+
+
+def test_the_environment_is_named_where_it_is_wrong(monkeypatch):
+    monkeypatch.setenv("TINYTORCH_DEVICE", "nonsense")
+    with pytest.raises(ValueError, match=r"no family 'nonsense'.*from the environment variable TINYTORCH_DEVICE"):
+        tinytorch.zeros(1)
+
+
+# Which are usable -------------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_devices_starts_with_the_cpu():
+    infos = tinytorch.devices()
+    assert infos[0] == ("cpu", "numpy", True, "", "")
+    assert {info.name.partition(":")[0] for info in infos} >= {"cpu", "cuda", "strict"}
+    assert all(info.usable or info.reason for info in infos)
+    assert [d.name for d in backends.usable_devices()] == [info.name for info in infos if info.usable]
+
+
+def _without(monkeypatch, *modules):
+    """As if nothing of these had been imported."""
+    for name in modules:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def _family(monkeypatch, name, module):
+    """A family whose module is imported anew."""
+    _without(monkeypatch, module)
+    monkeypatch.setattr(backends, module.partition(".")[2], None, raising=False)
+    registry._factories[name] = f"{module}:{name.capitalize()}Device"
+    for known in [d for d in registry._devices if d.startswith(name)]:
+        del registry._devices[known]
+
+
+def _line(name):
+    return next(info for info in tinytorch.devices() if info.name == name)
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize(
+    ("family", "library", "reason", "fix"),
+    [
+        ("cuda", "cupy", "CuPy is not installed", r"pip install 'tinytorch-xp\[cuda12\]'"),
+        ("strict", "array_api_strict", "array-api-strict is not installed", "pip install array-api-strict"),
+    ],
+)
+def test_a_library_that_is_not_installed(family, library, reason, fix, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)  # as if there were none
+    _family(monkeypatch, family, f"backends.{family}")
+    info = _line(family)
+    assert (info.library, info.usable, info.reason) == (library, False, reason)
+    with pytest.raises(Unavailable, match=rf"{reason}; to mend it: .*{fix}") as raised:
+        tinytorch.device(f"{family}:0")
+    assert (raised.value.reason, raised.value.fix) == (info.reason, info.fix)
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_cupy_that_cannot_be_imported(monkeypatch, tmp_path):
+    (tmp_path / "cupy").mkdir()
+    (tmp_path / "cupy" / "__init__.py").write_text("raise ImportError('libnvrtc.so: no such file\\nand so on')")
+    _without(monkeypatch, "cupy")
+    monkeypatch.syspath_prepend(tmp_path)
+    _family(monkeypatch, "cuda", "backends.cuda")
+    assert _line("cuda").reason == "CuPy is installed but cannot be imported: libnvrtc.so: no such file"
+
+
+class _CudaError(RuntimeError):
+    pass
+
+
+def _fails(message):
+    def function():
+        raise _CudaError(message)
+
+    return function
+
+
+def _fake_cupy(monkeypatch, driver, count):
+    runtime = SimpleNamespace(
+        CUDARuntimeError=_CudaError,
+        driverGetVersion=driver if callable(driver) else lambda: driver,
+        runtimeGetVersion=lambda: 12090,
+        getDeviceCount=count if callable(count) else lambda: count,
+    )
+    cupy = ModuleType("cupy")
+    vars(cupy).update(__version__="14.0", ndarray=list, cuda=SimpleNamespace(runtime=runtime))
+    special = ModuleType("cupyx.scipy.special")
+    vars(special).update(erf=math.erf)
+    modules = {"cupy": cupy, "cupyx.scipy.special": special}
+    for name in ("cupyx", "cupyx.scipy", "array_api_compat.cupy"):
+        modules[name] = ModuleType(name)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    _family(monkeypatch, "cuda", "backends.cuda")
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize(
+    ("driver", "count", "message"),
+    [
+        (0, _fails("not asked"), r"CuPy 14\.0 is installed, but this machine has no NVIDIA driver; .*nvidia-smi"),
+        (
+            11040,
+            _fails("cudaErrorInsufficientDriver: too old"),
+            r"CuPy 14\.0 needs CUDA 12\.9, but the NVIDIA driver is for CUDA 11\.4; to mend it: update the",
+        ),
+        (
+            12090,
+            _fails("cudaErrorNoDevice: none"),
+            r"CuPy 14\.0 and an NVIDIA driver are installed, but there is no GPU",
+        ),
+        (12090, 0, "there is no GPU"),
+        (12040, _fails("cudaErrorUnknown: what"), r"finds a driver for CUDA 12\.4, but: cudaErrorUnknown: what"),
+        (_fails("cudaErrorStubLibrary"), 0, r"CuPy 14\.0 is installed, but CUDA does not start: cudaErrorStubLibrary"),
+    ],
+    ids=["no-driver", "old-driver", "no-device", "none", "broken", "no-start"],
+)
+def test_a_cupy_without_a_gpu(driver, count, message, monkeypatch):
+    _fake_cupy(monkeypatch, driver, count)
+    info = _line("cuda")
+    assert not info.usable
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(Unavailable, match=message) as raised:
+            tinytorch.device(name)
+        assert raised.value.reason == info.reason
+    assert tinytorch.device("auto").name == "cpu"
+
+
+def test_the_real_cupy_without_a_gpu():
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("CuPy is not installed: nothing to try without a driver")
+    code = (
+        "import tinytorch; print(next(d for d in tinytorch.devices() if d.name == 'cuda').reason)\n"
+        "try: tinytorch.zeros(1, device='cuda')\n"
+        "except tinytorch.Unavailable as error: print(error)"
+    )
+    reason, error = python(code, CUDA_VISIBLE_DEVICES="", LD_PRELOAD=None, LD_LIBRARY_PATH=None).splitlines()
+    assert reason.startswith("CuPy ")
+    assert "no NVIDIA driver" in reason or "there is no GPU" in reason
+    assert error.startswith(reason)
+
+
+def test_importing_tinytorch_imports_no_other_array_library():
+    code = (
+        "import sys, tinytorch, tinytorch.testing\n"
+        "tinytorch.Linear(1, 1)(tinytorch.ones((1, 1))).sum().backward()\n"
+        "libraries = 'cupy', 'cupyx', 'array_api_strict', 'torch', 'jax', 'dpnp', 'array_api_compat.cupy'\n"
+        "print([m for m in sys.modules if m in libraries or m in ('backends.cuda', 'backends.strict')])"
+    )
+    assert python(code, TINYTORCH_DEVICE=None) == "[]"
+
+
+# Registering ------------------------------------------------------------------------------------------------------
+
+
+class TwinDevice(CpuDevice):
+    """What somebody else's package might register: two devices, on the CPU."""
+
+    is_gpu = True
+
+    @classmethod
+    def canonical(cls, index):
+        if index not in ("", "0", "1"):
+            raise ValueError(f"device: no 'twin:{index}'; there are twin:0, twin:1")
+        return f"twin:{index or 0}"
+
+    @classmethod
+    def available(cls):
+        return ["twin:0", "twin:1"]
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize("factory", [TwinDevice, f"{__name__}:TwinDevice"], ids=["class", "path"])
+def test_a_device_of_somebody_else_s(factory):
+    backends.register("twin", factory)
+    assert tinytorch.device("twin") is tinytorch.device("twin:0")
+    assert [info.name for info in tinytorch.devices() if info.library == "numpy"] == ["cpu", "twin:0", "twin:1"]
+    model = tinytorch.Linear(2, 1, device="twin:1")
+    optimizer = tinytorch.Adam(model.parameters(), lr=0.1)
+    x = Tensor([[1.0, 2.0]], device="cpu").to("twin:1")
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+    assert {loss.device.name, model.weight.device.name, model.weight.grad.device.name} == {"twin:1"}
+    with pytest.raises(ValueError, match=r"on twin:1 and .* on twin:0 are on different devices"):
+        x + x.to("twin:0")
+
+
+@pytest.mark.usefixtures("_registry")
+def test_auto_is_the_first_gpu():
+    expected = next((d for d in backends.usable_devices() if d.is_gpu), None)
+    assert tinytorch.device("auto") is (expected or tinytorch.device("cpu"))
+    backends.register("twin", TwinDevice)
+    assert tinytorch.device("auto") is (expected or tinytorch.device("twin:0"))
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize("name", ["", "a:b", "auto"])
+def test_names_that_cannot_be_registered(name):
+    with pytest.raises(ValueError, match="register: "):
+        backends.register(name, TwinDevice)
+    assert name not in registry._factories
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_name_is_registered_once():
+    backends.register("twin", TwinDevice)
+    backends.register("twin", TwinDevice)  # the same again is no matter
+    with pytest.raises(ValueError, match="'twin' is registered already"):
+        backends.register("twin", CpuDevice)
+    assert tinytorch.device("twin:1").name == "twin:1"
+
+
+@pytest.mark.usefixtures("_registry")
+def test_devices_of_other_distributions_are_discovered(monkeypatch):
+    def entry_points(*, group):
+        assert group == "tinytorch.backends"
+        make = importlib.metadata.EntryPoint
+        return [
+            make("twin", f"{__name__}:TwinDevice", group),
+            make("cpu", f"{__name__}:TwinDevice", group),  # a name that is taken
+            make("gone", "no_such_module_of_anybody:Device", group),
+            make("empty", f"{__name__}:NoSuchDevice", group),
+        ]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "_discovered", False)
+    assert tinytorch.device("twin:1").name == "twin:1"
+    assert type(tinytorch.device("cpu")) is CpuDevice
+    assert "importing no_such_module_of_anybody failed" in _line("gone").reason
+    assert "NoSuchDevice" in _line("empty").reason
+    with pytest.raises(Unavailable, match="gone: importing no_such_module_of_anybody failed"):
+        tinytorch.device("gone")
+
+
+def test_a_device_class_says_what_it_is():
+    class Bare(Device):
+        pass
+
+    for call in (lambda: Bare.canonical(""), Bare.available, lambda: Bare.of(None), lambda: Bare("").to_numpy(None)):
+        with pytest.raises(NotImplementedError, match=r"^Bare\..*: a device class says"):
+            call()
+
+
+# Arrays -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_device_of_an_array(device):
+    dev = tinytorch.device(device)
+    assert backends.device_of(tinytorch.zeros(2, device=dev).array) is dev
+
+
+def test_what_is_no_array_of_a_known_library():
+    with pytest.raises(TypeError, match=r"device_of: no registered device holds builtins\.object objects"):
+        backends.device_of(object())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
+def test_transfer_between_every_pair(device, dtype):
+    values = np.array([[1, 0, 3], [0, 5, 6]], dtype)
+    source = tinytorch.device(device)
+    for target in backends.usable_devices():
+        x = Tensor(values, None, source)
+        if dtype == "float32":
+            x.requires_grad_()
+        y = x.to(target)
+        assert (y.device, y.dtype, type(y.array)) == (target, np.dtype(dtype), target.array_type)
+        assert y.tolist() == values.tolist()
+        if dtype == "float32":
+            y.backward(Tensor(values, None, target))
+            assert_close(x.grad, Tensor(values, None, source))
+            assert type(x.grad.array) is source.array_type
+            assert (y is x) is (target is source)
+
+
+def test_no_device_writes_through_to_the_host_s_array(device):
+    dev = tinytorch.device(device)
+    host = np.ones(3, "float32")
+    back = dev.to_numpy(dev.from_numpy(host))
+    back[0] = 7.0
+    assert host.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_what_comes_out_of_a_library_is_made_an_array(device):
+    dev = tinytorch.device(device)
+    array = dev.asarray(dev.from_numpy(np.ones(3, "float32")))
+    assert type(array) is dev.array_type
+    total = Tensor(array).sum()
+    assert (type(total.array), total.shape) == (dev.array_type, ())
+
+
+def test_dtypes_have_numpy_s_names(device):
+    dev = tinytorch.device(device)
+    for name in ("bool", "int8", "int32", "uint8", "float32"):
+        array = tinytorch.zeros(1, dtype=name, device=dev).array
+        assert dev.dtype_of(array) == np.dtype(name)
+        assert dev.dtype(np.dtype(name)) == array.dtype
+    assert np.dtype(dev.default_int).kind == "i"
+
+
+# Trees ------------------------------------------------------------------------------------------------------------
+
+Pair = namedtuple("Pair", "left right")
+
+
+def test_trees_keep_their_kinds_and_aliases(device):
+    x, model = Tensor([1.0], device="cpu"), tinytorch.Linear(1, 1, device="cpu")
+    inner = [x, "a label"]
+    tree = {"x": x, "deep": (inner, {"again": inner}), "pair": Pair(x, None), "model": model, "empty": [(), {}, []]}
+    out = tinytorch.to(tree, device)
+    assert out["x"].device.name == device
+    assert out["deep"][0][0] is out["x"] is out["pair"].left
+    assert out["deep"][0] is out["deep"][1]["again"]
+    assert out["deep"][0][1] == "a label"
+    assert type(out["pair"]) is Pair
+    assert out["model"] is model
+    assert model.weight.device.name == device
+    assert out["empty"] == [(), {}, []]
+    assert tree["x"] is x
+    assert inner == [x, "a label"]
+
+
+def test_a_list_in_itself_is_walked_once():
+    tree = [1]
+    tree.append(tree)
+    out = backends.map_tree(lambda x: x + 1, tree)
+    assert out[0] == 2
+    assert out[1] is out
+
+
+# Extension points: the default and what a library does instead ----------------------------------------------------
+
+
+def _called(dev, function, *args):
+    return function(*args) if dev.current is None else dev.current(function, *args)
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 3), (7, 2, 3), (0, 3)], ids=str)
+def test_scatter_add(shape, device):
+    dev = tinytorch.device(device)
+    rng = np.random.Generator(np.random.Philox(0))
+    values, indices = rng.standard_normal(shape).astype("float32"), rng.integers(0, 4, shape[0]).astype("int32")
+    expected = np.zeros((5, *shape[1:]), "float32")
+    np.add.at(expected, indices, values)
+    args = (dev.from_numpy(values), dev.from_numpy(indices), 5)
+    for function in (Device.scatter_add.__get__(dev), dev.scatter_add):
+        assert_close(dev.to_numpy(_called(dev, function, *args)), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_erf(dtype, device):
+    dev = tinytorch.device(device)
+    if dtype not in tinytorch.__array_namespace_info__().dtypes(device=dev):
+        pytest.skip(f"{dev} has no {dtype}")
+    numbers = [*np.linspace(-10, 10, 2001), 1e-30, -1e-8, 0.0, math.inf, -math.inf]
+    x = np.array(numbers, dtype)
+    expected = np.array([math.erf(v) for v in x.tolist()], dtype)
+    for function in (Device.erf.__get__(dev), dev.erf):
+        found = dev.to_numpy(_called(dev, function, dev.from_numpy(x)))
+        assert_close(found, expected, rtol=8 * float(np.finfo(dtype).eps), atol=0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([0, 4, 2], None),
+        ([], None),
+        ([0, 5], r"rows: 5 is outside \[0, 5\)$"),
+        ([0, -1], r"rows: -1 is outside \[0, 5\)$"),
+        ([7, -1, 2], r"rows: 7 is outside \[0, 5\) \(2 such values\)$"),
+    ],
+    ids=str,
+)
+def test_check_index(numbers, message, device):
+    dev = tinytorch.device(device)
+    indices = dev.from_numpy(np.array(numbers, "int32"))
+
+    def default():
+        _called(dev, Device.check_index.__get__(dev), indices, 5, "rows")
+
+    def override():
+        _called(dev, dev.check_index, indices, 5, "rows")
+        dev.synchronize()  # by then at the latest
+
+    for check in (default, override):
+        if message is None:
+            check()
+        else:
+            with pytest.raises(IndexError, match=message):
+                check()
+        dev.synchronize()  # and it is said once
+
+
+def test_an_index_out_of_range_is_an_error_when_values_are_read(device):
+    weight = tinytorch.ones((3, 2), device=device)
+    with pytest.raises(IndexError, match=r"embedding: 3 is outside \[0, 3\)"):
+        tinytorch.embedding(Tensor([0, 3], device=device), weight).numpy()
+    weight.numpy()  # and it is said once
+
+
+# Work in flight ---------------------------------------------------------------------------------------------------
+
+
+def test_streams(device):
+    dev = tinytorch.device(device)
+    x = tinytorch.ones((64, 64), device=dev)
+    dev.synchronize()
+    with dev.stream() as first:
+        y = x @ x
+        with dev.stream() as second:
+            second.wait(first)
+            z = y + 1
+    second.synchronize()
+    first.synchronize()
+    dev.synchronize()
+    assert z.numpy().max() == z.numpy().min() == 65.0
+
+
+def test_a_cuda_stream_is_current_inside_its_block_only():
+    cupy = _cupy()
+    dev = tinytorch.device("cuda:0")
+    with cupy.cuda.Device(0):
+        before = cupy.cuda.get_current_stream()
+        with dev.stream() as first:
+            with dev.stream() as second, first:
+                assert cupy.cuda.get_current_stream() == first.native != second.native
+            assert cupy.cuda.get_current_stream() == first.native
+        assert cupy.cuda.get_current_stream() == before
+
+
+def test_streams_of_two_devices_wait_for_each_other(other):
+    here, there = tinytorch.device("cpu").stream(), tinytorch.device(other).stream()
+    here.wait(there)
+    there.wait(here)
+    there.synchronize()
+
+
+def _cupy():
+    if not any(d.library == "cupy" for d in backends.usable_devices()):
+        pytest.skip("there is no usable CUDA device")
+    return importlib.import_module("cupy")
+
+
+def test_a_device_that_is_not_the_current_one():
+    cupy = _cupy()
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("there is one CUDA device, not two")
+    for current, used in ((0, 1), (1, 0)):
+        with cupy.cuda.Device(current):
+            model = tinytorch.Sequential(tinytorch.Linear(3, 4), tinytorch.GELU(), tinytorch.Linear(4, 2))
+            model.to(f"cuda:{used}")
+            optimizer = tinytorch.Adam(model.parameters(), lr=0.1)
+            x, labels = tinytorch.randn(5, 3, device=f"cuda:{used}"), Tensor([0, 1, 1, 0, 1], device=f"cuda:{used}")
+            for _ in range(2):
+                optimizer.zero_grad()
+                loss = tinytorch.CrossEntropyLoss()(model(x), labels)
+                loss.backward()
+                tinytorch.optim.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+            (g,) = tinytorch.grad(model(x).sum(), [model[0].weight], create_graph=True)
+            (h,) = tinytorch.grad((g * g).sum(), [model[0].weight])
+            made = [x, loss, g, h, *model.parameters(), *(p.grad for p in model.parameters())]
+            assert {t.array.device.id for t in made} == {used}
+            assert {a.device.id for f in optimizer._flats[0] for a in f.state.values()} == {used}
+            assert cupy.cuda.runtime.getDevice() == current
+            assert math.isfinite(loss.item())

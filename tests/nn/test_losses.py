@@ -1,0 +1,157 @@
+"""Losses: their formulas on a few numbers, their reductions, and targets that do not fit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import tinytorch
+from tinytorch import Tensor, nn
+from tinytorch.testing import assert_close
+
+LOGITS = np.array([[2.0, 1.0, -1.0], [0.0, 0.5, 3.0]], "float32")
+LOG_P = LOGITS - np.log(np.exp(LOGITS).sum(1, keepdims=True))
+
+
+def close(loss, expected):
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_squared_error(device):
+    x, t = Tensor([[1.0, 2.0], [3.0, 4.0]], device=device), Tensor([[0.0, 2.0], [5.0, 1.0]], device=device)
+    close(nn.MSELoss()(x, t), 14 / 4)
+    close(nn.MSELoss("sum")(x, t), 14.0)
+    assert nn.MSELoss("none")(x, t).tolist() == [[1.0, 0.0], [4.0, 9.0]]
+
+
+def test_binary_cross_entropy(device):
+    p, t = Tensor([0.9, 0.2], device=device), Tensor([1.0, 0.5], device=device)
+    first, second = -math.log(0.9), -0.5 * (math.log(0.2) + math.log(0.8))
+    close(nn.BCELoss()(p, t), (first + second) / 2)
+    close(nn.BCELoss("sum")(p, t), first + second)
+    logits = tinytorch.log(p / (1.0 - p))
+    close(nn.BCEWithLogitsLoss()(logits, t), (first + second) / 2)
+    assert_close(nn.BCEWithLogitsLoss("none")(logits, t), nn.BCELoss("none")(p, t), rtol=1e-5, atol=1e-6)
+
+
+def test_certain_and_wrong_is_a_hundred_not_infinite(device):
+    p = Tensor([0.0, 1.0, 0.0, 1.0], device=device, requires_grad=True)
+    losses = nn.BCELoss("none")(p, Tensor([0.0, 1.0, 1.0, 0.0], device=device))
+    assert_close(losses.detach(), Tensor([0.0, 0.0, 100.0, 100.0], device=device), rtol=1e-6, atol=1e-6)
+    losses.sum().backward()
+    assert np.isfinite(p.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("size", [90.0, 1000.0])
+def test_large_logits_do_not_overflow(size, device):
+    z = Tensor([size, -size], device=device, requires_grad=True)
+    loss = nn.BCEWithLogitsLoss("sum")(z, Tensor([0.0, 1.0], device=device))
+    close(loss, 2 * size)
+    loss.backward()
+    assert z.grad.tolist() == [1.0, -1.0]
+    rows = Tensor([[size, -size, 0.0]], device=device, requires_grad=True)
+    loss = nn.CrossEntropyLoss()(rows, Tensor([1], device=device))
+    close(loss, 2 * size)
+    loss.backward()
+    assert_close(rows.grad, Tensor([[1.0, -1.0, 0.0]], device=device))
+
+
+def test_cross_entropy_of_classes(device):
+    z, t = Tensor(LOGITS, None, device), Tensor([0, 1], device=device)
+    each = [-float(LOG_P[0, 0]), -float(LOG_P[1, 1])]
+    close(nn.CrossEntropyLoss()(z, t), sum(each) / 2)
+    close(nn.CrossEntropyLoss(reduction="sum")(z, t), sum(each))
+    assert nn.CrossEntropyLoss(reduction="none")(z, t).tolist() == pytest.approx(each, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32"])
+def test_labels_of_every_integer_dtype(dtype, device):
+    z = Tensor(LOGITS, None, device)
+    close(nn.CrossEntropyLoss()(z, Tensor([0, 2], dtype, device)), -(LOG_P[0, 0] + LOG_P[1, 2]) / 2)
+    close(nn.CrossEntropyLoss(ignore_index=2)(z, Tensor([0, 2], dtype, device)), -LOG_P[0, 0])
+
+
+def test_labels_that_are_ignored_count_for_nothing(device):
+    z = Tensor(LOGITS, None, device, requires_grad=True)
+    loss = nn.CrossEntropyLoss()(z, Tensor([-100, 2], device=device))
+    close(loss, -LOG_P[1, 2])
+    loss.backward()
+    assert z.grad[0].tolist() == [0.0, 0.0, 0.0]
+    close(nn.CrossEntropyLoss(ignore_index=7)(z, Tensor([7, 2], device=device)), -LOG_P[1, 2])
+
+
+def test_label_smoothing_spreads_a_part_evenly(device):
+    z, t = Tensor(LOGITS, None, device), Tensor([0, 1], device=device)
+    q = np.array([[0.9, 0.0, 0.0], [0.0, 0.9, 0.0]]) + 0.1 / 3
+    close(nn.CrossEntropyLoss(label_smoothing=0.1)(z, t), -(q * LOG_P).sum() / 2)
+    close(nn.CrossEntropyLoss()(z, Tensor(q, "float32", device)), -(q * LOG_P).sum() / 2)
+
+
+def test_a_loss_for_each_pixel(device):
+    z = tinytorch.randn(2, 3, 4, 5, device=device)
+    t = tinytorch.randint(3, size=(2, 4, 5), device=device)
+    losses = nn.CrossEntropyLoss(reduction="none")(z, t)
+    assert losses.shape == (2, 4, 5)
+    rows = z.permute_dims(0, 2, 3, 1).reshape(40, 3)
+    assert_close(losses.flatten(), nn.CrossEntropyLoss(reduction="none")(rows, t.flatten()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("label", "message"), [(3, "3 is outside"), (-1, "-1 is outside"), (-100, "-100 is outside")])
+def test_a_label_out_of_range(label, message, device):
+    criterion = nn.CrossEntropyLoss(ignore_index=1)
+    with pytest.raises(IndexError, match=rf"cross_entropy: class: {message} \[0, 3\)"):
+        criterion(Tensor(LOGITS, None, device), Tensor([0, label], device=device)).item()
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "error", "message"),
+    [
+        (
+            nn.CrossEntropyLoss(),
+            lambda: Tensor([0.0, 1.0]),
+            ValueError,
+            r"target has shape \(2,\) if .* indices and \(2, 3\)",
+        ),
+        (nn.CrossEntropyLoss(), lambda: Tensor([0, 1, 2]), ValueError, r"it is int64 of shape \(3,\)"),
+        (nn.CrossEntropyLoss(), lambda: Tensor([[0], [1]]), ValueError, r"it is int64 of shape \(2, 1\)"),
+        (nn.CrossEntropyLoss(), lambda: Tensor([[0, 0, 1]] * 2), ValueError, r"it is int64 of shape \(2, 3\)"),
+        (nn.CrossEntropyLoss(), lambda: Tensor([True, False]), ValueError, r"it is bool of shape \(2,\)"),
+        (nn.CrossEntropyLoss(), lambda: tinytorch.ones((2, 3), dtype="float64"), TypeError, r"probabilities \(float32"),
+        (nn.CrossEntropyLoss(), lambda: tinytorch.ones((2, 3)) > 0, TypeError, "not bool; convert with"),
+        (nn.MSELoss(), lambda: tinytorch.ones(2), ValueError, r"input has shape \(2, 3\) and the target \(2,\)"),
+        (nn.MSELoss(), lambda: tinytorch.ones((2, 1)), ValueError, "must be the same, so reshape one of them"),
+        (nn.MSELoss(), lambda: tinytorch.ones((2, 3), dtype="float64"), TypeError, "mse_loss: .* takes one dtype"),
+        (nn.MSELoss(), lambda: Tensor([[0, 1, 2]] * 2), TypeError, "takes one dtype|dtypes of one kind"),
+        (nn.BCEWithLogitsLoss(), lambda: tinytorch.ones((2,)), ValueError, r"the target \(2,\)"),
+        (nn.BCELoss(), lambda: tinytorch.ones((3, 2)), ValueError, r"the target \(3, 2\)"),
+        (nn.BCELoss(), lambda: Tensor([[0, 1, 1]] * 2), TypeError, "takes"),
+    ],
+    ids=range(14),
+)
+def test_targets_that_do_not_fit(loss, target, error, message):
+    with pytest.raises(error, match=message):
+        loss(tinytorch.full((2, 3), 0.5), target())
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.CrossEntropyLoss])
+def test_the_mean_of_an_empty_batch_is_refused(loss, device):
+    x = tinytorch.zeros((0, 3), device=device)
+    t = tinytorch.zeros(0, dtype="int32", device=device) if loss is nn.CrossEntropyLoss else x
+    with pytest.raises(ValueError, match="the mean of an empty batch is not defined"):
+        loss()(x, t)
+    assert loss(reduction="sum")(x, t).item() == 0.0
+    assert loss(reduction="none")(x, t).size == 0
+
+
+def test_settings_out_of_range():
+    for loss in (nn.MSELoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.CrossEntropyLoss):
+        with pytest.raises(ValueError, match=rf"{loss.__name__}: reduction is 'mean', 'sum' or 'none', not 'avg'"):
+            loss(reduction="avg")
+    with pytest.raises(ValueError, match="reduction is 'mean', 'sum' or 'none', not 'avg'"):
+        tinytorch.mse_loss(Tensor([1.0]), Tensor([1.0]), reduction="avg")
+    with pytest.raises(ValueError, match=r"label_smoothing is between 0 and 1, not 1\.5"):
+        nn.CrossEntropyLoss(label_smoothing=1.5)(Tensor(LOGITS), Tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"logits of classes along an axis, not shape \(\)"):
+        nn.CrossEntropyLoss()(Tensor(1.0), Tensor(0))

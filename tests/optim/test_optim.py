@@ -1,0 +1,439 @@
+"""Optimizers: what they refuse, what they leave alone, and that nothing about a device interrupts a trajectory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import tinytorch
+from tinytorch import Tensor
+from tinytorch.nn import Parameter
+from tinytorch.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
+from tinytorch.testing import assert_close
+
+MAKE = {
+    "SGD": lambda p: SGD(p, lr=0.1),
+    "momentum": lambda p: SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "nesterov": lambda p: SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda p: Adam(p, lr=0.1, weight_decay=0.01),
+    "AdamW": lambda p: AdamW(p, lr=0.1),
+}
+every = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+
+
+def parameter(values, device=None, grad=None):
+    p = Parameter(values, device=device)
+    p.grad = None if grad is None else Tensor(grad, device=device)
+    return p
+
+
+def problem(device="cpu"):
+    tinytorch.manual_seed(0)
+    model = tinytorch.Sequential(tinytorch.Linear(3, 4), tinytorch.Tanh(), tinytorch.Linear(4, 1)).to(device)
+    return model, tinytorch.randn(8, 3, device="cpu"), tinytorch.randn(8, 1, device="cpu")
+
+
+def train(model, optimizer, x, target, steps):
+    p = next(iter(model.parameters()))
+    x, target = (t.to(p.device, p.dtype) for t in (x, target))
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = tinytorch.mse_loss(model(x), target)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# Formulas ---------------------------------------------------------------------------------------------------------
+
+
+def test_sgd_by_hand(device):
+    w = parameter([1.0, 2.0], device, [10.0, 20.0])
+    optimizer = SGD([w], lr=0.1, momentum=0.5, weight_decay=1.0)
+    optimizer.step()  # b = g + w = 11, 22
+    assert_close(w.detach(), Tensor([1 - 1.1, 2 - 2.2], device=device))
+    optimizer.step()  # b = 5.5 + (10 - 0.1), 11 + (20 - 0.2)
+    assert_close(w.detach(), Tensor([-0.1 - 1.54, -0.2 - 3.08], device=device))
+
+
+def test_the_first_step_of_adam_is_the_rate_long(device):
+    w = parameter([1.0, 2.0, 3.0], device, [1e-3, -50.0, 7.0])
+    Adam([w], lr=0.25).step()
+    assert_close(w.detach(), Tensor([0.75, 2.25, 2.75], device=device), rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_decays_apart_from_the_gradient():
+    w = parameter([2.0], grad=[0.0])
+    AdamW([w], lr=0.5, weight_decay=0.1).step()
+    assert w.item() == pytest.approx(2.0 * (1 - 0.5 * 0.1), rel=1e-6)
+
+
+@every
+def test_the_loss_falls(make, device):
+    model, x, target = problem(device)
+    losses = train(model, make(model.parameters()), x, target, 30)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+# A step -----------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_only_parameters_with_a_gradient_change(make):
+    a, b = parameter([1.0], grad=[1.0]), parameter([1.0])
+    optimizer = make([a, b])
+    optimizer.step()
+    assert (a.item() != 1.0, b.item()) == (True, 1.0)
+    optimizer.zero_grad()
+    assert (a.grad, b.grad) == (None, None)
+    before = a.item()
+    optimizer.step()
+    assert a.item() == before
+
+
+@every
+def test_a_step_leaves_recorded_graphs_their_values(make):
+    w = parameter([3.0])
+    y = w * w
+    w.grad = Tensor([1.0])
+    make([w]).step()
+    w.grad = None
+    y.backward()
+    assert w.grad.item() == 6.0
+
+
+@every
+def test_parameters_stay_leaves_of_their_dtype(make, device):
+    model, x, target = problem(device)
+    parameters = list(model.parameters())
+    train(model, make(parameters), x, target, 2)
+    for p, same in zip(model.parameters(), parameters, strict=True):
+        assert p is same
+        assert (p.is_leaf, p.requires_grad, p.dtype, p.device.name) == (True, True, tinytorch.float32, device)
+
+
+@pytest.mark.parametrize(
+    ("grad", "message"),
+    [
+        (
+            lambda: Tensor([1.0]),
+            r"SGD: the gradient of w is float32 \(1,\) on cpu, but the parameter is float32 \(2,\)",
+        ),
+        (lambda: tinytorch.ones((2, 2)), r"is float32 \(2, 2\) on cpu, but the parameter is float32 \(2,\) on cpu"),
+        (lambda: tinytorch.ones(2, dtype="float64"), r"is float64 \(2,\) on cpu, but the parameter is float32 \(2,\)"),
+    ],
+    ids=["shape", "more", "dtype"],
+)
+def test_a_gradient_that_does_not_fit_changes_nothing(grad, message):
+    first, w = parameter([1.0], grad=[1.0]), parameter([1.0, 2.0])
+    w.name, w.grad = "w", grad()
+    optimizer = SGD([{"params": [first]}, {"params": [w]}], lr=0.1, momentum=0.9)
+    with pytest.raises(ValueError, match=message):
+        optimizer.step()
+    assert (first.item(), w.tolist(), optimizer.state_dict()["state"]) == (1.0, [1.0, 2.0], {})
+
+
+def test_a_gradient_of_another_device(other):
+    w = parameter([1.0], "cpu")
+    w.grad = Tensor([1.0], device=other)
+    with pytest.raises(ValueError, match=rf"a parameter is float32 \(1,\) on {other}, but the parameter is .* on cpu"):
+        SGD([w]).step()
+    assert w.item() == 1.0
+
+
+# Making -----------------------------------------------------------------------------------------------------------
+
+
+@every
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        (list, ValueError, "there are no parameters; was the model built before the optimizer"),
+        (lambda: tinytorch.ReLU().parameters(), ValueError, "there are no parameters"),
+        (lambda: [{"params": []}], ValueError, "a group without parameters"),
+        (
+            lambda: parameter([1.0]),
+            TypeError,
+            r"takes an iterable of parameters, as model\.parameters\(\), not Parameter",
+        ),
+        (lambda: {"params": [parameter([1.0])]}, TypeError, "takes an iterable of parameters, .* not dict"),
+        (lambda: [parameter([1.0]), 2.0], TypeError, "takes Tensors, .* not float"),
+        (lambda: ["weight"], TypeError, "takes Tensors, .* not str"),
+        (lambda: [parameter([1.0]) * 2], ValueError, "a parameter is a leaf, not the result of an op"),
+        (lambda: [parameter([1.0, 2.0])] * 2, ValueError, r"a parameter comes twice: \(2,\)"),
+        (
+            lambda: [{"params": [parameter([1.0])], "rate": 1.0}],
+            ValueError,
+            r"unknown settings \['rate'\]; there are \['.*lr'.*\]",
+        ),
+        (lambda: [{"params": [parameter([1.0])], "lr": -1.0}], ValueError, r"lr is not negative: -1\.0"),
+    ],
+    ids=range(11),
+)
+def test_what_cannot_be_optimized(make, params, error, message):
+    with pytest.raises(error, match=rf"^(SGD|AdamW?): {message}"):
+        make(params())
+
+
+def test_a_parameter_in_two_groups_is_named():
+    w = parameter([1.0])
+    w.name = "0.weight"
+    with pytest.raises(ValueError, match=r"a parameter comes twice: 0\.weight"):
+        SGD([{"params": [w]}, {"params": [w]}])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "message"),
+    [
+        (SGD, {"lr": -0.1}, r"SGD: lr is not negative: -0\.1"),
+        (SGD, {"lr": math.nan}, "SGD: lr is not negative: nan"),
+        (SGD, {"weight_decay": -1}, "SGD: weight_decay is not negative: -1"),
+        (SGD, {"momentum": -0.5}, r"SGD: momentum is not negative: -0\.5"),
+        (SGD, {"nesterov": True}, "nesterov needs a momentum and no dampening"),
+        (SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "nesterov needs a momentum and no dampening"),
+        (Adam, {"lr": -1}, "Adam: lr is not negative"),
+        (Adam, {"betas": (0.9, 1.0)}, r"Adam: betas are in \[0, 1\), not \(0\.9, 1\.0\)"),
+        (Adam, {"betas": (-0.1, 0.9)}, "Adam: betas are in"),
+        (AdamW, {"eps": -1e-8}, "AdamW: eps is not negative"),
+        (AdamW, {"weight_decay": -0.1}, "AdamW: weight_decay is not negative"),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(optimizer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        optimizer([parameter([1.0])], **settings)
+
+
+def test_groups_have_settings_of_their_own():
+    a, b, c = (parameter([1.0], grad=[1.0]) for _ in range(3))
+    optimizer = SGD([{"params": [a], "lr": 0.5}, {"params": b}], lr=0.25)
+    optimizer.add_param_group({"params": [c], "lr": 0.0})
+    optimizer.step()
+    assert (a.item(), b.item(), c.item()) == (0.5, 0.75, 1.0)
+    optimizer.param_groups[1]["lr"] = 0.75
+    optimizer.step()
+    assert (a.item(), b.item(), c.item()) == (0.0, 0.0, 1.0)
+    assert repr(optimizer).startswith("SGD(lr=0.5, momentum=0.0")
+
+
+def test_an_optimizer_says_how_it_updates():
+    class Lazy(Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"lr": 0.1, "weight_decay": 0.0})
+
+    with pytest.raises(NotImplementedError, match="Lazy defines no update"):
+        Lazy([parameter([1.0], grad=[1.0])]).step()
+
+
+def test_an_optimizer_of_one_s_own(device):
+    class Signed(Optimizer):
+        def __init__(self, params, lr):
+            super().__init__(params, {"lr": lr, "weight_decay": 0.0})
+
+        def update(self, dev, values, grad, state, steps, group):
+            total = dev.xp.abs(grad) + state.get("total", 0.0)
+            return values - dev.xp.sign(grad) * (group["lr"] / steps), {"total": total}
+
+    w = parameter([[1.0, 2.0]], device, [[5.0, -5.0]])
+    optimizer = Signed([w], lr=1.0)
+    optimizer.step()
+    optimizer.step()
+    assert w.tolist() == [[-0.5, 3.5]]
+    assert optimizer.state_dict()["state"][0]["total"].tolist() == [[10.0, 10.0]]
+
+
+# Moving, and setting values by hand -------------------------------------------------------------------------------
+
+
+@every
+def test_every_device_trains_alike(make, other):
+    def weights(device):
+        model, x, target = problem(device)
+        train(model, make(model.parameters()), x, target, 10)
+        return model.state_dict()
+
+    assert_close(weights(other), weights("cpu"), rtol=1e-4, atol=1e-5)
+
+
+@every
+def test_moving_the_model_interrupts_nothing(make, device):
+    model, x, target = problem("cpu")
+    expected = train(model, make(model.parameters()), x, target, 12)
+    model, x, target = problem("cpu")
+    optimizer = make(model.parameters())
+    found = train(model, optimizer, x, target, 4)
+    for where in (device, "cpu"):
+        model.to(where)
+        found += train(model, optimizer, x, target, 4)
+        assert {p.device.name for p in model.parameters()} == {where}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@every
+def test_another_dtype_interrupts_nothing(make):
+    model, x, target = problem("cpu")
+    expected = train(model.to("float64"), make(model.parameters()), x, target, 12)
+    model, x, target = problem("cpu")
+    optimizer = make(model.parameters())
+    found = train(model, optimizer, x, target, 4)
+    found += train(model.to("float64"), optimizer, x, target, 4)
+    assert {a.dtype.name for f in optimizer._flats[0] for a in f.state.values()} <= {"float64"}
+    found += train(model.to("float32"), optimizer, x, target, 4)
+    assert {p.dtype.name for p in model.parameters()} == {"float32"}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@every
+def test_a_part_on_another_device(make, other):
+    a, b = parameter([1.0, 2.0], "cpu"), parameter([1.0, 2.0], other)
+    optimizer = make([a, b])
+    for _ in range(3):
+        for p in (a, b):
+            p.grad = Tensor([1.0, -3.0], device=p.device)
+        optimizer.step()
+    assert (a.device.name, b.device.name) == ("cpu", other)
+    assert_close(b.detach().cpu(), a.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_values_set_by_hand_are_where_the_next_step_starts(device):
+    model = tinytorch.Linear(1, 1, bias=False, device=device)
+    w = model.weight
+    optimizer = SGD([w], lr=1.0)
+
+    def step():
+        w.grad = Tensor([[1.0]], device=device)
+        optimizer.step()
+        return w.item()
+
+    step()
+    w.data = Tensor([[10.0]], device=device)
+    assert step() == 9.0
+    model.load_state_dict({"weight": np.array([[20.0]])})
+    assert step() == 19.0
+    with tinytorch.no_grad():
+        w[0, 0] = 30.0
+    assert step() == 29.0
+    tinytorch.nn.init.constant_(w, 40.0)
+    assert (step(), step()) == (39.0, 38.0)
+
+
+# Saving and loading -----------------------------------------------------------------------------------------------
+
+
+@every
+def test_a_saved_state_goes_on_where_it_was(make, device):
+    model, x, target = problem(device)
+    optimizer = make(model.parameters())
+    train(model, optimizer, x, target, 5)
+    weights, state = model.state_dict(), optimizer.state_dict()
+    expected = train(model, optimizer, x, target, 5)
+    for again in range(2):  # the state is a copy: it can be used twice
+        twin, _, _ = problem("cpu" if again else device)
+        fresh = make(twin.parameters())
+        twin.load_state_dict(weights)
+        fresh.load_state_dict(state)
+        assert train(twin, fresh, x, target, 5) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_state_is_in_pytorch_s_form():
+    model, x, target = problem()
+    optimizer = AdamW([{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 0.5}])
+    assert optimizer.state_dict()["state"] == {}
+    train(model, optimizer, x, target, 3)
+    state = optimizer.state_dict()
+    assert [g["params"] for g in state["param_groups"]] == [[0, 1], [2, 3]]
+    assert [g["lr"] for g in state["param_groups"]] == [1e-3, 0.5]
+    assert {k: v.shape for k, v in state["state"][0].items() if k != "step"} == {
+        "exp_avg": (4, 3),
+        "exp_avg_sq": (4, 3),
+    }
+    assert {entry["step"] for entry in state["state"].values()} == {3}
+
+
+def test_taking_a_state_changes_no_trajectory():
+    model, x, target = problem()
+    expected = train(model, Adam(model.parameters(), lr=0.1), x, target, 6)
+    model, x, target = problem()
+    optimizer = Adam(model.parameters(), lr=0.1)
+    found = []
+    for _ in range(6):
+        found += train(model, optimizer, x, target, 1)
+        optimizer.state_dict()["state"][0]["exp_avg"][:] = 1e6
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["param_groups"].append(s["param_groups"][0]), r"groups of \[4, 4\] parameters, not \[4\]"),
+        (lambda s: s["param_groups"][0]["params"].pop(), r"groups of \[3\] parameters, not \[4\]"),
+        (
+            lambda s: s["state"][3].update(exp_avg=np.zeros(7)),
+            r"Adam: exp_avg of parameter 3 is \(7,\), the parameter \(1,\)",
+        ),
+        (lambda s: s["param_groups"][0].update(lr=-1.0), "lr is not negative"),
+    ],
+    ids=["groups", "parameters", "shape", "setting"],
+)
+def test_a_state_that_does_not_fit_changes_nothing(change, message):
+    model, x, target = problem()
+    optimizer = Adam(model.parameters(), lr=0.1)
+    train(model, optimizer, x, target, 3)
+    before = optimizer.state_dict()
+    wrong = optimizer.state_dict()
+    wrong["param_groups"][0]["lr"] = 9.0
+    for entry in wrong["state"].values():
+        entry["exp_avg"] += 1.0
+    change(wrong)
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(wrong)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    assert_close(after["state"], before["state"], rtol=0, atol=0)
+
+
+# Clipping ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+def test_gradients_are_scaled_to_the_norm(norm_type, device):
+    values = [[3.0, -4.0], [12.0]]
+    given = [parameter([0.0] * len(g), device, g) for g in values]
+    expected = np.linalg.norm(np.concatenate(values), norm_type)
+    norm = clip_grad_norm_(given, 2.0, norm_type)
+    assert (norm.shape, norm.device.name) == ((), device)
+    assert norm.item() == pytest.approx(expected, rel=1e-5)
+    for p, g in zip(given, values, strict=True):
+        assert p.grad.tolist() == pytest.approx([v * 2.0 / expected for v in g], rel=1e-4)
+
+
+def test_small_gradients_are_left_as_they_are(device):
+    p, none = parameter([0.0, 0.0], device, [0.3, -0.4]), parameter([0.0], device)
+    assert clip_grad_norm_(iter([p, none]), 1.0).item() == pytest.approx(0.5, rel=1e-5)
+    assert p.grad.tolist() == [np.float32(0.3), np.float32(-0.4)]
+    assert none.grad is None
+
+
+def test_clipping_takes_one_tensor_or_no_gradients():
+    p = parameter([0.0], grad=[8.0])
+    assert clip_grad_norm_(p, 2.0).item() == 8.0
+    assert p.grad.item() == pytest.approx(2.0, rel=1e-5)
+    assert clip_grad_norm_([parameter([1.0])], 1.0).item() == 0.0
+
+
+def test_one_norm_of_several_devices(other):
+    a, b = parameter([0.0], "cpu", [3.0]), parameter([0.0], other, [4.0])
+    assert clip_grad_norm_([a, b], 1.0).item() == pytest.approx(5.0, rel=1e-5)
+    assert (a.grad.device.name, b.grad.device.name) == ("cpu", other)
+    assert b.grad.item() == pytest.approx(0.8, rel=1e-4)
+
+
+def test_clipping_out_of_range():
+    with pytest.raises(ValueError, match="clip_grad_norm_: norm_type is positive, not 0"):
+        clip_grad_norm_([parameter([1.0], grad=[1.0])], 1.0, 0)
+    with pytest.raises(ValueError, match="clip_grad_norm_: max_norm is not negative: -1"):
+        clip_grad_norm_([parameter([1.0], grad=[1.0])], -1.0)

@@ -1,0 +1,623 @@
+"""The tape: what `backward` and `grad` give, what they refuse, what they leave alone, and what they free."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+import weakref
+
+import numpy as np
+import pytest
+
+import tinytorch
+from tinytorch import Tensor
+from tinytorch.autograd import op
+from tinytorch.testing import assert_close
+
+DEEP = 10_000
+
+
+def leaf(values, device=None, dtype="float32"):
+    return Tensor(values, dtype, device, requires_grad=True)
+
+
+# backward ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_one_element_result_starts_from_one(device):
+    x = leaf([[3.0]], device)
+    (x * x).backward()
+    assert_close(x.grad, Tensor([[6.0]], device=device))
+
+
+def test_any_other_starts_from_the_gradient_given(device):
+    x = leaf([1.0, 2.0], device)
+    (x * x).backward(Tensor([10.0, 100.0], device=device))
+    assert_close(x.grad, Tensor([20.0, 400.0], device=device))
+
+
+def test_the_gradient_must_be_given_for_more_than_one_element(device):
+    x = leaf([1.0, 2.0], device)
+    with pytest.raises(RuntimeError, match=r"shape \(2,\) must be given, as in y\.backward\("):
+        (x * x).backward()
+    assert x.grad is None
+
+
+@pytest.mark.parametrize(
+    ("gradient", "dtype", "message"),
+    [
+        ([1.0], "float32", r"the gradient has shape \(1,\), the tensor \(2,\)"),
+        ([1.0, 1.0], "float64", "the gradient has dtype float64, the tensor float32"),
+    ],
+    ids=["shape", "dtype"],
+)
+def test_the_gradient_given_must_fit(gradient, dtype, message):
+    x = leaf([1.0, 2.0], "cpu")
+    with pytest.raises(ValueError, match=message):
+        (x * x).backward(Tensor(gradient, dtype))
+    assert x.grad is None
+
+
+def test_the_gradient_given_must_be_on_the_device(other):
+    x = leaf([1.0, 2.0], "cpu")
+    with pytest.raises(ValueError, match=f"the gradient has device {other}, the tensor cpu"):
+        (x * x).backward(tinytorch.ones(2, device=other))
+    assert x.grad is None
+
+
+def test_the_gradient_given_is_a_tensor():
+    x = leaf([1.0])
+    with pytest.raises(TypeError, match="the gradient is a Tensor, not float"):
+        (x * x).backward(1.0)
+
+
+def test_backward_needs_something_to_differentiate():
+    for y in (Tensor(1.0) * 2, tinytorch.no_grad()(lambda: leaf(1.0) * 2)(), (leaf(1.0) * 2).detach()):
+        with pytest.raises(RuntimeError, match=r"does not depend on any tensor with requires_grad=True"):
+            y.backward()
+
+
+def test_a_leaf_is_its_own_gradient():
+    x = leaf(3.0)
+    x.backward()
+    assert x.grad.item() == 1.0
+
+
+def test_gradients_add_up_until_they_are_forgotten(device):
+    x = leaf([1.0, 2.0], device)
+    for times in (1, 2, 3):
+        (x * 3).sum().backward()
+        assert_close(x.grad, Tensor([3.0 * times] * 2, device=device))
+    x.grad = None
+    (x * 3).sum().backward()
+    assert_close(x.grad, Tensor([3.0, 3.0], device=device))
+
+
+def test_only_leaves_that_ask_for_it_get_a_gradient():
+    x, c = leaf([1.0]), Tensor([5.0])
+    y = x * c
+    (y * 2).backward()
+    assert (x.grad.item(), y.grad, c.grad) == (10.0, None, None)
+
+
+def test_gradients_have_no_graph_of_their_own():
+    x = leaf([1.0])
+    (x * x).backward()
+    assert not x.grad.requires_grad
+
+
+# Freed graphs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_backward_says_that_the_graph_was_freed_and_changes_nothing():
+    a, b = leaf([1.0]), leaf([2.0])
+    h = a * a
+    h.backward()
+    with pytest.raises(RuntimeError, match=r"freed by an earlier backward; call the first one with retain_graph=True"):
+        h.backward()
+    with pytest.raises(RuntimeError, match="freed"):  # reached only after the gradient of b is known
+        (h + b).backward()
+    assert (a.grad.item(), b.grad) == (2.0, None)
+
+
+def test_retain_graph_keeps_it():
+    x = leaf([2.0])
+    y = x * x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 24.0
+    with pytest.raises(RuntimeError, match="freed"):
+        y.backward()
+
+
+def test_create_graph_keeps_it_unless_told_otherwise():
+    x = leaf([2.0])
+    y = x * x
+    y.backward(create_graph=True)
+    y.backward(retain_graph=False, create_graph=True)
+    with pytest.raises(RuntimeError, match="freed"):
+        y.backward()
+
+
+def test_a_part_freed_is_no_reason_to_give_half_of_a_gradient():
+    x = leaf([2.0])
+    h = x * x
+    h.backward()
+    for y in (h * x, h * 3):
+        with pytest.raises(RuntimeError, match="freed"):
+            tinytorch.grad(y, x, allow_unused=True)
+
+
+def test_a_walk_that_ends_at_a_tensor_leaves_what_made_it():
+    x = leaf([2.0])
+    h = x * x
+    (g,) = tinytorch.grad(h * h, h)
+    h.backward(g)
+    assert x.grad.item() == 32.0  # x**4
+    (g,) = tinytorch.grad(h * 5, h)  # what made h is freed by now, and not asked for
+    assert g.item() == 5.0
+
+
+def test_nothing_changes_when_a_rule_raises():
+    @op
+    def _broken(dev, x, /):
+        def rule(g):
+            raise ZeroDivisionError("a rule of a test")
+
+        return x * 1, rule
+
+    a, b = leaf([1.0]), leaf([1.0])
+    b.grad = Tensor([7.0])
+    with pytest.raises(ZeroDivisionError):
+        (_broken(a) + b * 2).backward()
+    assert a.grad is None
+    assert b.grad.item() == 7.0
+    assert tinytorch.is_grad_enabled()
+
+
+# Higher order -----------------------------------------------------------------------------------------------------
+
+
+def test_third_order(device):
+    x = leaf([2.0], device)
+    (g,) = tinytorch.grad(x**4, x, create_graph=True)
+    (h,) = tinytorch.grad(g, x, create_graph=True)
+    (k,) = tinytorch.grad(h, x)
+    assert (g.item(), h.item(), k.item()) == (32.0, 48.0, 48.0)
+    assert not k.requires_grad
+
+
+def test_backward_through_a_gradient(device):
+    x = leaf([1.0, 2.0], device)
+    (g,) = tinytorch.grad((x * x * x).sum(), x, create_graph=True)
+    (g * g).sum().backward()  # sum of 9 x**4
+    assert_close(x.grad, Tensor([36.0, 288.0], device=device))
+
+
+def test_backward_with_create_graph_leaves_a_gradient_that_can_be_differentiated():
+    x = leaf([3.0])
+    (x**3).backward(create_graph=True)
+    first, x.grad = x.grad, None
+    first.backward()
+    assert (first.item(), x.grad.item()) == (27.0, 18.0)
+
+
+def test_mixed_second_derivatives_are_symmetric():
+    x, y = leaf([0.7], dtype="float64"), leaf([1.3], dtype="float64")
+    gx, gy = tinytorch.grad(tinytorch.sin(x * y) * tinytorch.exp(x), (x, y), create_graph=True)
+    (gxy,) = tinytorch.grad(gx, y, retain_graph=True)
+    (gyx,) = tinytorch.grad(gy, x)
+    assert_close(gxy, gyx, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("how", ["optimizer", "data", "setitem", "load_state_dict"])
+def test_a_changed_parameter_is_noticed_where_its_values_are_needed_again(how):
+    model = tinytorch.Linear(1, 1, bias=False, dtype="float64")
+    w = model.weight
+    assert [name for name, _ in model.named_parameters()] == ["weight"]
+    loss = (w * w * w).sum()
+    w.grad = tinytorch.ones_like(w)
+    old = w.item()
+    if how == "optimizer":
+        tinytorch.SGD([w], lr=0.5).step()
+    elif how == "data":
+        w.data = tinytorch.zeros_like(w)
+    elif how == "setitem":
+        with tinytorch.no_grad():
+            w[0] = 0.0
+    else:
+        model.load_state_dict({"weight": np.zeros((1, 1))})
+    with pytest.raises(RuntimeError, match=r"float64 \(1, 1\) 'weight' on cpu was changed after multiply used it"):
+        tinytorch.grad(loss, w, create_graph=True)
+    (g,) = tinytorch.grad(loss, w)  # without, what was recorded is what counts
+    assert g.item() == pytest.approx(3 * old**2, rel=1e-12)
+
+
+# grad -------------------------------------------------------------------------------------------------------------
+
+
+def test_grad_touches_no_grad(device):
+    x = leaf([3.0], device)
+    (g,) = tinytorch.grad(x * x, x)
+    assert (g.item(), g.device, g.requires_grad, x.grad) == (6.0, x.device, False, None)
+
+
+def test_grad_of_several_outputs_is_that_of_their_weighted_sum():
+    x, y = leaf([2.0]), leaf([5.0])
+    weights = [Tensor([10.0]), None]
+    gx, gy = tinytorch.grad([x * y, x * x], [x, y], weights)
+    assert (gx.item(), gy.item()) == (10 * 5.0 + 4.0, 10 * 2.0)
+
+
+def test_grad_of_one_output_twice_is_twice_the_gradient():
+    x = leaf([2.0])
+    y = x * x
+    assert tinytorch.grad([y, y], x)[0].item() == 8.0
+
+
+def test_grad_with_respect_to_results_of_ops():
+    x = leaf([2.0])
+    h = x * x
+    y = h * x
+    gh, gx, gy = tinytorch.grad(y, [h, x, y])
+    assert (gh.item(), gx.item(), gy.item()) == (2.0, 12.0, 1.0)
+
+
+def test_grad_of_an_input_that_is_not_used():
+    x, z = leaf([2.0]), leaf([1.0, 2.0])
+    with pytest.raises(RuntimeError, match=r"depend on input 1 \(float32 \(2,\) on cpu\); pass allow_unused=True"):
+        tinytorch.grad(x * x, [x, z])
+    assert tinytorch.grad(x * x, [x, z], allow_unused=True)[1] is None
+
+
+def test_grad_wants_outputs_and_inputs_that_require_a_gradient():
+    x, c = leaf([2.0]), Tensor([1.0])
+    with pytest.raises(RuntimeError, match=r"output 0 does not require a gradient: float32 \(1,\) on cpu"):
+        tinytorch.grad(c, x)
+    with pytest.raises(RuntimeError, match="input 1 does not require a gradient"):
+        tinytorch.grad(x * c, [x, c])
+    with pytest.raises(RuntimeError, match=r"output 0 does not require a gradient: 3\.0"):
+        tinytorch.grad([3.0], x)
+    with pytest.raises(ValueError, match="1 outputs need as many grad_outputs, not 2"):
+        tinytorch.grad(x * c, x, [c, c])
+
+
+def test_grad_does_not_walk_what_does_not_lead_to_an_input():
+    called = []
+
+    def noted(name, g):
+        called.append(name)
+        return g * 1.0
+
+    @op
+    def _watched(dev, x, y, /):
+        return x + y, lambda g: noted("x", g), lambda g: noted("y", g)
+
+    x, y, z = leaf([2.0]), leaf([3.0]), leaf([5.0])
+    out = _watched(x, _watched(y, z))
+    assert tinytorch.grad(out, x, retain_graph=True)[0].item() == 1.0
+    assert called == ["x"]
+    assert tinytorch.grad(out, z)[0].item() == 1.0
+    assert called == ["x", "y", "y"]
+
+
+# Recording or not -------------------------------------------------------------------------------------------------
+
+
+def test_no_grad_and_enable_grad_nest():
+    x = leaf([1.0])
+    with tinytorch.no_grad():
+        assert not (x * 2).requires_grad
+        with tinytorch.enable_grad():
+            assert (x * 2).requires_grad
+        assert not tinytorch.is_grad_enabled()
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_ends_with_an_exception():
+    with pytest.raises(KeyError), tinytorch.no_grad():
+        raise KeyError
+    assert tinytorch.is_grad_enabled()
+
+
+def test_no_grad_and_enable_grad_decorate():
+    x = leaf([1.0])
+
+    @tinytorch.no_grad()
+    def outer(deeper=3):
+        """A docstring."""
+        inside = tinytorch.enable_grad()(lambda: (x * 2).requires_grad)()
+        return (x * 2).requires_grad, inside, outer(deeper - 1) if deeper else None
+
+    assert outer() == (False, True, (False, True, (False, True, (False, True, None))))
+    assert outer.__doc__ == "A docstring."
+    assert tinytorch.is_grad_enabled()
+
+
+def test_set_grad_enabled_takes_the_answer():
+    x = leaf([1.0])
+    for wanted in (True, False):
+        with tinytorch.set_grad_enabled(wanted):
+            assert (x * 2).requires_grad is wanted
+
+
+def test_no_grad_is_of_one_thread():
+    seen, entered, leave = [], threading.Event(), threading.Event()
+
+    def other():
+        with tinytorch.no_grad():
+            entered.set()
+            assert leave.wait(10)
+            seen.append(tinytorch.is_grad_enabled())
+
+    thread = threading.Thread(target=other)
+    with tinytorch.no_grad():
+        thread.start()
+        assert entered.wait(10)
+    seen.append(tinytorch.is_grad_enabled())  # while the other thread is still inside its own
+    leave.set()
+    thread.join()
+    assert seen == [True, False]
+
+
+def test_threads_differentiate_at_the_same_time():
+    found = {}
+
+    def work(i):
+        x = leaf([float(i)])
+        y = x
+        for _ in range(200):
+            y = y + x * x
+        y.backward()
+        found[i] = x.grad.item()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert found == {i: 1.0 + 400.0 * i for i in range(4)}
+
+
+# Shapes of graphs -------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_subexpression_is_walked_once():
+    calls = []
+
+    @op
+    def _counted(dev, x, /):
+        def rule(g):
+            calls.append(g)
+            return g * 2
+
+        return x * 2, rule
+
+    x = leaf([1.0])
+    h = _counted(x)
+    (h * h + h).backward()  # 4 x**2 + 2 x
+    assert x.grad.item() == 10.0
+    assert len(calls) == 1
+
+
+def test_diamonds_upon_diamonds():
+    x = leaf([1.0])
+    y = x
+    for _ in range(30):  # 2**30 paths
+        y = y + y
+    y.backward()
+    assert x.grad.item() == 2.0**30
+
+
+def test_the_same_tensor_twice_in_one_op(device):
+    x = leaf([[1.0, 2.0], [3.0, 4.0]], device)
+    (x @ x).sum().backward()
+    assert_close(x.grad, Tensor([[7.0, 11.0], [9.0, 13.0]], device=device))
+
+
+def test_an_old_branch_joins_a_new_one():
+    x = leaf([2.0])
+    old = x * 3
+    new = x
+    for _ in range(5):
+        new = new * x
+    (new + old).backward()
+    assert x.grad.item() == 6 * 2.0**5 + 3
+
+
+def test_deep_graphs(device):
+    x = leaf([1.0], device)
+    y = x
+    for _ in range(DEEP):
+        y = y + x
+    y.backward(retain_graph=True)
+    assert x.grad.item() == DEEP + 1
+    del y  # a whole graph goes at once
+
+    y = x
+    for _ in range(DEEP // 10):
+        y = y * 1.0
+    (g,) = tinytorch.grad(y, x, create_graph=True)
+    assert g.item() == 1.0
+
+
+def test_a_deep_graph_that_was_never_walked_is_deleted():
+    x = leaf([1.0])
+    y = x * 1
+    first = weakref.ref(y)
+    for _ in range(DEEP):
+        y = y * 1
+    del y
+    assert first() is None
+
+
+def test_wide_graphs():
+    x = leaf([1.0])
+    y = tinytorch.concat([x * float(i % 2) for i in range(10_000)])
+    y.sum().backward()
+    assert x.grad.item() == 5000.0
+
+
+# Broadcasting and dtypes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((), (2, 3)),
+        ((1,), (2, 3)),
+        ((3,), (2, 3)),
+        ((2, 1), (2, 3)),
+        ((1, 3), (2, 3)),
+        ((1, 1), (2, 3)),
+        ((2, 1), (1, 3)),
+        ((2, 1), (3,)),
+        ((4, 1, 3), (2, 1)),
+        ((1, 2, 1), (4, 1, 3)),
+        ((1,), (1, 1)),
+        ((), ()),
+        ((1, 3), (0, 3)),
+    ],
+    ids=str,
+)
+def test_broadcasting_is_undone(left, right, device):
+    rng = np.random.Generator(np.random.Philox(0))
+    a, b = (rng.standard_normal(shape).astype("float32") for shape in (left, right))
+    for first, second in ((a, b), (b, a)):
+        x, y = leaf(first, device), leaf(second, device)
+        (x * y).sum().backward()
+        for t, other in ((x, second), (y, first)):
+            whole = np.broadcast_to(other, np.broadcast_shapes(left, right))
+            lead = whole.ndim - t.ndim
+            axes = (*range(lead), *(i + lead for i, n in enumerate(t.shape) if n == 1))
+            expected = whole.sum(axis=axes).reshape(t.shape)
+            assert_close(t.grad, Tensor(expected, device=device), rtol=1e-5, atol=1e-6)
+
+
+def test_broadcasting_is_undone_for_the_second_order(device):
+    x, y = leaf([[1.0], [2.0]], device), leaf([3.0, 4.0, 5.0], device)
+    (g,) = tinytorch.grad((x * y * y).sum(), y, create_graph=True)
+    (h,) = tinytorch.grad((g * g).sum(), x)
+    assert_close(h, Tensor([[1200.0], [1200.0]], device=device))  # the sum of (2 y sum(x))**2
+
+
+def test_gradients_have_the_dtype_of_their_input():
+    x, y = leaf([1.0, 2.0], dtype="float32"), leaf([3.0, 4.0], dtype="float64")
+    out = x * y
+    assert out.dtype == tinytorch.float64
+    for create_graph in (True, False):
+        gx, gy = tinytorch.grad(out.sum(), (x, y), create_graph=create_graph)
+        assert (gx.dtype, gy.dtype) == (tinytorch.float32, tinytorch.float64)
+    x.astype("float64").sum().backward()
+    assert x.grad.dtype == tinytorch.float32
+
+
+def test_gradients_come_back_to_the_device_of_their_input(other):
+    x = leaf([1.0, 2.0], "cpu")
+    (x.to(other) * 3).sum().backward()
+    assert_close(x.grad, Tensor([3.0, 3.0]), check_device=True)
+    assert x.grad.device.name == "cpu"
+
+
+# Memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_graph_is_freed_while_it_is_walked(device):
+    alive = []
+
+    @op
+    def _last(dev, x, /):
+        def rule(g):
+            alive.append([r() is not None for r in tensors])
+            return g
+
+        return x * 1, rule
+
+    x = leaf([1.0], device)
+    y = _last(x)
+    tensors = []
+    for _ in range(5):
+        y = tinytorch.exp(y * 0.5)
+        tensors.append(weakref.ref(y))
+    loss = y.sum()
+    del y
+    loss.backward()
+    assert alive == [[False] * 5]  # while `loss` itself is still held
+
+
+def test_the_arrays_are_freed_too():
+    x = leaf([1.0, 2.0], "cpu")
+    h = tinytorch.exp(x)
+    kept = weakref.ref(h.array)
+    y = (h * h).sum()
+    del h
+    assert kept() is not None
+    y.backward()
+    assert kept() is None
+
+
+@pytest.fixture
+def _collector_off():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _training_step(device):
+    """One step of a model that has nearly everything, built anew."""
+    model = tinytorch.Sequential(
+        tinytorch.Conv2d(1, 2, 3),
+        tinytorch.ReLU(),
+        tinytorch.MaxPool2d(2),
+        tinytorch.Flatten(2),
+        tinytorch.Linear(4, 4),
+        tinytorch.PositionalEncoding(4, max_len=8),
+        tinytorch.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+        tinytorch.LayerNorm(4),
+        tinytorch.Flatten(),
+        tinytorch.Linear(8, 3),
+    ).to(device)
+    optimizer = tinytorch.AdamW(model.parameters(), lr=0.1)
+    x, labels = tinytorch.randn(2, 1, 6, 6, device=device), Tensor([0, 2], device=device)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = tinytorch.CrossEntropyLoss()(model(x), labels)
+        loss.backward()
+        tinytorch.optim.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    (g,) = tinytorch.grad(model(x).sum(), [model[0].weight], create_graph=True)
+    tinytorch.grad((g * g).sum(), list(model.parameters()), allow_unused=True)
+
+
+@pytest.mark.usefixtures("_collector_off")
+def test_training_makes_no_reference_cycles(device):
+    _training_step(device)  # what the first time leaves behind is not ours
+    gc.collect()
+    _training_step(device)
+    assert gc.collect() == 0
+
+
+@pytest.mark.usefixtures("_collector_off")
+def test_memory_is_flat_over_10_000_steps():
+    model = tinytorch.Linear(2, 1, device="cpu")
+    optimizer = tinytorch.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    x, target = Tensor([[1.0, 2.0], [3.0, 4.0]], device="cpu"), Tensor([[1.0], [2.0]], device="cpu")
+
+    def train(steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            tinytorch.mse_loss(model(x), target).backward()
+            optimizer.step()
+
+    train(100)
+    tracemalloc.start()
+    try:
+        train(10)
+        before = tracemalloc.get_traced_memory()[0]
+        train(10_000)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 10_000, f"{grown} bytes more"  # a single byte a step would be as much

@@ -1,0 +1,146 @@
+"""Imports point down only, and array libraries are met in few places: read from the source, whatever is installed."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path for package in ("backends", "tinytorch") for path in (ROOT / package).rglob("*.py"))
+
+BELOW = {  # what a module, or all of a package, may import of ours: itself and these
+    "backends": (),
+    "tinytorch.dtypes": ("backends",),
+    "tinytorch.autograd": ("backends",),
+    "tinytorch.ops": ("backends", "tinytorch.autograd"),
+    "tinytorch.namespace": ("backends", "tinytorch.dtypes"),
+    "tinytorch.tensor": ("backends", "tinytorch.dtypes", "tinytorch.autograd", "tinytorch.ops"),
+}
+LATE = {  # imports inside functions, which would be circular at the top
+    "tinytorch.ops": ("tinytorch.creation",),
+    "tinytorch.tensor": ("tinytorch",),
+}
+LIBRARIES = {  # array library -> the only module that may import it
+    "cupy": "backends.cuda",
+    "cupyx": "backends.cuda",
+    "array_api_compat.cupy": "backends.cuda",
+    "array_api_strict": "backends.strict",
+}
+XP = (  # who computes with arrays rather than tensors; of the optimizers, what all share and the update rules
+    "backends",
+    "tinytorch.autograd",
+    "tinytorch.creation",
+    "tinytorch.ops",
+    "tinytorch.tensor",
+    "tinytorch.optim.optimizer",
+    "tinytorch.optim.sgd",
+    "tinytorch.optim.adam",
+)
+
+
+class Import(NamedTuple):
+    name: str
+    inside: bool  # of a function
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == p or name.startswith(p + ".") for p in packages)
+
+
+def imports(tree: ast.AST, inside: bool = False) -> list[Import]:
+    """All modules that a source imports; `from a import b` is a.b where that is a module of ours."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                deeper = f"{node.module}.{alias.name}"
+                place = ROOT / deeper.replace(".", "/")
+                ours = place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+                found.append(Import(deeper if ours or deeper in LIBRARIES else str(node.module), inside))
+        found += imports(node, inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+    return found
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+every = pytest.mark.parametrize("path", FILES, ids=module_of)
+
+
+def test_the_walk_sees_every_kind_of_import():
+    source = (
+        "import os, cupy.cuda\n"
+        "from tinytorch import ops, Tensor\n"
+        "from array_api_compat import cupy as xp\n"
+        "try:\n    import array_api_strict as xp\nexcept ImportError:\n    pass\n"
+        "class A:\n    def f(self):\n        from tinytorch.creation import asarray\n"
+    )
+    names = ["os", "cupy.cuda", "tinytorch.ops", "tinytorch", "array_api_compat.cupy", "array_api_strict"]
+    assert imports(ast.parse(source)) == [*(Import(n, False) for n in names), Import("tinytorch.creation", True)]
+    assert {module_of(p) for p in FILES} >= {"backends", "backends.cuda", "tinytorch", "tinytorch.nn.module", *BELOW}
+
+
+@every
+def test_imports_point_down(path):
+    module = module_of(path)
+    layer = next((name for name in BELOW if within(module, (name,))), None)
+    for name, inside in imports(parsed(path)):
+        if within(name, ("backends", "tinytorch", "milestones", "tests")):
+            allowed = ("backends", "tinytorch") if layer is None else (layer, *BELOW[layer])
+            late = inside and name in LATE.get(layer or "", ())
+            assert within(name, allowed) or late, f"{module} imports {name}"
+
+
+@every
+def test_an_array_library_is_imported_in_one_place(path):
+    module = module_of(path)
+    for name, _ in imports(parsed(path)):
+        for library, home in LIBRARIES.items():
+            assert not within(name, (library,)) or module == home, f"{module} imports {name}"
+        assert not within(name, ("torch", "jax", "dpnp", "scipy", "sklearn")), f"{module} imports {name}"
+
+
+def test_every_library_is_where_it_is_said_to_be():
+    for library, home in LIBRARIES.items():
+        path = ROOT / (home.replace(".", "/") + ".py")
+        assert any(within(name, (library,)) for name, _ in imports(parsed(path)))
+
+
+@every
+def test_only_ops_and_devices_touch_the_array_namespace(path):
+    module = module_of(path)
+    if not within(module, XP):
+        touched = [n.lineno for n in ast.walk(parsed(path)) if isinstance(n, ast.Attribute) and n.attr == "xp"]
+        assert not touched, f"{module}, lines {touched}: layers are made of ops and tensors"
+
+
+@every
+def test_gradient_rules_live_in_ops(path):
+    module = module_of(path)
+    if not within(module, ("tinytorch.ops",)):
+        for node in ast.walk(parsed(path)):
+            for decorator in getattr(node, "decorator_list", []):
+                name = decorator.func if isinstance(decorator, ast.Call) else decorator
+                assert getattr(name, "id", getattr(name, "attr", "")) != "op", f"{module}: {node.name} is an op"
+
+
+@every
+def test_nothing_is_pickled(path):
+    assert not [name for name, _ in imports(parsed(path)) if within(name, ("pickle", "cPickle", "dill", "joblib"))]
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load":
+            allowed = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+            assert allowed.get("allow_pickle") is False, f"{module_of(path)}, line {node.lineno}"

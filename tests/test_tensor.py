@@ -1,0 +1,748 @@
+"""Tensor: how it is made, what Python's operators and protocols do with it, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import pickle
+
+import numpy as np
+import pytest
+
+import backends
+import tinytorch
+from tinytorch import Tensor
+from tinytorch.nn import Parameter
+from tinytorch.testing import assert_close
+
+FLOATS = np.array([[1.5, -2.0, 3.0], [0.5, 4.0, -1.0]], dtype="float32")
+INTS = np.array([[5, -2, 3], [0, 4, -1]], dtype="int32")
+BOOLS = np.array([True, False, True])
+
+
+def tensor(array, device):
+    return Tensor(array, None, device)
+
+
+# Making -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype", "shape"),
+    [
+        (2.5, "float32", ()),
+        (True, "bool", ()),
+        ([1.0, 2], "float32", (2,)),
+        ([[True, False]], "bool", (1, 2)),
+        (((1.0, 2.0), [3.0, 4.0]), "float32", (2, 2)),
+        ([], "float32", (0,)),
+        ([[], []], "float32", (2, 0)),
+        ([np.float32(1.0), np.float32(2.0)], "float32", (2,)),
+        (np.int8(3), "int8", ()),
+        (np.float32(3), "float32", ()),
+        (np.ones((2, 3), "float32"), "float32", (2, 3)),
+        (np.ones((2, 3), "uint8"), "uint8", (2, 3)),
+        (np.zeros(3, "bool"), "bool", (3,)),
+        (np.arange(6, dtype="int16")[::-2], "int16", (3,)),
+        (np.array(3, "int16"), "int16", ()),
+    ],
+    ids=repr,
+)
+def test_data_and_the_dtypes_they_have(data, dtype, shape, device):
+    x = Tensor(data, None, device)
+    assert (x.dtype, x.shape, x.device) == (np.dtype(dtype), shape, backends.device(device))
+    assert not x.requires_grad
+    assert x.tolist() == np.asarray(data).tolist()
+
+
+def test_python_integers_have_the_device_s_integer(strict):
+    assert Tensor([1, 2], device="cpu").dtype == tinytorch.int64
+    assert Tensor([1, 2], device=strict("no_x64")).dtype == tinytorch.int32
+
+
+def test_a_dtype_and_a_device_that_are_asked_for(device):
+    x = Tensor(FLOATS, "int32", device)
+    assert (x.dtype, x.device.name) == (tinytorch.int32, device)
+    assert x.tolist() == FLOATS.astype("int32").tolist()
+
+
+def test_an_array_stays_where_it_is(device):
+    dev = backends.device(device)
+    array = Tensor([1.0, 2.0], device=device).array
+    for make in (Tensor, tinytorch.asarray):
+        x = make(array)
+        assert (x.device, x.tolist()) == (dev, [1.0, 2.0])
+    assert tinytorch.asarray(array).array is array
+
+
+def test_a_tensor_of_data_does_not_share_them(device):
+    given = FLOATS.copy()
+    x = Tensor(given, None, device)
+    given[:] = 0
+    assert x.tolist() == FLOATS.tolist()
+
+
+def test_a_tensor_of_a_tensor_is_a_new_leaf():
+    x = Tensor([1.0], requires_grad=True)
+    y = Tensor(x * 2, requires_grad=True)
+    y.sum().backward()
+    assert (y.is_leaf, x.grad) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ([[1.0, 2.0], [3.0]], ValueError, "nested lists must have equal lengths"),
+        ("text", TypeError, "takes numbers, nested lists of them, arrays and Tensors, not str"),
+        (["a", "b"], TypeError, "not list"),
+        (None, TypeError, "not NoneType"),
+        ([1.0, None], TypeError, "takes numbers"),
+        ({"a": 1}, TypeError, "not dict"),
+        (1j, TypeError, "not complex"),
+        ([1.0, 2j], TypeError, "takes numbers"),
+        (np.ones(2, "complex64"), TypeError, "complex64 is not supported; there are bool, integer and floating dtypes"),
+        (np.array(["a"]), TypeError, "is not supported"),
+        (np.array([object()]), TypeError, "object is not supported"),
+        (object(), TypeError, "not object"),
+    ],
+    ids=lambda x: "" if isinstance(x, type) else None,
+)
+def test_what_is_no_data(data, error, message):
+    with pytest.raises(error, match=message):
+        Tensor(data)
+
+
+def test_a_list_of_tensors_is_no_data():
+    with pytest.raises(TypeError, match=r"join tensors with tinytorch\.stack or tinytorch\.concat"):
+        Tensor([Tensor(1.0), Tensor(2.0)])
+
+
+class _Foreign:
+    dtype = "float32"
+
+
+def test_an_array_of_an_unknown_library():
+    with pytest.raises(TypeError, match=r"device_of: no registered device holds .*_Foreign objects"):
+        Tensor(_Foreign())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda d: Tensor([1.0], "float64", d),
+        lambda d: Tensor(np.ones(2), None, d),
+        lambda d: Tensor([1.0], device=d).astype("float64"),
+        lambda d: Tensor([1.0], "float64", "cpu").to(d),
+        lambda d: tinytorch.zeros(2, dtype="float64", device=d),
+        lambda d: tinytorch.linspace(0, 1, 3, dtype="float64", device=d),
+    ],
+    ids=["numbers", "array", "astype", "to", "zeros", "linspace"],
+)
+def test_a_dtype_that_the_device_has_not(make, strict):
+    device = strict("no_float64")
+    with pytest.raises(TypeError, match=rf"{device} has no float64; it has .*float32"):
+        make(device)
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(300, "uint8"), (-1, "uint8"), (2**40, "int32")])
+def test_an_integer_that_the_dtype_cannot_hold(value, dtype):
+    with pytest.raises(OverflowError, match=f"Tensor: {value} is out of range for {dtype}"):
+        Tensor([0, value], dtype)
+
+
+def test_an_integer_that_the_device_cannot_hold(strict):
+    device = strict("no_x64")
+    with pytest.raises(OverflowError, match=f"Tensor: {2**40} is out of range for int32"):
+        Tensor(2**40, device=device)
+
+
+def test_creation_goes_to_the_device(device):
+    like = tinytorch.ones((2, 3), device=device)
+    for x in (
+        tinytorch.zeros((2, 3), device=device),
+        tinytorch.empty((2, 3), device=device),
+        tinytorch.full((2, 3), 0.5, device=device),
+        tinytorch.zeros_like(like),
+        tinytorch.ones_like(like),
+        tinytorch.empty_like(like),
+        tinytorch.full_like(like, 0.5),
+        tinytorch.eye(2, 3, device=device),
+        tinytorch.rand(2, 3, device=device),
+        tinytorch.randn((2, 3), device=device),
+    ):
+        assert (x.shape, x.dtype, x.device) == ((2, 3), tinytorch.float32, like.device)
+    assert tinytorch.full(2, 1, device=device).dtype == like.device.default_int
+    assert tinytorch.full(2, True, device=device).dtype == tinytorch.bool
+    assert tinytorch.arange(1, 9, 3, device=device).tolist() == [1, 4, 7]
+    assert tinytorch.arange(0.0, 1.0, 0.5, device=device).dtype == tinytorch.float32
+    assert tinytorch.linspace(0.0, 1.0, 3, device=device).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_asarray_copies_as_it_is_told():
+    x, n = Tensor([1.0]), np.ones(2, "float32")
+    assert tinytorch.asarray(x) is x
+    assert tinytorch.asarray(x, copy=True) is not x
+    assert tinytorch.asarray(n, copy=False).array is n
+    with pytest.raises(ValueError, match="is not to be had without a copy"):
+        tinytorch.asarray(x, dtype="float64", copy=False)
+    with pytest.raises(ValueError, match="from float32 on cpu to float64 on cpu is not without a copy"):
+        tinytorch.asarray(n, dtype="float64", copy=False)
+    with pytest.raises(ValueError, match="list cannot become a tensor without a copy"):
+        tinytorch.asarray([1.0], copy=False)
+
+
+def test_dlpack_goes_both_ways():
+    n = np.arange(3.0)
+    x = tinytorch.from_dlpack(n)
+    assert x.tolist() == [0.0, 1.0, 2.0]
+    assert np.shares_memory(np.from_dlpack(x), n)
+    with pytest.raises(BufferError, match=r"requires a gradient, which would be lost; use x\.detach\(\)"):
+        np.from_dlpack(Tensor([1.0], requires_grad=True))
+
+
+# Operators --------------------------------------------------------------------------------------------------------
+
+ARITHMETIC = [operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod]
+COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
+BITS = [operator.and_, operator.or_, operator.xor]
+SHIFTS = [operator.lshift, operator.rshift]
+named = {"ids": lambda f: getattr(f, "__name__", None)}
+
+
+@pytest.mark.parametrize("function", [*ARITHMETIC, operator.truediv, *COMPARISONS], **named)
+def test_operators_of_floats(function, device):
+    other = np.array([2.0, -0.5, 3.0], dtype="float32")
+    x, y = tensor(FLOATS, device), tensor(other, device)
+    assert_close(function(x, y), tensor(function(FLOATS, other), device))
+    assert_close(function(x, 2.0), tensor(function(FLOATS, np.float32(2)), device))
+    assert_close(function(x, 2), tensor(function(FLOATS, np.float32(2)), device))
+    assert_close(function(2.0, x), tensor(function(np.float32(2), FLOATS), device))
+
+
+@pytest.mark.parametrize("function", [*ARITHMETIC, *COMPARISONS, *BITS, *SHIFTS], **named)
+def test_operators_of_integers(function, device):
+    other = np.array([2, 1, 3], dtype="int32")
+    x, y = tensor(INTS, device), tensor(other, device)
+    assert_close(function(x, y), tensor(function(INTS, other), device))
+    assert_close(function(x, 2), tensor(function(INTS, np.int32(2)), device))
+    assert_close(function(7, y), tensor(function(np.int32(7), other), device))
+
+
+@pytest.mark.parametrize("function", [*BITS, operator.eq, operator.ne], **named)
+def test_operators_of_booleans(function, device):
+    x = tensor(BOOLS, device)
+    assert function(x, tensor(~BOOLS, device)).tolist() == function(BOOLS, ~BOOLS).tolist()
+    assert function(x, True).tolist() == function(BOOLS, True).tolist()
+    assert function(True, x).tolist() == function(True, BOOLS).tolist()
+
+
+@pytest.mark.parametrize("function", [operator.neg, operator.pos, operator.abs], **named)
+def test_operators_of_one(function, device):
+    for array in (FLOATS, INTS):
+        assert_close(function(tensor(array, device)), tensor(function(array), device))
+
+
+def test_invert_pow_and_matmul(device):
+    assert (~tensor(BOOLS, device)).tolist() == (~BOOLS).tolist()
+    assert (~tensor(INTS, device)).tolist() == (~INTS).tolist()
+    x = tensor(FLOATS, device)
+    assert_close(x**2, tensor(FLOATS**2, device))
+    assert_close(2.0**x, tensor(np.float32(2) ** FLOATS, device))
+    assert_close(abs(x) ** x, tensor(np.abs(FLOATS) ** FLOATS, device))
+    assert_close(x @ x.mT, tensor(FLOATS @ FLOATS.T, device))
+    assert_close(x.T, tensor(FLOATS.T, device))
+
+
+def test_operators_with_numpy_s_scalars_keep_the_dtype(device):
+    x = tensor(FLOATS, device)
+    for y in (x * np.float64(2), np.float64(2) * x, x + np.int64(1), np.int64(1) + x):
+        assert y.dtype == tinytorch.float32
+    assert (np.float64(2) - x).tolist() == (2 - FLOATS).tolist()
+
+
+def test_an_assignment_operator_makes_a_new_tensor():
+    x = y = Tensor([1.0])
+    x += 1
+    assert (x.item(), y.item()) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: np.ones(2) + x, r"add: takes Tensors and Python numbers, not numpy\.ndarray; .* tinytorch\.asarray"),
+        (lambda x: x * np.ones(2), r"multiply: takes Tensors and Python numbers, not numpy\.ndarray"),
+        (lambda x: x - [1.0, 2.0], r"subtract: takes Tensors and Python numbers, not builtins\.list"),
+        (lambda x: x + "a", r"not builtins\.str"),
+        (lambda x: x * 1j, r"not builtins\.complex"),
+        (lambda x: x & x, "bitwise_and: .* takes bool or integer dtypes"),
+        (lambda x: x + Tensor([1, 2]), r"float32 \(2,\) on cpu, int64 \(2,\) on cpu: takes dtypes of one kind"),
+        (lambda x: Tensor([1, 2]) + 0.5, r"the float 0\.5 does not go with int64; convert the tensor with \.astype"),
+        (lambda x: Tensor([True]) + 1, "takes integer or floating dtypes"),
+        (lambda x: Tensor([1, 2]) / 2, "divide: .* takes floating dtypes"),
+        (lambda x: x + Tensor([[1.0, 2.0, 3.0]]), "array"),
+    ],
+    ids=range(11),
+)
+def test_operands_that_do_not_go_together(call, message):
+    error = ValueError if message == "array" else TypeError
+    with pytest.raises(error, match="add.*shapes" if message == "array" else message):
+        call(Tensor([1.0, 2.0]))
+
+
+# Tensors of two devices -------------------------------------------------------------------------------------------
+
+
+def test_mixing_devices_names_both_and_the_fix(other):
+    x, y = Tensor([1.0, 2.0], device="cpu"), Tensor([[1.0], [2.0]], device=other)
+    with pytest.raises(
+        ValueError,
+        match=rf"^add: float32 \(2,\) on cpu and float32 \(2, 1\) on {other} are on different devices; "
+        r"move one with \.to\('cpu'\)$",
+    ):
+        x + y
+
+
+def test_mixing_devices_names_the_parameter(other):
+    model = tinytorch.Sequential(tinytorch.Linear(3, 2, device="cpu"))
+    dict(model.named_parameters())
+    with pytest.raises(ValueError, match=rf"float32 \(1, 3\) on {other} and float32 \(2, 3\) '0\.weight' on cpu"):
+        model(tinytorch.ones((1, 3), device=other))
+
+
+# Python's protocols -----------------------------------------------------------------------------------------------
+
+
+def test_numbers(device):
+    x = Tensor([[2.5]], device=device)
+    assert (x.item(), float(x), int(x), complex(x), bool(x), bool(x - 2.5)) == (2.5, 2.5, 2, 2.5 + 0j, True, False)
+    i = Tensor(2, device=device)
+    assert (i.item(), [10, 20, 30][i], list(range(i))) == (2, 30, [0, 1])
+    assert isinstance(i.item(), int)
+    assert Tensor(True, device=device).item() is True
+
+
+@pytest.mark.parametrize("function", [Tensor.item, float, int, bool])
+@pytest.mark.parametrize("shape", [(2,), (0,), (1, 3)], ids=str)
+def test_more_or_less_than_one_element_is_no_number(function, shape):
+    with pytest.raises(ValueError, match=rf"elements.*{'any' if function is bool else 'tolist'}"):
+        function(tinytorch.zeros(shape))
+
+
+def test_only_integers_are_indices():
+    with pytest.raises(TypeError, match="an index is an integer, not float32"):
+        [1, 2][Tensor(1.0)]
+    with pytest.raises(TypeError, match="an index is an integer, not bool"):
+        [1, 2][Tensor(True)]
+
+
+def test_lengths_rows_and_members(device):
+    x = tensor(FLOATS, device)
+    assert len(x) == 2
+    assert [row.tolist() for row in x] == FLOATS.tolist()
+    assert (4.0 in x, 5.0 in x) == (True, False)
+    a, b = x
+    assert (a - b).shape == (3,)
+
+
+def test_a_tensor_without_axes_has_neither():
+    with pytest.raises(TypeError, match="a tensor without axes has no length"):
+        len(Tensor(1.0))
+    with pytest.raises(TypeError, match="cannot be iterated over"):
+        iter(Tensor(1.0))
+
+
+def test_shape_size_and_dtype(device):
+    x = tinytorch.zeros((2, 3, 4), device=device)
+    assert (x.shape, x.ndim, x.size, len(x.shape)) == ((2, 3, 4), 3, 24, 3)
+    assert all(type(n) is int for n in x.shape)
+    assert (x.dtype, x.device) == (tinytorch.float32, backends.device(device))
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (lambda: Tensor([1.0, 2.5]), "tensor([1. , 2.5])"),
+        (lambda: Tensor([True]), "tensor([ True])"),
+        (lambda: Tensor([1, 2]), "tensor([1, 2], dtype=int64)"),
+        (lambda: Tensor(1.0, "float64", requires_grad=True), "tensor(1., dtype=float64, requires_grad=True)"),
+        (lambda: Parameter([[1.0], [2.0]]), "tensor([[1.],\n        [2.]], requires_grad=True)"),
+        (lambda: Tensor([]), "tensor([])"),
+    ],
+    ids=range(6),
+)
+def test_repr_says_what_is_not_usual(x, text):
+    assert repr(x()) == str(x()) == f"{x()}" == text
+
+
+def test_repr_says_where_it_is(other):
+    assert repr(Tensor([1.0, 2.0], device=other)) == f"tensor([1., 2.], device='{other}')"
+
+
+def test_format_is_that_of_the_number():
+    assert f"{Tensor(3.14159):.2f} {Tensor([7]):03d}" == "3.14 007"
+    with pytest.raises(ValueError, match="2 elements"):
+        f"{Tensor([1.0, 2.0]):.2f}"
+
+
+def test_tensors_are_hashed_by_identity():
+    x, y = Tensor([1.0]), Tensor([1.0])
+    assert len({x, y, x}) == 2
+    assert {x: 1}[x] == 1
+
+
+# Values on the host -----------------------------------------------------------------------------------------------
+
+
+def test_numpy_gives_a_copy_that_the_caller_owns(device):
+    for x in (tensor(FLOATS, device), tinytorch.broadcast_to(Tensor([1.0], device=device), (3,))):
+        before = x.tolist()
+        n = x.numpy()
+        n[...] = 0
+        assert x.tolist() == before
+        assert n.flags.owndata
+
+
+def test_numpy_of_what_requires_a_gradient():
+    x = Tensor([1.0], requires_grad=True)
+    for y in (x, x * 2):
+        with pytest.raises(RuntimeError, match=r"which NumPy would lose; use x\.detach\(\)\.numpy\(\)"):
+            y.numpy()
+        assert y.detach().numpy().shape == (1,)
+        assert y.tolist() == y.detach().tolist()
+
+
+def test_numpy_takes_no_tensor_unasked(device):
+    x = Tensor([1.0, 2.0], device=device)
+    for function in (np.asarray, np.array, lambda x: np.ones(2) @ x):
+        with pytest.raises(TypeError, match=r"x\.numpy\(\)|tinytorch\.asarray"):
+            function(x)
+
+
+# data and detach --------------------------------------------------------------------------------------------------
+
+
+def test_detach_shares_values_but_no_graph(device):
+    x = Tensor([1.0, 2.0], device=device, requires_grad=True)
+    for y in (x.detach(), x.data, (x * 1).detach()):
+        assert (y.requires_grad, y.is_leaf, y.tolist()) == (False, True, [1.0, 2.0])
+    assert x.data.array is x.array
+
+
+def test_a_detached_tensor_is_not_written_into():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    for y in (x.detach(), x.data):
+        with pytest.raises(RuntimeError, match=r"was detached from another tensor.*write into x\.copy\(\)"):
+            y[0] = 5.0
+    for y in (x.data.copy(), x.detach().clone()):
+        y[0] = 5.0
+        assert (y.tolist(), x.tolist()) == ([5.0, 2.0], [1.0, 2.0])
+
+
+def test_a_detached_tensor_can_be_a_new_leaf():
+    x = (Tensor([2.0], requires_grad=True) * 1).detach().requires_grad_()
+    (x * x).backward()
+    assert x.grad.item() == 4.0
+
+
+def test_data_can_be_assigned(device):
+    x = Tensor([1.0, 2.0], device=device, requires_grad=True)
+    y = (x * x).sum()
+    new = Tensor([5.0, 6.0], device=device)
+    x.data = new
+    y.backward()
+    assert (x.tolist(), x.grad.tolist(), x.requires_grad) == ([5.0, 6.0], [2.0, 4.0], True)
+    new[0] = 0.0
+    assert x.tolist() == [5.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (lambda: [1.0, 2.0], TypeError, "assign a Tensor, not list"),
+        (lambda: Tensor([1.0]), ValueError, r"new values have shape \(1,\), the tensor \(2,\)"),
+        (lambda: Tensor([1.0, 2.0], "float64"), ValueError, "new values have dtype float64, the tensor float32"),
+    ],
+    ids=["list", "shape", "dtype"],
+)
+def test_data_that_do_not_fit(value, error, message):
+    x = Tensor([7.0, 8.0])
+    with pytest.raises(error, match=message):
+        x.data = value()
+    assert x.tolist() == [7.0, 8.0]
+
+
+def test_data_of_another_device(other):
+    x = Tensor([7.0, 8.0], device="cpu")
+    with pytest.raises(ValueError, match=f"new values have device {other}, the tensor cpu"):
+        x.data = Tensor([1.0, 2.0], device=other)
+
+
+# requires_grad ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [[1, 2], [True]], ids=["integer", "bool"])
+def test_only_floating_tensors_have_gradients(data):
+    with pytest.raises(
+        TypeError, match=r"only floating dtypes have gradients, not (int64|bool); convert with \.astype"
+    ):
+        Tensor(data, requires_grad=True)
+    x = Tensor(data)
+    with pytest.raises(TypeError, match="only floating"):
+        x.requires_grad_()
+    assert not x.requires_grad
+
+
+def test_only_leaves_are_switched_off():
+    x = Tensor([1.0], requires_grad=True)
+    y = x * 2
+    with pytest.raises(RuntimeError, match=r"only a leaf can be switched off; use x\.detach\(\)"):
+        y.requires_grad = False
+    x.requires_grad = False
+    assert not (x * 2).requires_grad
+    assert y.requires_grad
+
+
+# Assignment -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        0,
+        -1,
+        (1, 2),
+        slice(None),
+        slice(None, None, 2),
+        slice(None, None, -1),
+        (slice(1, None), 0),
+        (..., slice(0, 2)),
+        (None, 1),
+        ...,
+        (slice(2, 0, -1), slice(None, None, -2)),
+        slice(3, 3),
+    ],
+    ids=str,
+)
+def test_assignment_is_numpy_s(key, device):
+    expected = np.arange(12, dtype="float32").reshape(4, 3)
+    x = tensor(expected, device)
+    block = np.arange(100, 100 + expected[key].size, dtype="float32").reshape(expected[key].shape)
+    for value, given in ((block, tensor(block, device)), (7.0, 7.0), (5, 5)):
+        x[key] = given
+        expected[key] = value
+        assert_close(x, tensor(expected, device))
+
+
+def test_assignment_broadcasts_and_keeps_the_dtype(device):
+    x = tinytorch.zeros((2, 3), device=device)
+    x[:, 1:] = tinytorch.asarray([1.0, 2.0], dtype="float32", device=device)
+    assert x.tolist() == [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]
+    i = tinytorch.zeros(3, dtype="int32", device=device)
+    i[1] = 5
+    assert (i.tolist(), i.dtype) == ([0, 5, 0], tinytorch.int32)
+    b = tinytorch.zeros(2, dtype="bool", device=device)
+    b[0] = True
+    assert b.tolist() == [True, False]
+
+
+def test_assignment_where_a_mask_is_true(device):
+    x = tensor(FLOATS, device)
+    x[x < 0] = 0.0
+    assert x.tolist() == np.where(FLOATS < 0, 0, FLOATS).tolist()
+    x[Tensor([True, False], device=device)] = Tensor(9.0, device=device)
+    assert x.tolist() == [[9.0] * 3, [0.5, 4.0, 0.0]]
+
+
+def test_assignment_leaves_views_and_graphs_their_values(device):
+    x = Tensor([1.0, 2.0, 3.0], device=device)
+    w = Tensor([1.0, 1.0, 1.0], device=device, requires_grad=True)
+    views = [x[:2], x.reshape(3, 1), x.detach(), x.T if x.ndim == 2 else x.flatten()]
+    before = [v.tolist() for v in views]
+    loss = (w * x).sum()
+    x[0] = 100.0
+    assert [v.tolist() for v in views] == before
+    loss.backward()
+    assert w.grad.tolist() == [1.0, 2.0, 3.0]
+    assert x.tolist() == [100.0, 2.0, 3.0]
+
+
+def test_assignment_to_a_leaf_without_recording(device):
+    w = Tensor([1.0, 2.0], device=device, requires_grad=True)
+    y = (w * w).sum()
+    with tinytorch.no_grad():
+        w[0] = 10.0
+    y.backward()
+    assert (w.tolist(), w.grad.tolist(), w.is_leaf, w.requires_grad) == ([10.0, 2.0], [2.0, 4.0], True, True)
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "error", "message"),
+    [
+        ("leaf", lambda: (0, 1.0), RuntimeError, r"x requires a gradient.*assign under tinytorch\.no_grad\(\)"),
+        ("result", lambda: (0, 1.0), RuntimeError, r"x requires a gradient.*tinytorch\.where\(mask, value, x\)"),
+        ("plain", lambda: (0, Tensor(1.0, requires_grad=True)), RuntimeError, "gradient of the value would be lost"),
+        ("plain", lambda: (Tensor([0, 1]), 1.0), IndexError, "integers and slices, or a boolean tensor and one number"),
+        ("plain", lambda: ([0, 1], 1.0), IndexError, "takes integers and slices"),
+        ("plain", lambda: (Tensor([True, False, True]), Tensor([1.0, 2.0])), IndexError, "takes integers and slices"),
+        ("plain", lambda: (Tensor([True, False]), 1.0), IndexError, r"mask of shape \(2,\) does not fit shape \(3,\)"),
+        ("plain", lambda: (3, 1.0), IndexError, "index 3 is outside axis 0 of length 3"),
+        ("plain", lambda: ((0, 0), 1.0), IndexError, "2 indices .* for 1 dimensions"),
+        ("plain", lambda: ("a", 1.0), IndexError, "an index is an integer, a slice"),
+        ("plain", lambda: (True, 1.0), IndexError, "an index is not a bool"),
+        ("plain", lambda: (slice(0, 2), Tensor([1.0, 2.0, 3.0])), ValueError, "setitem"),
+        ("plain", lambda: (0, [1.0]), TypeError, "takes Tensors and Python numbers, not builtins.list"),
+        ("plain", lambda: (0, Tensor(1)), TypeError, "takes dtypes of one kind"),
+        ("integer", lambda: (0, 1.5), TypeError, r"the float 1\.5 does not go with int64"),
+    ],
+    ids=range(15),
+)
+def test_assignment_refused(make, given, error, message):
+    x = {
+        "leaf": lambda: Tensor([1.0, 2.0, 3.0], requires_grad=True),
+        "result": lambda: Tensor([1.0, 2.0, 3.0], requires_grad=True) * 1,
+        "plain": lambda: Tensor([1.0, 2.0, 3.0]),
+        "integer": lambda: Tensor([1, 2, 3]),
+    }[make]()
+    key, value = given()
+    with pytest.raises(error, match=message):
+        x[key] = value
+    assert x.tolist() == [1, 2, 3]
+
+
+def test_assignment_from_another_device_is_refused(other):
+    x = Tensor([1.0, 2.0], device="cpu")
+    with pytest.raises(ValueError, match="are on different devices"):
+        x[0] = Tensor(5.0, device=other)
+    assert x.tolist() == [1.0, 2.0]
+
+
+def test_assignment_to_a_result_is_refused_without_recording_too():
+    y = Tensor([1.0], requires_grad=True) * 1
+    with tinytorch.no_grad(), pytest.raises(RuntimeError, match="requires a gradient"):
+        y[0] = 5.0
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (lambda: 2, "index 2 is outside axis 0 of length 2"),
+        (lambda: (0, 3), "index 3 is outside axis 1 of length 3"),
+        (lambda: (0, 0, 0, 0), "4 indices and 0 '...' for 3 dimensions"),
+        (lambda: (..., ...), "0 indices and 2 '...'"),
+        (lambda: 1.0, r"not float \(1\.0\)"),
+        (lambda: True, "for a new axis write None"),
+        (lambda: Tensor([0.5]), "holds integers or booleans, not float32"),
+        (lambda: Tensor([True]), r"mask of shape \(1,\) does not fit shape \(2, 3, 4\)"),
+        (lambda: Tensor([2]), r"2 is outside \[0, 2\)"),
+        (lambda: (slice(None), Tensor([0]), Tensor([0])), "index in two steps"),
+        (lambda: (Tensor([True, False]), 0), "a boolean tensor stands alone"),
+    ],
+    ids=range(11),
+)
+def test_indexing_refused(key, message):
+    with pytest.raises(IndexError, match=message):
+        tinytorch.zeros((2, 3, 4))[key()]
+
+
+# Moving -----------------------------------------------------------------------------------------------------------
+
+
+def test_to_gives_itself_where_nothing_changes(device):
+    x = Tensor([1.0], device=device)
+    for y in (x.to(device), x.to(x.device), x.to("float32"), x.to(tinytorch.float32, device), x.to_device(device)):
+        assert y is x
+
+
+def test_to_takes_a_device_and_a_dtype_in_any_order(device):
+    x = Tensor([1.5, -2.0], device="cpu")
+    for y in (
+        x.to(device, "int32"),
+        x.to("int32", device),
+        x.to(device=device, dtype="int32"),
+        x.to(device, dtype=tinytorch.int32),
+    ):
+        assert (y.tolist(), y.dtype, y.device.name) == ([1, -2], tinytorch.int32, device)
+
+
+@pytest.mark.parametrize("args", [("cpu", "strict"), ("int32", "int8"), ("cpu", "int8", "int8")], ids=str)
+def test_to_takes_one_of_each(args):
+    with pytest.raises(TypeError, match="to: takes one device and one dtype"):
+        Tensor([1.0]).to(*args)
+
+
+def test_moving_comes_back(other):
+    x = tensor(FLOATS, "cpu")
+    there = x.to(other)
+    assert there.device.name == other
+    assert_close(there.cpu(), x)
+    assert_close(there.to_device("cpu"), x)
+    with pytest.raises(ValueError, match=r"used as `with device\.stream\(\):`"):
+        x.to_device(other, stream=1)
+
+
+def test_cuda_is_a_cuda_device_or_says_why_there_is_none():
+    x = Tensor([1.0], device="cpu")
+    if any(d.library == "cupy" for d in backends.usable_devices()):
+        assert (x.cuda(0).device.name, x.cuda().device.library, x.cuda().tolist()) == ("cuda:0", "cupy", [1.0])
+    else:
+        for move in (x.cuda, lambda: x.cuda(0), lambda: tinytorch.Linear(1, 1).to("cuda")):
+            with pytest.raises(tinytorch.Unavailable, match="CuPy"):
+                move()
+
+
+# Copies -----------------------------------------------------------------------------------------------------------
+
+
+def test_deepcopy_of_a_leaf(device):
+    w = Parameter([1.0, 2.0], device=device)
+    w.name, w.grad = "w", Tensor([5.0, 6.0], device=device)
+    same = copy.deepcopy({"a": w, "b": w})
+    c = same["a"]
+    assert same["b"] is c
+    assert (type(c), c.name, c.requires_grad, c.device) == (Parameter, "w", True, w.device)
+    assert (c.tolist(), c.grad.tolist()) == ([1.0, 2.0], [5.0, 6.0])
+    c.grad[0] = 0.0
+    c.data = tinytorch.zeros_like(c)
+    assert (w.tolist(), w.grad.tolist()) == ([1.0, 2.0], [5.0, 6.0])
+
+
+def test_deepcopy_of_a_result_is_refused():
+    with pytest.raises(RuntimeError, match="only leaves can be copied"):
+        copy.deepcopy(Tensor([1.0], requires_grad=True) * 2)
+
+
+def test_a_copied_model_trains_apart(device):
+    model = tinytorch.Linear(2, 1, device=device)
+    twin = copy.deepcopy(model)
+    before = model.state_dict()
+    optimizer = tinytorch.SGD(twin.parameters(), lr=1.0)
+    twin(tinytorch.ones((1, 2), device=device)).sum().backward()
+    optimizer.step()
+    assert_close(model.state_dict(), before)
+    assert twin.weight.tolist() != model.weight.tolist()
+    assert model.weight.grad is None
+
+
+def test_tensors_are_not_pickled():
+    for x in (Tensor([1.0]), tinytorch.Linear(1, 1), Parameter([1.0])):
+        with pytest.raises(TypeError, match=r"is not pickled, which would run code on loading; save model\.state_dict"):
+            pickle.dumps(x)
+
+
+def test_the_namespace_of_a_tensor_is_tinytorch():
+    x = Tensor([1.0])
+    assert x.__array_namespace__() is tinytorch
+    assert x.__array_namespace__(api_version="2024.12") is tinytorch
+    with pytest.raises(ValueError, match=r"follows the array API of 2024\.12, not 1999\.12"):
+        x.__array_namespace__(api_version="1999.12")
+
+
+def test_methods_are_the_functions_of_that_name(device):
+    x = tensor(FLOATS, device)
+    assert_close(x.reshape(3, 2), x.reshape((3, 2)))
+    assert_close(x.permute_dims(1, 0), x.permute_dims((1, 0)))
+    assert_close(x.sum(axis=1), tensor(FLOATS.sum(axis=1), device))
+    assert_close(x.exp().log(), x, rtol=1e-5, atol=1e-6)
+    assert x.argmax(axis=1).tolist() == FLOATS.argmax(axis=1).tolist()
+    with pytest.raises(ValueError, match=r"a matrix has two dimensions, not 1; use x\.mT"):
+        _ = x[0].T
