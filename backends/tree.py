@@ -16,24 +16,23 @@ def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     >>> out, out["a"] is out["b"][0]
     ({'a': [2], 'b': ([2], 3)}, True)
     """
-    done: dict[int, Any] = {}
+    return _walk(function, tree, {})
 
-    def walk(node: Any) -> Any:
-        if id(node) in done:
-            return done[id(node)]
-        out: Any
-        if isinstance(node, dict):
-            out = done[id(node)] = {}
-            out.update((key, walk(value)) for key, value in node.items())
-        elif isinstance(node, list):
-            out = done[id(node)] = []
-            out.extend(walk(value) for value in node)
-        elif isinstance(node, tuple):
-            values = [walk(value) for value in node]
-            out = type(node)(*values) if hasattr(node, "_fields") else tuple(values)
-        else:
-            out = function(node)
-        done[id(node)] = out
-        return out
 
-    return walk(tree)
+def _walk(function: Callable[[Any], Any], node: Any, done: dict[int, Any]) -> Any:
+    if id(node) in done:
+        return done[id(node)]
+    out: Any
+    if isinstance(node, dict):
+        out = done[id(node)] = {}
+        out.update((key, _walk(function, value, done)) for key, value in node.items())
+    elif isinstance(node, list):
+        out = done[id(node)] = []
+        out.extend(_walk(function, value, done) for value in node)
+    elif isinstance(node, tuple):
+        values = [_walk(function, value, done) for value in node]
+        out = type(node)(*values) if hasattr(node, "_fields") else tuple(values)
+    else:
+        out = function(node)
+    done[id(node)] = out
+    return out

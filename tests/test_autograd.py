@@ -621,3 +621,11 @@ def test_memory_is_flat_over_10_000_steps():
     finally:
         tracemalloc.stop()
     assert grown < 10_000, f"{grown} bytes more"  # a single byte a step would be as much
+
+
+def test_a_grad_of_another_shape_is_not_added_to():
+    x, y = Tensor([1.0, 2.0], requires_grad=True), Tensor(1.0, requires_grad=True)
+    x.grad = tinytorch.ones((2, 2))
+    with pytest.raises(ValueError, match=r"float32 \(2,\) on cpu has a grad of shape \(2, 2\); set it to None first"):
+        (x * y).sum().backward()
+    assert (x.grad.shape, y.grad) == ((2, 2), None)

@@ -16,7 +16,7 @@ BELOW = {  # what a module, or all of a package, may import of ours: itself and 
     "backends": (),
     "tinytorch.dtypes": ("backends",),
     "tinytorch.autograd": ("backends",),
-    "tinytorch.ops": ("backends", "tinytorch.autograd"),
+    "tinytorch.ops": ("backends", "tinytorch.dtypes", "tinytorch.autograd"),
     "tinytorch.namespace": ("backends", "tinytorch.dtypes"),
     "tinytorch.tensor": ("backends", "tinytorch.dtypes", "tinytorch.autograd", "tinytorch.ops"),
 }

@@ -377,6 +377,11 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
         )
     grads = _walk([tensor], [_seed(tensor, gradient, create_graph)], None, retain_graph, create_graph)
     with _GradMode(create_graph), _committing:
+        for leaf in grads:
+            if leaf.grad is not None and leaf.grad.shape != leaf.shape:
+                raise ValueError(
+                    f"backward: {describe(leaf)} has a grad of shape {leaf.grad.shape}; set it to None first"
+                )
         for leaf, g in grads.items():
             new = g if create_graph else wrap(g, leaf.device)
             if new is gradient:  # somebody else has it, and may write into it
@@ -638,12 +643,6 @@ def _seed(t: Any, gradient: Any, create: bool) -> Any:
         if given != needed:
             raise ValueError(f"backward: the gradient has {what} {given}, the tensor {needed}; they must be the same")
     return gradient if create else gradient.array
-
-
-_GONE = (
-    "backward: this part of the graph was freed by an earlier backward; call the first one with retain_graph=True, "
-    "or compute the output again"
-)
 
 
 # Saying what is wrong ---------------------------------------------------------------------------------------------

@@ -163,7 +163,8 @@ class Tensor(Variable):
             gradient: the gradient to start from, of the tensor's shape; 1 for a one-element tensor.
             retain_graph: keep the graph for another `backward`; otherwise its memory is freed on the way. By default
                 as `create_graph`.
-            create_graph: record the walk, so that `grad` can be differentiated in turn.
+            create_graph: record the walk, so that `grad` can be differentiated in turn. The leaves and their gradients
+                then refer to each other until `grad` is set to None; `tinytorch.grad` avoids that.
 
         Raises:
             RuntimeError: the tensor has no graph, it was freed, or a gradient is needed and not given. Then no `grad`
@@ -499,8 +500,8 @@ def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.nd
         if not isinstance(data, np.generic):
             dtype = {"f": float32, "i": target.default_int}.get(array.dtype.kind, array.dtype)
             dtype = float32 if array.size == 0 else dtype
-    elif dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
+    if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits, least, most = np.iinfo(dtype), array.min(), array.max()
         if least < limits.min or most > limits.max:
-            raise OverflowError(f"Tensor: {least if least < limits.min else most} does not fit into {dtype.name}")
+            raise OverflowError(f"Tensor: {least if least < limits.min else most} is out of range for {dtype.name}")
     return array.astype(dtype)

@@ -22,23 +22,25 @@ def close(loss, expected):
 def test_squared_error(device):
     x, t = Tensor([[1.0, 2.0], [3.0, 4.0]], device=device), Tensor([[0.0, 2.0], [5.0, 1.0]], device=device)
     close(nn.MSELoss()(x, t), 14 / 4)
-    close(nn.MSELoss("sum")(x, t), 14.0)
-    assert nn.MSELoss("none")(x, t).tolist() == [[1.0, 0.0], [4.0, 9.0]]
+    close(nn.MSELoss(reduction="sum")(x, t), 14.0)
+    assert nn.MSELoss(reduction="none")(x, t).tolist() == [[1.0, 0.0], [4.0, 9.0]]
 
 
 def test_binary_cross_entropy(device):
     p, t = Tensor([0.9, 0.2], device=device), Tensor([1.0, 0.5], device=device)
     first, second = -math.log(0.9), -0.5 * (math.log(0.2) + math.log(0.8))
     close(nn.BCELoss()(p, t), (first + second) / 2)
-    close(nn.BCELoss("sum")(p, t), first + second)
+    close(nn.BCELoss(reduction="sum")(p, t), first + second)
     logits = tinytorch.log(p / (1.0 - p))
     close(nn.BCEWithLogitsLoss()(logits, t), (first + second) / 2)
-    assert_close(nn.BCEWithLogitsLoss("none")(logits, t), nn.BCELoss("none")(p, t), rtol=1e-5, atol=1e-6)
+    assert_close(
+        nn.BCEWithLogitsLoss(reduction="none")(logits, t), nn.BCELoss(reduction="none")(p, t), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_certain_and_wrong_is_a_hundred_not_infinite(device):
     p = Tensor([0.0, 1.0, 0.0, 1.0], device=device, requires_grad=True)
-    losses = nn.BCELoss("none")(p, Tensor([0.0, 1.0, 1.0, 0.0], device=device))
+    losses = nn.BCELoss(reduction="none")(p, Tensor([0.0, 1.0, 1.0, 0.0], device=device))
     assert_close(losses.detach(), Tensor([0.0, 0.0, 100.0, 100.0], device=device), rtol=1e-6, atol=1e-6)
     losses.sum().backward()
     assert np.isfinite(p.grad.numpy()).all()
@@ -47,7 +49,7 @@ def test_certain_and_wrong_is_a_hundred_not_infinite(device):
 @pytest.mark.parametrize("size", [90.0, 1000.0])
 def test_large_logits_do_not_overflow(size, device):
     z = Tensor([size, -size], device=device, requires_grad=True)
-    loss = nn.BCEWithLogitsLoss("sum")(z, Tensor([0.0, 1.0], device=device))
+    loss = nn.BCEWithLogitsLoss(reduction="sum")(z, Tensor([0.0, 1.0], device=device))
     close(loss, 2 * size)
     loss.backward()
     assert z.grad.tolist() == [1.0, -1.0]
@@ -155,3 +157,33 @@ def test_settings_out_of_range():
         nn.CrossEntropyLoss(label_smoothing=1.5)(Tensor(LOGITS), Tensor([0, 1]))
     with pytest.raises(ValueError, match=r"logits of classes along an axis, not shape \(\)"):
         nn.CrossEntropyLoss()(Tensor(1.0), Tensor(0))
+
+
+def test_small_probabilities_keep_their_digits(device):
+    p = Tensor([1e-9, 0.0, 1.0], device=device)
+    losses = tinytorch.binary_cross_entropy(p, Tensor([0.0, 0.0, 1.0], device=device), reduction="none")
+    np.testing.assert_allclose(losses.numpy(), [1e-9, 0.0, 0.0], rtol=1e-6)
+    wrong = tinytorch.binary_cross_entropy(p, Tensor([0.0, 1.0, 0.0], device=device), reduction="none")
+    np.testing.assert_allclose(wrong.numpy()[1:], [100.0, 100.0])
+
+
+def test_logits_of_classes_that_are_ruled_out(device):
+    logits = Tensor([[0.0, -math.inf, 1.0], [math.nan, 1.0, 1.0]], device=device, requires_grad=True)
+    labels = Tensor([0, -100], device=device)
+    loss = tinytorch.cross_entropy(logits, labels)
+    close(loss.detach(), math.log(1 + math.e))
+    loss.backward()
+    p = math.e / (1 + math.e)
+    np.testing.assert_allclose(logits.grad.numpy(), [[-p, 0.0, p], [0.0, 0.0, 0.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32"])
+def test_labels_and_indices_of_every_integer_dtype(dtype, device):
+    labels = Tensor([3, 4], dtype, device)
+    weight = tinytorch.zeros((600, 2), device=device).requires_grad_()
+    tinytorch.embedding(labels, weight).sum().backward()
+    assert weight.grad.sum(axis=1).numpy().nonzero()[0].tolist() == [3, 4]
+    close(tinytorch.cross_entropy(tinytorch.zeros((2, 600), device=device), labels), math.log(600))
+    table = tinytorch.arange(10000.0, device=device).reshape(100, 100)
+    assert table[labels, labels].tolist() == [303.0, 404.0]
+    assert tinytorch.take(table, labels, axis=1)[0].tolist() == [3.0, 4.0]

@@ -119,6 +119,7 @@ PAIRS = [
     same("LayerNorm", [normal(2, 3, 4)], (3, 4), eps=1e-3, note="axes"),
     same("LayerNorm", [normal(3, 4)], 4, elementwise_affine=False, note="plain"),
     same("LayerNorm", [normal(3, 4)], 4, bias=False, note="no-bias"),
+    same("Identity", [ROWS]),
     same("ReLU", [different(3, 4)]),
     same("Tanh", [ROWS]),
     same("Sigmoid", [ROWS]),

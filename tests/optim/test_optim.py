@@ -121,12 +121,16 @@ def test_parameters_stay_leaves_of_their_dtype(make, device):
     [
         (
             lambda: Tensor([1.0]),
-            r"SGD: the gradient of w is float32 \(1,\) on cpu, but the parameter is float32 \(2,\)",
+            r"SGD: the gradient of float32 \(2,\) 'w' on cpu must be .* not float32 \(1,\) on cpu",
         ),
-        (lambda: tinytorch.ones((2, 2)), r"is float32 \(2, 2\) on cpu, but the parameter is float32 \(2,\) on cpu"),
-        (lambda: tinytorch.ones(2, dtype="float64"), r"is float64 \(2,\) on cpu, but the parameter is float32 \(2,\)"),
+        (
+            lambda: tinytorch.ones((2, 2)),
+            r"must be a tensor of the same dtype and shape, on the same device, not float32 \(2, 2\)",
+        ),
+        (lambda: tinytorch.ones(2, dtype="float64"), r"not float64 \(2,\) on cpu"),
+        (lambda: np.ones(2, "float32"), "not ndarray"),
     ],
-    ids=["shape", "more", "dtype"],
+    ids=["shape", "more", "dtype", "array"],
 )
 def test_a_gradient_that_does_not_fit_changes_nothing(grad, message):
     first, w = parameter([1.0], grad=[1.0]), parameter([1.0, 2.0])
@@ -140,7 +144,9 @@ def test_a_gradient_that_does_not_fit_changes_nothing(grad, message):
 def test_a_gradient_of_another_device(other):
     w = parameter([1.0], "cpu")
     w.grad = Tensor([1.0], device=other)
-    with pytest.raises(ValueError, match=rf"a parameter is float32 \(1,\) on {other}, but the parameter is .* on cpu"):
+    with pytest.raises(
+        ValueError, match=rf"the gradient of float32 \(1,\) on cpu must be .* not float32 \(1,\) on {other}"
+    ):
         SGD([w]).step()
     assert w.item() == 1.0
 

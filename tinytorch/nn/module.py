@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -29,6 +29,14 @@ class Parameter(Tensor):
     ) -> None:
         super().__init__(data, dtype, device, requires_grad)
         self.name = ""
+
+
+def _holds_other(x: Any, known: Set[int]) -> bool:
+    """Whether nested containers hold a module or parameter that is not among those known."""
+    if isinstance(x, Parameter | Module):
+        return id(x) not in known
+    inside = x.values() if isinstance(x, dict) else x if isinstance(x, list | tuple | set) else ()
+    return any(_holds_other(y, known) for y in inside)
 
 
 class LoadResult(NamedTuple):
@@ -87,16 +95,28 @@ class Module:
         return (module for _, module in self.named_children())
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
-        """This module and all within, with the path to each; one that is there twice comes once, unless told to."""
-        seen: set[int] = set()
+        """This module and all within, with the path to each; one that is there twice comes once, unless told to.
+
+        Raises:
+            TypeError: a plain list, tuple, set or dict holds modules or parameters that are not found otherwise.
+        """
+        found: dict[int, Module] = {}
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
             path, module = stack.pop()
-            if not remove_duplicate or id(module) not in seen:
-                seen.add(id(module))
+            if not remove_duplicate or id(module) not in found:
+                found[id(module)] = module
                 yield path, module
                 inner = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
                 stack += reversed(inner)
+        known = found.keys() | {id(x) for m in found.values() for _, x in m._members() if isinstance(x, Parameter)}
+        for module in found.values():
+            for name, member in vars(module).items():
+                if isinstance(member, list | tuple | set | dict) and _holds_other(member, known):
+                    raise TypeError(
+                        f"{type(module).__name__}.{name} is a {type(member).__name__} of modules or parameters, which "
+                        "are not found there; make it a ModuleList, or set each as an attribute"
+                    )
 
     def modules(self) -> Iterator[Module]:
         """This module and all within, each once."""
@@ -112,38 +132,14 @@ class Module:
                     yield (f"{path}.{name}" if path else name), member
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters of this module and all within, each once, with the path to it.
-
-        Raises:
-            TypeError: a plain list, tuple or dict holds modules or parameters.
-        """
+        """The parameters of this module and all within, each once, with the path to it."""
         found: dict[int, tuple[str, Parameter]] = {}
         for path, tensor in self._named_tensors():
             if isinstance(tensor, Parameter) and id(tensor) not in found:
                 found[id(tensor)] = path, tensor
                 if path.count(".") >= tensor.name.count("."):  # the path from the outermost module names it
                     tensor.name = path
-        self._refuse_hidden(set(found))
         return iter(found.values())
-
-    def _refuse_hidden(self, found: set[int]) -> None:
-        """Raise TypeError if a plain list, tuple, set or dict holds a parameter that is not found otherwise."""
-
-        def hidden(x: Any) -> bool:
-            if isinstance(x, Parameter):
-                return id(x) not in found
-            if isinstance(x, Module):
-                return any(isinstance(t, Parameter) and id(t) not in found for _, t in x._named_tensors())
-            inside = x.values() if isinstance(x, dict) else x if isinstance(x, list | tuple | set) else ()
-            return any(hidden(y) for y in inside)
-
-        for module in self.modules():
-            for name, member in vars(module).items():
-                if isinstance(member, list | tuple | set | dict) and hidden(member):
-                    raise TypeError(
-                        f"{type(module).__name__}.{name} is a {type(member).__name__} that holds parameters, which are "
-                        "not found there; make it a ModuleList, or set each as an attribute"
-                    )
 
     def parameters(self) -> Iterator[Parameter]:
         """The parameters of this module and all within, each once."""
@@ -157,10 +153,9 @@ class Module:
         self._buffers = tuple(dict.fromkeys([*self._buffers, name]))
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """The buffers of this module and all within, with the path to each."""
-        for path, tensor in self._named_tensors():
-            if not isinstance(tensor, Parameter):
-                yield path, tensor
+        """The buffers of this module and all within, each once, with the path to it."""
+        found = {id(t): (path, t) for path, t in reversed(list(self._named_tensors())) if not isinstance(t, Parameter)}
+        return reversed(found.values())
 
     def buffers(self) -> Iterator[Tensor]:
         """The buffers of this module and all within."""

@@ -155,7 +155,7 @@ def checked_index(indices: Any, n: int, what: str, *, negative: bool = False, ig
         indices = _wrapped(indices, n)
     elif indices.dtype != dev.default_int:
         indices = astype(indices, dev.default_int)
-    run_on(dev, dev.check_index, indices.array, n, f"{what}: index", ignore)
+    run_on(dev, dev.check_index, indices.array, n, what, ignore)
     return indices
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from backends import Array, Device
 from tinytorch.autograd import expect_tensors, op
 from tinytorch.ops.index import checked_index
@@ -72,14 +70,12 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     """
     xp = dev.xp
     _same_shape(input, target)
-    least = 1e-44  # representable in float32, its logarithm below -100
-    rest = 1.0 - input
-    log_p = xp.maximum(xp.log(xp.where(input < 0, math.nan, xp.maximum(input, least))), -100.0)
-    log_q = xp.maximum(xp.log(xp.where(rest < 0, math.nan, xp.maximum(rest, least))), -100.0)
+    log_p = xp.maximum(xp.log(xp.where(input == 0, 1e-44, input)), -100.0)
+    log_q = xp.where(input == 1, -100.0, xp.log1p(-xp.where(input == 1, 0.0, input)))
     y, each = _reduce(dev, -(target * log_p + (1.0 - target) * log_q), reduction)
 
     def of_input(g: Array) -> Array:
-        product = input * rest
+        product = input * (1.0 - input)
         return each(g) * ((input - target) / xp.where(product > 1e-12, product, 1e-12))
 
     return y, of_input, lambda g: each(g) * (log_q - log_p)
@@ -184,7 +180,7 @@ def cross_entropy(
     if 0 in shape and reduction == "mean":
         raise ValueError(f"cross_entropy: the mean of an empty batch is not defined: input of shape {shape}")
     if integral:
-        target = checked_index(target, C, "cross_entropy", ignore=ignore_index)
+        target = checked_index(target, C, "cross_entropy: class", ignore=ignore_index)
     elif target.dtype != input.dtype:
         raise TypeError(
             f"cross_entropy: the target holds class indices (integers) or probabilities ({input.dtype.name} as the "

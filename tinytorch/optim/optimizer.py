@@ -132,9 +132,9 @@ class Optimizer:
                 g = p.grad
                 if g is not None and not (
                     isinstance(g, Tensor)
+                    and g.device is p.device
                     and g.array.shape == p.array.shape
                     and g.array.dtype == p.array.dtype
-                    and g.device is p.device
                 ):
                     raise ValueError(
                         f"{type(self).__name__}: the gradient of {describe(p)} must be a tensor of the same dtype and "
