@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 import backends
-from milestones.result import Progress, Result, Run
+from milestones.result import Gate, Progress, Result, Run
 
 CHAPTERS = ("perceptron", "xor", "mlp_digits", "cnn_digits", "transformer_copy")
 COLUMNS = (
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             lines = result.failures
         for line in lines:
-            console.print(f"{result.title} on {result.runs[0].device}: {line}", markup=False, highlight=False)
+            console.print(f"{result.title} on {result.device}: {line}", markup=False, highlight=False)
     if options.write:
         write(options.write, rows, summary)
     return 0 if all(result.ok for result in results) else 1
@@ -150,7 +150,16 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, co
 
             return report
 
-        return [chapter.train(device, seed, reporter(chapter.TITLE)) for chapter in chapters]
+        def train(chapter: ModuleType) -> Result:
+            try:
+                return chapter.train(device, seed, reporter(chapter.TITLE))
+            except Exception as error:  # the other chapters and devices still run
+                console.print_exception()
+                return Result(
+                    chapter.TITLE, device, [], [Gate("ran to its end", False, f"{type(error).__name__}: {error}")]
+                )
+
+        return [train(chapter) for chapter in chapters]
 
 
 def write(path: Path, rows: list[tuple[str, ...]], summary: str) -> None:

@@ -97,4 +97,4 @@ def learn(
 
 def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
     """Learn to read digits, pixel by pixel."""
-    return Result(TITLE, [learn(device, seed, progress=progress)])
+    return Result(TITLE, tinytorch.device(device), [learn(device, seed, progress=progress)])

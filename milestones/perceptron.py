@@ -88,4 +88,8 @@ def learn(
 
 def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
     """Learn everything a line can tell apart."""
-    return Result(TITLE, [learn(task, device, seed, progress=progress) for task in ("blobs", "AND", "OR")])
+    return Result(
+        TITLE,
+        tinytorch.device(device),
+        [learn(task, device, seed, progress=progress) for task in ("blobs", "AND", "OR")],
+    )

@@ -72,7 +72,8 @@ class Run:
         spoil: Spoil | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.name, self.model, self.device = name, model, device
+        self.name, self.device = name, device
+        self.model: Any = model
         self._loss, self._accuracy, self._spoil, self._progress = loss, accuracy, spoil, progress
         self._limit, self._curve = updates, curve
         self._losses: list[Tensor] = []
@@ -208,6 +209,7 @@ class Result:
     """What a chapter has shown: its runs, and gates that compare them."""
 
     title: str
+    device: Device
     runs: Sequence[Run]
     gates: list[Gate] = field(default_factory=list)
 
@@ -233,7 +235,7 @@ class Result:
 
     def assert_ok(self) -> None:
         """Raise AssertionError with the gates that failed."""
-        assert self.ok, "\n".join([f"{self.title} on {self.runs[0].device}:", *self.failures])
+        assert self.ok, "\n".join([f"{self.title} on {self.device}:", *self.failures])
 
 
 def accuracy(predicted: Tensor, target: Tensor) -> Tensor:

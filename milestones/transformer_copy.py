@@ -166,6 +166,7 @@ def train(device: str | Device | None = None, seed: int = 0, progress: Progress 
     """Copy with attention alone and with the full block, and reverse, which needs attention."""
     return Result(
         TITLE,
+        tinytorch.device(device),
         [
             learn(device, seed, task="copy", build=network, progress=progress),
             learn(device, seed, task="copy", build=block, progress=progress),

@@ -122,6 +122,7 @@ def train(device: str | Device | None = None, seed: int = 0, progress: Progress 
     """Solve XOR with one hidden layer, and with three."""
     return Result(
         TITLE,
+        tinytorch.device(device),
         [
             learn(device, seed, build=network, progress=progress),
             learn(device, seed, build=deep_network, progress=progress),

@@ -59,7 +59,7 @@ def test_gates_fail_without_training():
     with pytest.raises(
         AssertionError, match=r"title on cpu:\nFAIL  loss drop > 50 %: 1.0000 -> 1.0000: 0.0% \(made up\)"
     ):
-        Result("title", [run]).assert_ok()
+        Result("title", run.device, [run]).assert_ok()
 
 
 def test_an_accuracy_that_is_no_number_does_not_pass():
@@ -80,7 +80,7 @@ def test_exempt_parameters_may_have_a_zero_gradient_and_stay():
 
 
 def test_a_result_fails_with_a_gate_of_its_own():
-    result = Result("title", [])
+    result = Result("title", tinytorch.device("cpu"), [])
     assert result.ok
     result.gate("claim", False, "0 of 1")
     assert result.failures == [str(Gate("claim", False, "0 of 1"))] == ["FAIL  claim: 0 of 1"]
@@ -98,12 +98,20 @@ def test_the_command_prints_a_table_and_fails_if_a_gate_does(capsys, monkeypatch
     assert text.endswith(f"{command.END} below")
     assert " old " not in text
 
-    monkeypatch.setattr(perceptron, "LEARNING_RATE", 0.0)
-    monkeypatch.setattr(perceptron, "train", lambda *a: Result("1957", [perceptron.learn("OR", lr=0.0)]))
+    cpu = tinytorch.device("cpu")
+    monkeypatch.setattr(perceptron, "train", lambda *a: Result("1957", cpu, [perceptron.learn("OR", lr=0.0)]))
     assert command.main(["perceptron"]) == 1
     out = capsys.readouterr().out
     assert "FAILED" in out
     assert "1957 on cpu: FAIL  every parameter moved: 0/2 not 0.bias (0), 0.weight (0) (OR)" in out
+
+
+def test_a_chapter_that_breaks_off_fails_and_the_others_run(capsys, monkeypatch):
+    monkeypatch.setattr(perceptron, "learn", lambda *a, **k: 1 / 0)
+    assert command.main(["perceptron", "xor"]) == 1
+    out = capsys.readouterr().out
+    assert "1957 perceptron on cpu: FAIL  ran to its end: ZeroDivisionError: division by zero" in out
+    assert "1986 XOR: 2-4-1" in out
 
 
 def test_the_command_says_what_it_cannot_do(capsys, tmp_path):

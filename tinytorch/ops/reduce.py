@@ -49,6 +49,7 @@ def sum(
     """
     xp, shape = dev.xp, x.shape
     if x.dtype == xp.bool:
+        dtype = dev.default_int if dtype is None else dtype
         x = xp.astype(x, dev.dtype(dev.default_int))
     y = xp.sum(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
     return y, _if_floating(dev, y, lambda g: xp.broadcast_to(xp.reshape(g, kept(shape, axis)), shape))
