@@ -543,9 +543,9 @@ def test_erf(dtype, device):
     [
         ([0, 4, 2], None),
         ([], None),
-        ([0, 5], r"rows: 5 is outside \[0, 5\)$"),
-        ([0, -1], r"rows: -1 is outside \[0, 5\)$"),
-        ([7, -1, 2], r"rows: 7 is outside \[0, 5\) \(2 such values\)$"),
+        ([0, 5], r"rows: 5 is outside \[0, 5\)"),
+        ([0, -1], r"rows: -1 is outside \[0, 5\)"),
+        ([7, -1, 2], r"rows: 7 is outside \[0, 5\) \(2 such values\)"),
     ],
     ids=str,
 )
@@ -560,11 +560,12 @@ def test_check_index(numbers, message, device):
         _called(dev, dev.check_index, indices, 5, "rows")
         dev.synchronize()  # by then at the latest
 
-    for check in (default, override):
+    postponed = rf"(, in an earlier call on {device})?"
+    for check, end in ((default, "$"), (override, postponed + "$")):
         if message is None:
             check()
         else:
-            with pytest.raises(IndexError, match=message):
+            with pytest.raises(IndexError, match=message + end):
                 check()
         dev.synchronize()  # and it is said once
 
