@@ -30,9 +30,9 @@ def _only(metafunc, but, reason):
 
 
 @pytest.fixture
-def device(device):
+def device(tinytorch_device):
     """Each device, by name."""
-    return device.name
+    return tinytorch_device.name
 
 
 @pytest.fixture

@@ -52,8 +52,16 @@ The marker `device` narrows that for a test, a class or a module, and all such m
   skipped once, and says why; `reason=` adds to that.
 * `@pytest.mark.device(skip="strict", reason="...")`: on these it is skipped, for that reason.
 
-A fixture, marker or parameter of the project's own wins over those here of the same name, and so does an option
-`--device` (then the ini file alone says what runs). `-p no:tinytorch` turns the plugin off.
+A fixture or parameter of the project's own wins over those here of the same name; it may ask for `tinytorch_device`:
+
+```python
+@pytest.fixture
+def device(tinytorch_device):
+    return tinytorch_device.native
+```
+
+An option `--device` of the project or of another plugin wins, too; then the ini setting alone says what runs.
+`-p no:tinytorch` turns this plugin off.
 """
 
 from __future__ import annotations
@@ -82,6 +90,10 @@ class Choice(NamedTuple):
 
 
 CHOICE = pytest.StashKey[Choice]()
+PARAMETRIZED = {  # fixture and its number of devices -> fixtures that give it to tests, unless a project has its own
+    ("tinytorch_device", 1): {"device", "xp"},
+    ("tinytorch_device_pair", 2): {"device_pair"},
+}
 
 
 # Options --------------------------------------------------------------------------------------------------------------
@@ -196,7 +208,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Write the devices of a test into its report, which pytest-xdist takes from its workers to the one that prints."""
     report = yield
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    report.tinytorch_devices = [*params.get("_tinytorch_device", ()), *params.get("_tinytorch_pair", ())]
+    report.tinytorch_devices = [name for fixture, _ in PARAMETRIZED for name in params.get(fixture, ())]
     return report
 
 
@@ -227,8 +239,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test for each device, or each pair, that its markers leave."""
     given = {name for call in metafunc._calls[:1] for name in call.params}  # by the project's own hooks
     wanted = set(metafunc.fixturenames) - given
-    for fixture, users, size in (("_tinytorch_device", {"device", "xp"}, 1), ("_tinytorch_pair", {"device_pair"}, 2)):
-        if fixture in wanted and users & wanted:
+    for (fixture, size), users in PARAMETRIZED.items():
+        if fixture in wanted and (users & wanted or not users & given):
             parameters = _parameters(metafunc.definition, _choice(metafunc.config), size)
             metafunc.parametrize(fixture, parameters, indirect=True)
 
@@ -277,38 +289,49 @@ def _among(patterns: list[str], name: str) -> bool:
     return any(name.startswith(pattern + ":") or fnmatchcase(name, pattern) for pattern in patterns)
 
 
-# Fixtures: what is parametrized is not what a project may replace by its own ------------------------------------------
+# Fixtures -------------------------------------------------------------------------------------------------------------
+
+
+def _devices(request: pytest.FixtureRequest) -> list[Device]:
+    import backends
+
+    if not hasattr(request, "param"):
+        pytest.fail(
+            f"{request.node.nodeid} has no device: name 'device', 'xp' or 'device_pair' among the arguments of the "
+            f"test or of its fixtures, and {request.fixturename!r} among those of a fixture that replaces one of them",
+            pytrace=False,
+        )
+    return [backends.device(name) for name in request.param]
 
 
 @pytest.fixture
-def _tinytorch_device(request: pytest.FixtureRequest) -> Device:
-    import backends
-
-    return backends.device(*request.param)
+def tinytorch_device(request: pytest.FixtureRequest) -> Device:
+    """The same as `device`, for a fixture that replaces that."""
+    (device,) = _devices(request)
+    return device
 
 
 @pytest.fixture
-def _tinytorch_pair(request: pytest.FixtureRequest) -> tuple[Device, Device]:
-    import backends
-
-    source, target = map(backends.device, request.param)
+def tinytorch_device_pair(request: pytest.FixtureRequest) -> tuple[Device, Device]:
+    """The same as `device_pair`, for a fixture that replaces that."""
+    source, target = _devices(request)
     return source, target
 
 
 @pytest.fixture
-def device(_tinytorch_device: Device) -> Device:
+def device(tinytorch_device: Device) -> Device:
     """Each device that runs, a backends.Device."""
-    return _tinytorch_device
+    return tinytorch_device
 
 
 @pytest.fixture
-def xp(_tinytorch_device: Device) -> Iterator[Any]:
+def xp(tinytorch_device: Device) -> Iterator[Any]:
     """The array namespace of each device that runs; the device is the library's current one."""
-    with _tinytorch_device.native if _tinytorch_device.current else nullcontext():
-        yield _tinytorch_device.xp
+    with tinytorch_device.native if tinytorch_device.current else nullcontext():
+        yield tinytorch_device.xp
 
 
 @pytest.fixture
-def device_pair(_tinytorch_pair: tuple[Device, Device]) -> tuple[Device, Device]:
+def device_pair(tinytorch_device_pair: tuple[Device, Device]) -> tuple[Device, Device]:
     """Each two different devices that run, in either order."""
-    return _tinytorch_pair
+    return tinytorch_device_pair

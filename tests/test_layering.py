@@ -32,9 +32,9 @@ LIBRARIES = {  # array library -> the only module that may import it
     "array_api_compat.cupy": "backends.cuda",
     "array_api_strict": "backends.strict",
 }
-XP = (  # who computes with arrays rather than tensors, or hands out the namespace; of the optimizers, what all share and the update rules
+XP = (  # who computes with arrays rather than tensors; of the optimizers, what all share and the update rules
     "backends",
-    "pytest_tinytorch",
+    "pytest_tinytorch",  # only hands it out
     "tinytorch.autograd",
     "tinytorch.creation",
     "tinytorch.ops",

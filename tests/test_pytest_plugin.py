@@ -96,7 +96,7 @@ def refused(result, message):
 
 
 def test_the_example_of_the_docstring(pytester, strict):
-    (example,) = re.findall("```python\n(.*?)```", pytest_tinytorch.__doc__, re.DOTALL)
+    example = re.findall("```python\n(.*?)```", pytest_tinytorch.__doc__, re.DOTALL)[0]
     pytester.makepyfile(example)
     names = ["cpu", strict("device1")]
     result = pytester.runpytest("-v", *(f"--device={name}" for name in names))
@@ -446,12 +446,22 @@ def test_conftests_of_testpaths_may_add_options_beside_it(project):
             ["test_one[1]"],
         ),
         (
-            "@pytest.fixture\ndef device(device): return device.name",
-            "def test_one(device, xp):\n    assert device == 'toy:a'\n    assert xp.ones(1) == 1",
+            "def pytest_generate_tests(metafunc): metafunc.parametrize('device', [1])",
+            "def test_one(device, xp):\n    assert device == 1\n    assert xp.ones(1) == 1",
+            ["test_one[1-toy:a]"],
+        ),
+        (
+            "@pytest.fixture\ndef device(tinytorch_device): return tinytorch_device.name",
+            "def test_one(device): assert device == 'toy:a'",
+            ["test_one[toy:a]"],
+        ),
+        (
+            "@pytest.fixture\ndef place(tinytorch_device): return tinytorch_device.name",
+            "def test_one(place): assert place == 'toy:a'",
             ["test_one[toy:a]"],
         ),
     ],
-    ids=["fixture", "fixture-with-params", "mark", "hook-device", "hook-xp", "fixture-of-ours"],
+    ids=["fixture", "fixture-with-params", "mark", "hook", "hook-xp", "hook-beside-xp", "of-ours", "of-ours-renamed"],
 )
 def test_a_project_s_own_wins(project, conftest, test, names):
     settings(project, "devices = toy:a")
@@ -460,6 +470,15 @@ def test_a_project_s_own_wins(project, conftest, test, names):
     result = project.runpytest("-v")
     result.assert_outcomes(passed=len(names))
     assert sorted(ran(result)) == names
+
+
+def test_a_device_that_no_argument_asks_for_says_so(project):
+    project.makepyfile("def test_one(request): request.getfixturevalue('device')")
+    result = project.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*::test_one has no device: name 'device', 'xp' or 'device_pair' among the arguments *"]
+    )
 
 
 def test_it_can_be_turned_off(project):
