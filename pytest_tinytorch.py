@@ -238,7 +238,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.hookimpl(trylast=True)  # after the project's own
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test for each device, or each pair, that its markers leave."""
-    given = {name for call in metafunc._calls[:1] for name in call.params}  # by the project's own hooks
+    given = {name for call in metafunc._calls[:1] for name in call.params}  # by the project's hooks
     wanted = set(metafunc.fixturenames) - given
     for (fixture, size), users in PARAMETRIZED.items():
         if fixture in wanted and (users & wanted or not users & given):
@@ -275,8 +275,9 @@ def _checked(test: pytest.Item, mark: pytest.Mark) -> tuple[list[str] | None, li
 
     patterns = dict(mark.kwargs)
     reason = patterns.pop("reason", "")
-    if mark.args or not patterns or patterns.keys() - {"only", "skip"}:
-        wrong(f"takes only=, skip= and reason=, not {', '.join([*map(repr, mark.args), *patterns]) or 'nothing'}")
+    unknown = [*map(repr, mark.args), *sorted(patterns.keys() - {"only", "skip"})]
+    if unknown or not patterns:
+        wrong(f"takes only=, skip= and reason=, not {', '.join(unknown) or 'nothing'}")
     if "skip" in patterns and not reason:
         wrong("skip= needs a reason=, which the report shows")
     lists = {key: [value] if isinstance(value, str) else list(value) for key, value in patterns.items()}

@@ -356,11 +356,12 @@ def test_pairs_are_made_of_what_the_marker_leaves(project):
 @pytest.mark.parametrize(
     ("mark", "message"),
     [
-        ("'toy'", "takes only=, skip= and reason=, not 'toy'"),
+        ("'toy'", "takes only=, skip= and reason=, not 'toy'\n"),
+        ("'toy', only='cpu'", "takes only=, skip= and reason=, not 'toy'\n"),
         ("", "takes only=, skip= and reason=, not nothing"),
         ("reason='why'", "takes only=, skip= and reason=, not nothing"),
-        ("onyl='toy'", "takes only=, skip= and reason=, not onyl"),
-        ("only='toy', skpi='cpu', reason='why'", "takes only=, skip= and reason=, not only, skpi"),
+        ("onyl='toy'", "takes only=, skip= and reason=, not onyl\n"),
+        ("only='toy', skpi='cpu', reason='why'", "takes only=, skip= and reason=, not skpi\n"),
         ("skip='toy'", "skip= needs a reason=, which the report shows"),
         ("skip='toy', reason=''", "skip= needs a reason=, which the report shows"),
         ("only='tyo'", "no family for 'tyo'; there are cpu, toy, gone"),
