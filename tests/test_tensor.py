@@ -157,6 +157,37 @@ def test_an_integer_that_the_device_cannot_hold(strict):
         Tensor(2**40, device=device)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda d: tinytorch.zeros((-1,), device=d), ValueError, r"zeros\(\(-1,\)\): .*negative"),
+        (lambda d: tinytorch.linspace(0.0, 1.0, -1, device=d), ValueError, r"linspace\(0\.0, 1\.0, -1\): "),
+        (lambda d: tinytorch.arange(0, 1, 0, device=d), (ValueError, ZeroDivisionError), r"arange\(0, 1, 0\): "),
+        (lambda d: tinytorch.ones("two", device=d), TypeError, r"ones\('two'\): "),
+        (lambda d: tinytorch.zeros(2, dtype="float16", device=d), TypeError, "no dtype 'float16'"),
+    ],
+    ids=range(5),
+)
+def test_what_cannot_be_created(make, error, message, device):
+    with pytest.raises(error, match=message):
+        make(device)
+
+
+@pytest.mark.parametrize("widths", [(1,), ((1, 0),), ((1, 0), (1,)), ((1, 0), (0, -1)), (1, 2, 3), "ab"], ids=str)
+def test_padding_takes_a_pair_for_each_axis(widths):
+    x = tinytorch.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"pad_width takes a pair of lengths, not negative, for each of 2 axes"):
+        tinytorch.pad(x, widths)
+    assert tinytorch.pad(x, np.array([[1, 0], [0, 2]])).shape == (3, 5)
+
+
+@pytest.mark.parametrize("make", [tinytorch.zeros, tinytorch.arange, tinytorch.eye, tinytorch.Tensor])
+@pytest.mark.parametrize("dtype", ["float16", "complex64", "float31"])
+def test_there_are_no_other_dtypes(make, dtype):
+    with pytest.raises(TypeError, match=rf"there is no dtype '{dtype}'; there are bool, int8, int16, .*, float64$"):
+        make(3, dtype=dtype)
+
+
 def test_creation_goes_to_the_device(device):
     like = tinytorch.ones((2, 3), device=device)
     for x in (
