@@ -504,7 +504,7 @@ def test_detach_shares_values_but_no_graph(device):
 def test_a_detached_tensor_is_not_written_into():
     x = Tensor([1.0, 2.0], requires_grad=True)
     for y in (x.detach(), x.data):
-        with pytest.raises(RuntimeError, match=r"was detached from another tensor.*write into x\.copy\(\)"):
+        with pytest.raises(RuntimeError, match=r"was detached or sliced from another.*write into x\.copy\(\)"):
             y[0] = 5.0
     for y in (x.data.copy(), x.detach().clone()):
         y[0] = 5.0
@@ -637,6 +637,22 @@ def test_assignment_leaves_views_and_graphs_their_values(device):
     loss.backward()
     assert w.grad.tolist() == [1.0, 2.0, 3.0]
     assert x.tolist() == [100.0, 2.0, 3.0]
+
+
+def test_a_slice_is_not_written_into(device):
+    x = tinytorch.zeros((2, 3), device=device)
+    with pytest.raises(RuntimeError, match=r"x\[i, j\] = value instead of x\[i\]\[j\] = value"):
+        x[0][1] = 5.0
+    for part in (x[:, 1:], x[...], next(iter(x))):
+        with pytest.raises(RuntimeError, match=r"was detached or sliced from another tensor.*write into x\.copy\(\)"):
+            part[0] = 5.0
+    x[0, 1] = 5.0
+    x[1] += 1.0
+    x[:, 2] *= 3.0
+    assert x.tolist() == [[0.0, 5.0, 0.0], [1.0, 1.0, 3.0]]
+    row, picked = x[1].copy(), x[Tensor([1], device=device)]
+    row[0] = picked[0, 0] = 9.0
+    assert (row.tolist(), picked.tolist(), x[1].tolist()) == ([9.0, 1.0, 3.0], [[9.0, 1.0, 3.0]], [1.0, 1.0, 3.0])
 
 
 def test_assignment_to_a_leaf_without_recording(device):
