@@ -2,19 +2,146 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import sys
+from types import SimpleNamespace
 from typing import Any
 
-import array_api_compat.numpy as xp
 import numpy as np
 
 from backends.device import Array, Device
+from backends.standard import Pair, counts, shifts
+
+# Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
+# functions of these names take longer to look at their arguments than to compute; sums as products with ones, and
+# maxima along a short last axis across rows, since its reductions along short rows are not vectorized.
+
+
+_add: Any = np.add.reduce
+_largest: Any = np.maximum.reduce
+_range: Any = np.arange
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(n: int, dtype: np.dtype) -> np.ndarray:
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+    ndim = x.ndim
+    if dtype is None and x.dtype.kind == "f" and ndim and x.size:
+        if ndim == 2 and axis == 0 and not keepdims:
+            return _ones(len(x), x.dtype).dot(x)
+        if ndim > 1 and (axis == -1 or axis == ndim - 1):
+            out = (x if ndim == 2 else x.reshape(-1, x.shape[-1])).dot(_ones(x.shape[-1], x.dtype))
+            return _along_last(out, x.shape, keepdims)
+        if ndim == 1 and x.size <= 4096 and not keepdims:  # of longer ones NumPy's pairwise sum is more accurate
+            return _ones(x.size, x.dtype).dot(x)
+    return _add(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    if x.ndim > 1 and (axis == -1 or axis == x.ndim - 1) and 0 < x.shape[-1] <= 16:
+        columns = np.ascontiguousarray((x if x.ndim == 2 else x.reshape(-1, x.shape[-1])).T)
+        return _along_last(np.maximum.reduce(columns), x.shape, keepdims)
+    return _largest(x, axis=axis, keepdims=keepdims)
+
+
+def _along_last(rows: Array, shape: tuple[int, ...], keepdims: bool) -> Array:
+    """What was computed of each row of an array of that shape, in the shape that the standard says."""
+    if len(shape) == 2:
+        return rows[:, None] if keepdims else rows
+    return rows.reshape((*shape[:-1], 1) if keepdims else shape[:-1])
+
+
+def _matmul(x1: Array, x2: Array, /) -> Array:
+    if x1.ndim > 1 < x2.ndim and x1.strides[-1] == x1.itemsize < x2.strides[-1]:
+        # OpenBLAS takes up to twice as long for small matrices when the second alone is transposed: copy one of them
+        if x1.ndim > 2:
+            if x2.size <= x1.size:
+                x2 = np.ascontiguousarray(x2)
+        elif x1.size + x2.size <= 32_768 and x1.size * x2.shape[-1] > 100_000:
+            x1, x2 = (np.asfortranarray(x1), x2) if x1.size <= x2.size else (x1, np.ascontiguousarray(x2))
+    return np.matmul(x1, x2)
+
+
+def _maximum(x1: Array, x2: Array, /) -> Array:
+    if type(x2) is float and x1.dtype.kind == "f":  # against an array it is vectorized, against a number not
+        bound = np.empty_like(x1)
+        bound.fill(x2)
+        return np.maximum(x1, bound, out=bound)
+    return np.maximum(x1, x2)
+
+
+def _arange(
+    start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None
+) -> Array:
+    return _range(start, stop, step, dtype)
+
+
+def _reshape(x: Array, /, shape: tuple[int, ...], *, copy: bool | None = None) -> Array:
+    return x.reshape(shape) if copy is None else x.reshape(shape, copy=copy)
+
+
+def _permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
+    return x.transpose(axes)
+
+
+def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
+    return x.astype(dtype, copy=copy)
+
+
+def _take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
+    return x.take(indices, axis)
+
+
+def _expand_dims(x: Array, /, *, axis: int = 0) -> Array:
+    if not -x.ndim <= axis + (axis < 0) <= x.ndim:
+        raise IndexError(f"axis {axis} is outside [{-x.ndim - 1}, {x.ndim + 1})")
+    at = axis % (x.ndim + 1)
+    return x.reshape((*x.shape[:at], 1, *x.shape[at:]))
+
+
+_faster = {
+    "arange": _arange,
+    "astype": _astype,
+    "concat": np.concatenate,
+    "expand_dims": _expand_dims,
+    "matmul": _matmul,
+    "max": _max,
+    "maximum": _maximum,
+    "permute_dims": _permute_dims,
+    "reshape": _reshape,
+    "sum": _sum,
+    "take": _take,
+}
+
+
+class _Namespace:
+    """NumPy as the standard has it. What makes it so takes as long to import as NumPy, and is imported on first use."""
+
+    def __getattr__(self, name: str) -> Any:
+        import array_api_compat.numpy as compat
+
+        vars(self).update(vars(compat) | _faster)
+        return object.__getattribute__(self, name)
+
+
+_KEEP = {  # M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD: what mallopt takes is an int
+    -1: 2**31 - 1,
+    -2: 2**26,
+    -3: 2**30,
+}
 
 
 class CpuDevice(Device):
     """NumPy on the host. Every call is finished when it returns."""
 
     library = "numpy"
-    xp = xp
+    xp = _Namespace()
     native = "cpu"
     array_type = np.ndarray
 
@@ -41,13 +168,72 @@ class CpuDevice(Device):
     def asarray(self, x: Array) -> Array:
         return np.asarray(x)
 
+    def keep_memory(self) -> bool:
+        """Set glibc's thresholds (mallopt(3)), so that large arrays of one step do not cost page faults in the next."""
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+        return mallopt is not None and all(mallopt(option, size) for option, size in _KEEP.items())
+
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        # a product with a one-hot matrix is fastest while that is small, but makes NaN of infinities
-        if size * len(indices) <= 65536 and np.isfinite(np.sum(values)):
+        # a product with a one-hot matrix is fastest while there are few rows, but makes NaN of infinities
+        if size <= 256 and size * len(indices) <= 2**22 and np.isfinite(np.add.reduce(values, axis=None)):
             return super().scatter_add(values, indices, size)
         out = np.zeros((size, *values.shape[1:]), values.dtype)
         np.add.at(out, indices, values)
         return out
 
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
+        unsigned = indices.view(f"u{indices.itemsize}")  # in which negative ones are large
+        if np.maximum.reduce(unsigned, axis=None, initial=0) >= size:
+            super().check_index(indices, size, what, ignore)
+
+    def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+        C, H, W, N = x.shape
+        (ph, pw), (sh, sw), (dh, dw) = padding, stride, dilation
+        if ph or pw or not x.flags.c_contiguous:
+            wide = np.zeros((C, H + 2 * ph, W + 2 * pw, N), x.dtype)
+            wide[:, ph : ph + H, pw : pw + W] = x
+            x = wide
+        c, h, w, n = x.strides
+        places = counts(x.shape[1:3], kernel, stride, dilation)
+        return np.ndarray((C, *kernel, *places, N), x.dtype, x, 0, (c, h * dh, w * dw, h * sh, w * sw, n))
+
+    def add_windows(
+        self, parts: list[Array], size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Array:
+        C, _, _, N = parts[0].shape
+        (H, W), (ph, pw) = size, padding
+        wide = np.zeros((C, H + 2 * ph, W + 2 * pw, N), parts[0].dtype)
+        apart = dilation == (1, 1) and kernel[0] <= stride[0] and kernel[1] <= stride[1]
+        for under, part in zip(shifts(wide, kernel, stride, dilation), parts):
+            if apart:  # no two windows overlap
+                under[...] = part
+            else:
+                under += part
+        return wide[:, ph : ph + H, pw : pw + W]
+
+    def own(self, array: Array, parts: list[Array]) -> Array:
+        return array if _references(array, parts) == _ALONE else array.copy()
+
     def dtype(self, dtype: Any) -> np.dtype[Any]:
         return np.dtype(dtype)
+
+
+def _references(array: np.ndarray, parts: list[np.ndarray]) -> tuple[int, int, int]:
+    """How often the array, not counting its parts, and the least and most referred to of these are referred to.
+
+    A view of a view refers to the array itself: so this finds whoever could see the array being written into.
+    """
+    counts = [*map(sys.getrefcount, parts)]
+    return sys.getrefcount(array) - len(parts), min(counts), max(counts)
+
+
+def _alone() -> tuple[int, int, int]:
+    """The references of an array that is kept as `Device.own` says, and by nobody else."""
+    keeper = SimpleNamespace(array=np.zeros(2))
+    keeper.parts = [keeper.array[:1], keeper.array[1:]]
+    keeper.again = list(keeper.parts)
+    own = SimpleNamespace(own=lambda array, parts: _references(array, parts))
+    return own.own(keeper.array, keeper.parts)
+
+
+_ALONE = _alone()

@@ -1,7 +1,8 @@
 """What a device is: a place where arrays live, and the array library that computes there.
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
-transfer, and a closed list of extension points (`scatter_add`, `erf`, `check_index`, `synchronize`). Each extension
+transfer, and a closed list of extension points (`scatter_add`, `windows`, `add_windows`,
+`erf`, `check_index`, `own`, `synchronize`). Each extension
 point has a default here that uses standard names only; a library's own file may override it. Nothing here knows
 about tensors or gradients.
 """
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+
+from backends.standard import Pair, padded, shifts, unshift
 
 Array = Any  # an array of whatever library the device uses: the standard has no common base class
 
@@ -151,6 +154,14 @@ class Device:
     def synchronize(self) -> None:
         """Return when all work submitted to the device is complete."""
 
+    def keep_memory(self) -> bool:
+        """Keep memory that is no longer used for the next arrays, rather than give it back to the system.
+
+        For the whole process, and for good: so it is done only when asked for. Returns whether the device has that to
+        ask for; a GPU library keeps its memory anyway.
+        """
+        return False
+
     # Extension points: standard names only, overridden where a library does better --------------------------------
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
@@ -170,6 +181,38 @@ class Device:
         flat = xp.reshape(values, (count, math.prod(rest)))  # (N, D)
         return xp.reshape(xp.matmul(onehot, flat), (size, *rest))
 
+    def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+        """What is under each element of a kernel at each of its places: (C, H, W, N) -> (C, KH, KW, H', W', N).
+
+        Args:
+            x: images, batch-last.
+            kernel: (KH, KW), and likewise for rows and columns:
+            stride: steps between places.
+            padding: zeros on each side of the image.
+            dilation: steps between the elements of the kernel.
+
+        The default stacks slices. It may be a view of the images.
+        """
+        xp, (kh, kw) = self.xp, kernel
+        wide = padded(self, x, [(0, 0), *((p, p) for p in padding), (0, 0)])
+        stacked = xp.stack(shifts(wide, kernel, stride, dilation), axis=1)
+        return xp.reshape(stacked, (x.shape[0], kh, kw, *stacked.shape[2:]))
+
+    def add_windows(
+        self, parts: list[Array], size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Array:
+        """The gradient of `windows`: images (C, H, W, N) with each part added in where it was taken from.
+
+        Args:
+            parts: (C, H', W', N) for each element of the kernel, row by row.
+            size: (H, W); the others as for `windows`.
+
+        The default puts zeros around the parts, which needs no mutation.
+        """
+        (H, W), (ph, pw) = size, padding
+        wide = unshift(self, parts, (H + 2 * ph, W + 2 * pw), kernel, stride, dilation)
+        return wide[:, ph : ph + H, pw : pw + W, :]
+
     def erf(self, x: Array) -> Array:
         """The error function `2/sqrt(pi) * integral of exp(-t**2) from 0 to x`, to a few units in the last place.
 
@@ -188,6 +231,17 @@ class Device:
         for c in series[1:]:
             q = q * square + c
         return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
+
+    def own(self, array: Array, parts: list[Array]) -> Array:
+        """An array with the same values that may be written into: nobody else has it, or sees its memory.
+
+        Args:
+            array: an array that the caller keeps in one place.
+            parts: views of it, which the caller keeps in two places each.
+
+        The default is a copy. A device that can tell that nobody else has the array or a part may return the array.
+        """
+        return self.xp.asarray(array, copy=True)
 
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
         """Raise IndexError if any of the integers `indices` is outside [0, size) and is not `ignore`.

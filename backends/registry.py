@@ -8,7 +8,6 @@ through the entry-point group `tinytorch.backends`.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import threading
 from typing import Any, NamedTuple
@@ -199,6 +198,8 @@ def _discover() -> None:
         if _discovered:
             return
         _discovered = True
+        import importlib.metadata  # as long to import as the rest of the package
+
         for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
             if entry.name not in _factories:
                 register(entry.name, entry.value)

@@ -508,7 +508,7 @@ def pytest_unconfigure():
     [
         ([], "def test_one(): pass", ""),
         ([], "import pytest\n@pytest.mark.device('theirs')\ndef test_one(device_of_mine=1): pass", ""),
-        (["--device", "cpu"], ON_EACH, " numpy backends array_api_compat"),
+        (["--device", "cpu"], ON_EACH, " numpy backends"),
     ],
     ids=["unused", "marker-of-theirs", "cpu"],
 )

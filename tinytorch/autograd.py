@@ -32,7 +32,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, nullcontext
 from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
@@ -251,7 +251,10 @@ def op(
 
 def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
     """Whether an input that requires a gradient gets one."""
-    return any(rule is not None and isinstance(source, Node | Variable) for source, rule in zip(sources, rules))
+    for source, rule in zip(sources, rules):
+        if rule is not None and (type(source) is Node or isinstance(source, Variable)):
+            return True
+    return False
 
 
 class Observer:
@@ -383,7 +386,7 @@ def is_grad_enabled() -> bool:
 class _Taped:
     """A device whose arrays are tensors: what an op's body is given when its rules are to be recorded.
 
-    Its namespace is tinytorch, and its extension points are the ops of the same name.
+    Its namespace is tinytorch, and its extension points are the ops of the same name, or else their standard defaults.
     """
 
     def __init__(self, device: Device, xp: Any) -> None:
@@ -394,7 +397,7 @@ class _Taped:
         self.default_int = device.default_int
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.xp.ops, name)
+        return getattr(self.xp.ops, name, None) or functools.partial(getattr(Device, name), self)
 
 
 _committing = threading.Lock()
@@ -408,7 +411,7 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
             "no_grad); create a leaf with Tensor(..., requires_grad=True) and compute from it"
         )
     grads = _walk([tensor], [_seed(tensor, gradient, create_graph)], None, retain_graph, create_graph)
-    with _GradMode(create_graph), _committing:
+    with _committing:
         for leaf in grads:
             if leaf.grad is not None and leaf.grad.shape != leaf.shape:
                 raise ValueError(
@@ -418,7 +421,10 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
             new = g if create_graph else wrap(g, leaf.device)
             if new is gradient:  # somebody else has it, and may write into it
                 new = g.copy()
-            leaf.grad = new if leaf.grad is None else leaf.grad + new
+            if leaf.grad is not None:
+                with _GradMode(create_graph):
+                    new = leaf.grad + new
+            leaf.grad = new
 
 
 def grad(
@@ -511,7 +517,7 @@ def _walk(
     grads: dict[Place, Any] = {}  # of what has not been walked through yet
     found: dict[Place, Any] = {}
     heap: list[tuple[int, Node]] = []
-    with _GradMode(create):
+    with _GradMode(create) if create else nullcontext():
         for place, seed in zip(starts, seeds):
             _accumulate(grads, heap, place, seed)
         while heap:
@@ -549,16 +555,15 @@ def _pull(
     if values is not None:
         dev, rules = _taped_rules(node, values)
     for source, rule in zip(node.inputs, rules):
-        if rule is None:
-            continue
-        if not isinstance(source, Node | Variable) or (needed is not None and source not in needed):
+        made = type(source) is Node
+        if rule is None or not (made or isinstance(source, Variable)) or (needed is not None and source not in needed):
             continue
         try:
             gx = rule(g)
             like: Any = source
             if values is not None:
                 like = values.get(like, like)
-            elif type(source) is not Node:
+            elif not made:
                 like = like.array
             if gx.shape != like.shape:
                 gx = _unbroadcast(dev.xp, gx, like.shape)
@@ -669,7 +674,8 @@ def _seed(t: Any, gradient: Any, create: bool) -> Any:
                 f"backward: the gradient of a tensor of shape {t.shape} must be given, as in "
                 "y.backward(tinytorch.ones_like(y)); only a one-element tensor starts from 1"
             )
-        gradient = t.__array_namespace__().ones_like(t)
+        one = run_on(t.device, t.device.xp.ones_like, t.array)
+        return wrap(one, t.device) if create else one
     if not isinstance(gradient, Variable):
         raise TypeError(f"backward: the gradient is a Tensor, not {type(gradient).__name__}")
     for what in ("shape", "dtype", "device"):

@@ -10,7 +10,6 @@ import builtins
 from dataclasses import dataclass
 from typing import Any
 
-import array_api_compat.numpy as _xp
 import numpy as np
 
 from backends import Device, device
@@ -83,7 +82,7 @@ def can_cast(from_: Any, to: Any, /) -> Any:
     >>> tinytorch.can_cast(tinytorch.int8, tinytorch.int16)
     True
     """
-    return _xp.can_cast(_dtype_of(from_), _dtype_of(to))
+    return np.can_cast(_dtype_of(from_), _dtype_of(to))
 
 
 def isdtype(dtype: Any, kind: Any) -> Any:
@@ -93,7 +92,7 @@ def isdtype(dtype: Any, kind: Any) -> Any:
     >>> tinytorch.isdtype(tinytorch.float32, "real floating")
     True
     """
-    return _xp.isdtype(np.dtype(dtype), kind)
+    return np.isdtype(np.dtype(dtype), kind)
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def iinfo(type: Any, /) -> Any:
     >>> tinytorch.iinfo(tinytorch.int8).max
     127
     """
-    return _xp.iinfo(_dtype_of(type))
+    return np.iinfo(_dtype_of(type))
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:

@@ -525,6 +525,117 @@ def test_scatter_add(shape, device):
         assert_close(dev.to_numpy(_called(dev, function, *args)), expected, rtol=1e-5, atol=1e-6)
 
 
+WINDOWS = {  # size of the image, kernel, stride, padding, dilation
+    "plain": ((5, 4), (3, 2), (1, 1), (0, 0), (1, 1)),
+    "padded": ((4, 5), (3, 3), (1, 1), (1, 2), (1, 1)),
+    "apart": ((7, 6), (2, 2), (3, 2), (0, 0), (1, 1)),
+    "stride": ((7, 6), (3, 2), (2, 1), (1, 0), (1, 1)),
+    "dilation": ((7, 7), (2, 3), (1, 2), (1, 1), (3, 2)),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_windows_and_their_gradient(case, device):
+    dev = tinytorch.device(device)
+    size, kernel, stride, padding, dilation = WINDOWS[case]
+    rng = np.random.Generator(np.random.Philox(0))
+    image = rng.standard_normal((2, *size, 3)).astype("float32")
+    wide = np.pad(image, [(0, 0), *((p, p) for p in padding), (0, 0)])
+    places = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(wide.shape[1:3], kernel, stride, dilation)]
+    expected = np.empty((2, *kernel, *places, 3), "float32")
+    grad = np.zeros(wide.shape, "float32")
+    parts = rng.standard_normal(expected.shape).astype("float32")
+    for i, j in np.ndindex(kernel):
+        for h, w in np.ndindex(*places):
+            under = (slice(None), i * dilation[0] + h * stride[0], j * dilation[1] + w * stride[1])
+            expected[:, i, j, h, w] = wide[under]
+            grad[under] += parts[:, i, j, h, w]
+    grad = grad[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+    for x in (image, np.asfortranarray(image)):
+        for function in (Device.windows.__get__(dev), dev.windows):
+            found = _called(dev, function, dev.from_numpy(x), kernel, stride, padding, dilation)
+            assert_close(dev.to_numpy(found), expected, rtol=0, atol=0)
+    each = [dev.from_numpy(parts[:, i, j]) for i, j in np.ndindex(kernel)]
+    for function in (Device.add_windows.__get__(dev), dev.add_windows):
+        found = _called(dev, function, each, size, kernel, stride, padding, dilation)
+        assert_close(dev.to_numpy(found), grad, rtol=1e-6, atol=1e-6)
+
+
+def test_own_is_the_array_itself_only_where_nobody_else_has_it(device):
+    dev = tinytorch.device(device)
+    keeper = SimpleNamespace(array=dev.from_numpy(np.arange(6, dtype="float32")))
+    keeper.parts = [keeper.array[:2], keeper.array[2:]]
+    again = list(keeper.parts)
+
+    def owned(own):
+        if dev.current is None:
+            found = own(keeper.array, keeper.parts)
+        else:
+            found = dev.current(own, keeper.array, keeper.parts)
+        assert_close(dev.to_numpy(found), np.arange(6, dtype="float32"), rtol=0, atol=0)
+        return found is keeper.array
+
+    assert not owned(Device.own.__get__(dev))
+    in_place = device == "cpu"
+    assert owned(dev.own) == in_place
+    somebody = keeper.array
+    assert not owned(dev.own)
+    somebody = keeper.parts[0]
+    assert not owned(dev.own)
+    somebody = keeper.parts[1][1:]
+    assert not owned(dev.own)
+    somebody = keeper.array[3:]
+    assert not owned(dev.own)
+    del somebody
+    assert owned(dev.own) == in_place
+    del again
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (5, 4), (3, 4, 5), (2, 3, 1, 4)], ids=str)
+def test_the_functions_of_the_cpu_are_numpys(dtype, shape):
+    xp = backends.device("cpu").xp
+    x = np.random.Generator(np.random.Philox(0)).integers(-9, 9, shape).astype(dtype)
+    axes = [None, *range(-len(shape), len(shape)), *([tuple(range(1, len(shape)))] if len(shape) > 2 else [])]
+    for axis in axes:
+        for keepdims in (False, True):
+            for name in ("sum", "max"):
+                found = getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+                expected = getattr(np, name)(x, axis=axis, keepdims=keepdims)
+                assert_close(np.asarray(found), np.asarray(expected), rtol=1e-6, atol=0)
+    assert_close(np.asarray(xp.maximum(x, 2.0)), np.asarray(np.maximum(x, 2.0)), rtol=0, atol=0)
+    if len(shape) > 1:
+        y = np.swapaxes(x, -1, -2)
+        big = np.concatenate([x] * 64, axis=-1)  # (..., n, 64 m)
+        for a, b in ((x, y), (y, x), (big, np.swapaxes(big, -1, -2)), (np.concatenate([big] * 40, -2), big.mT)):
+            assert_close(xp.matmul(a, b), a @ b, rtol=1e-5, atol=1e-3)
+
+
+def test_keeping_memory_is_for_whoever_asks(device):
+    code = f"""
+import resource, numpy as np, tinytorch
+dev = tinytorch.device("{device}")
+kept = dev.keep_memory() if {{asked}} else False
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step():
+    return [np.ones(1_000_000, "float32") for _ in range(8)]
+step()
+before = faults()
+for _ in range(4):
+    step()
+print(kept, faults() - before > 1000)
+"""
+    outputs = {}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    for asked in (False, True):
+        command = [sys.executable, "-c", code.replace("{asked}", str(asked))]
+        outputs[asked] = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
+    assert outputs[False] == ["False", "True"]
+    assert outputs[True][0] == str(tinytorch.device(device).keep_memory.__func__ is not Device.keep_memory)
+    if outputs[True][0] == "True":
+        assert outputs[True][1] == "False"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_erf(dtype, device):
     dev = tinytorch.device(device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 
 def axes_of(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
@@ -31,8 +30,3 @@ def count_of(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> int:
 def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     """The permutation that undoes one."""
     return tuple(sorted(range(len(order)), key=order.__getitem__))
-
-
-def along(axis: int, index: Any) -> tuple[Any, ...]:
-    """The key that indexes the axis and takes all of the others."""
-    return (*(slice(None),) * axis, index, ...)

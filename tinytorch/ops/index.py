@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backends import Array, Device
+from backends.standard import padded, spaced
 from tinytorch.autograd import Variable, is_grad_enabled, op, run_on, wrap
-from tinytorch.ops.axes import along, axes_of
+from tinytorch.ops.axes import axes_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
 from tinytorch.ops.reduce import max as largest
-from tinytorch.ops.shape import astype, broadcast_to, padded, reshape
+from tinytorch.ops.shape import astype, broadcast_to, reshape
 
 __all__ = [
     "nonzero",
@@ -111,18 +112,6 @@ def _placed(dev: Any, g: Array, shape: tuple[int, ...], key: tuple[Any, ...]) ->
         around[axis] = (p.start, n - p.start - g.shape[axis]) if p.length else (0, n)
         g = padded(dev, g, around)
     return g
-
-
-def spaced(dev: Any, g: Array, axis: int, step: int) -> Array:
-    """g with step - 1 zeros between neighbours along the axis."""
-    n = g.shape[axis]
-    if step == 1 or n < 2:
-        return g
-    xp = dev.xp
-    lead, rest = g.shape[:axis], g.shape[axis + 1 :]
-    zeros = xp.zeros((*lead, n, step - 1, *rest), dtype=g.dtype, device=dev.native)
-    wide = xp.reshape(xp.concat([xp.expand_dims(g, axis=axis + 1), zeros], axis=axis + 1), (*lead, n * step, *rest))
-    return wide[along(axis, slice(0, (n - 1) * step + 1))]
 
 
 @op

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends import Array, Device
+from backends.standard import along, padded
 from tinytorch.autograd import expect_tensors, op
 from tinytorch.dtypes import as_dtype
-from tinytorch.ops.axes import along, axes_of, inverse
+from tinytorch.ops.axes import axes_of, inverse
 
 __all__ = [
     "astype",
@@ -212,11 +213,11 @@ def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
     (2, 12)
     """
     if x.ndim == 0:
-        return reshape(x, (1,))
+        return reshape(x, shape=(1,))
     first, last = axes_of((start_axis, end_axis), x.ndim)
     if first > last:
         raise ValueError(f"flatten: start_axis {start_axis} comes after end_axis {end_axis}")
-    return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
+    return reshape(x, shape=(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
 
 
 # Several tensors --------------------------------------------------------------------------------------------------
@@ -301,23 +302,6 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0)
         parts.append(x[along(axis, slice(start, start + size))])
         start += size
     return tuple(parts)
-
-
-def _filled(dev: Any, shape: tuple[int, ...], value: float, dtype: Any) -> Array:
-    if value == 0:  # of any dtype, booleans too
-        return dev.xp.zeros(shape, dtype=dtype, device=dev.native)
-    return dev.xp.full(shape, value, dtype=dtype, device=dev.native)
-
-
-def padded(dev: Any, x: Array, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Array:
-    """An array with `value` before and after it along each axis: (before, after) for each."""
-    xp = dev.xp
-    for axis, (before, after) in enumerate(widths):
-        if before or after:
-            ends = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (before, after)]
-            first, last = (_filled(dev, shape, value, x.dtype) for shape in ends)
-            x = xp.concat([first, x, last], axis=axis)
-    return x
 
 
 @op

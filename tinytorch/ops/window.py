@@ -8,15 +8,14 @@ a slice is adding its gradient in at the same place.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from typing import Any
 
 from backends import Array, Device
+from backends.standard import padded, shifts
 from tinytorch.autograd import op, shared
-from tinytorch.ops.axes import along
-from tinytorch.ops.index import spaced
-from tinytorch.ops.shape import padded
 
 __all__ = [
     "avg_pool2d",
@@ -29,6 +28,8 @@ Pair = int | tuple[int, int]
 
 def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     """One integer, or two, as (rows, columns)."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= least:
+        return value
     try:
         two = tuple(operator.index(n) for n in (value if isinstance(value, tuple | list) else (value, value)))
     except TypeError:
@@ -36,65 +37,6 @@ def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     if len(two) != 2 or min(two) < least:
         raise ValueError(f"{name} is an integer, at least {least}, or two (rows, columns), not {value!r}")
     return two
-
-
-def _counts(shape: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, int]:
-    """The number of places of the kernel along H and W: (n + 2 padding - dilation (k - 1) - 1) // stride + 1."""
-    places = []
-    for n, k, s, p, d in zip(shape, kernel, stride, padding, dilation, strict=True):
-        room = n + 2 * p - d * (k - 1) - 1
-        if room < 0:
-            raise ValueError(
-                f"the kernel spans {d * (k - 1) + 1} but the image, with padding, only {n + 2 * p}; pad more"
-            )
-        places.append(room // s + 1)
-    return places[0], places[1]
-
-
-def _shifts(
-    x: Array,
-    axis: int,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    places: tuple[int, int],
-) -> list[Array]:
-    """For each offset in the kernel, row by row, the elements under it at all places; `axis` is H, the next one W."""
-    lead = (slice(None),) * axis
-    (kh, kw), (sh, sw), (dh, dw), (ph, pw) = kernel, stride, dilation, places
-    return [
-        x[(*lead, slice(i * dh, i * dh + (ph - 1) * sh + 1, sh), slice(j * dw, j * dw + (pw - 1) * sw + 1, sw), ...)]
-        for i in range(kh)
-        for j in range(kw)
-    ]
-
-
-def _unshift(dev: Any, parts: list[Array], axis: int, kernel: Any, stride: Any, dilation: Any, shape: Any) -> Array:
-    """The gradient of `_shifts`: each part added in where its slice was taken from, in an image of the shape (H, W)."""
-    kh, kw = kernel
-    rows = [_along(dev, parts[i * kw : (i + 1) * kw], axis + 1, stride[1], dilation[1], shape[1]) for i in range(kh)]
-    return _along(dev, rows, axis, stride[0], dilation[0], shape[0])
-
-
-def _along(dev: Any, parts: list[Array], axis: int, stride: int, dilation: int, size: int) -> Array:
-    """out[i * stride + k * dilation] = sum of parts[k][i] along the axis, of length `size`."""
-    xp, ndim, n = dev.xp, parts[0].ndim, parts[0].shape[axis]
-    around = [(0, 0)] * ndim
-    if dilation == 1 and len(parts) <= stride:  # windows do not overlap: interleave the parts, and zeros for the gaps
-        parts = parts + [xp.zeros_like(parts[0])] * (stride - len(parts))
-        lead, rest = parts[0].shape[:axis], parts[0].shape[axis + 1 :]
-        out = xp.reshape(xp.stack(parts, axis=axis + 1), (*lead, n * stride, *rest))
-        if n * stride > size:
-            return out[along(axis, slice(0, size))]
-        around[axis] = (0, size - n * stride)
-        return padded(dev, out, around)
-    out = None
-    for k, part in enumerate(parts):
-        wide = spaced(dev, part, axis, stride)
-        around[axis] = (k * dilation, size - k * dilation - wide.shape[axis])
-        wide = padded(dev, wide, around)
-        out = wide if out is None else out + wide
-    return out
 
 
 @op(kinds="f", same=True, wants="x (N, C, H, W), weight (O, C / groups, KH, KW) and bias (O,) or None")
@@ -137,30 +79,28 @@ def conv2d(
         raise ValueError(f"{C} channels and {O} kernels of {per_group} channels do not make {groups} groups")
     if bias is not None and bias.shape != (O,):
         raise ValueError(f"the bias must have shape ({O},)")
-    kernel, size = (KH, KW), (H + 2 * padding[0], W + 2 * padding[1])
-    places = _counts((H, W), kernel, stride, padding, dilation)
+    kernel, per_kernel = (KH, KW), per_group * KH * KW
+    cols = dev.windows(xp.permute_dims(x, (1, 2, 3, 0)), kernel, stride, padding, dilation)  # (C, KH, KW, H', W', N)
+    places = cols.shape[3:5]
     M = places[0] * places[1] * N
-    image = padded(dev, xp.permute_dims(x, (1, 2, 3, 0)), [(0, 0), *((p, p) for p in padding), (0, 0)])  # (C, H, W, N)
-    cols = xp.stack(_shifts(image, 1, kernel, stride, dilation, places), axis=1)  # (C, KH KW, H', W', N)
-    cols = xp.reshape(cols, (groups, per_group * KH * KW, M))
-    w = xp.reshape(weight, (groups, O // groups, per_group * KH * KW))
+    cols = xp.reshape(cols, (groups, per_kernel, M))
+    w = xp.reshape(weight, (groups, O // groups, per_kernel))
     y = xp.reshape(xp.matmul(w, cols), (O, M))
     if bias is not None:
-        y = y + bias[:, None]
+        y += bias[:, None]
     y = xp.permute_dims(xp.reshape(y, (O, *places, N)), (3, 0, 1, 2))  # (N, O, H', W')
 
     flat = shared(lambda g: xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (groups, O // groups, M)))
 
     def of_x(g: Array) -> Array:
         gcols = xp.reshape(xp.matmul(w.mT, flat(g)), (C, KH * KW, *places, N))
-        image = _unshift(dev, [gcols[:, k, ...] for k in range(KH * KW)], 1, kernel, stride, dilation, size)
-        image = image[:, padding[0] : padding[0] + H, padding[1] : padding[1] + W, :]
-        return xp.permute_dims(image, (3, 0, 1, 2))
+        parts = [gcols[:, k, ...] for k in range(KH * KW)]
+        return xp.permute_dims(dev.add_windows(parts, (H, W), kernel, stride, padding, dilation), (3, 0, 1, 2))
 
     return (
         y,
         of_x,
-        lambda g: xp.reshape(xp.matmul(flat(g), cols.mT), weight.shape),
+        lambda g: xp.reshape(xp.matmul(cols, flat(g).mT).mT, weight.shape),
         lambda g: xp.reshape(xp.sum(flat(g), axis=-1), (O,)),
     )
 
@@ -183,24 +123,27 @@ def max_pool2d(
     xp = dev.xp
     kernel, stride, padding = _window(x, kernel_size, stride, padding)
     dilation = pair("dilation", dilation, 1)
-    H, W = x.shape[2:]
-    places = _counts((H, W), kernel, stride, padding, dilation)
-    wide = padded(dev, x, [(0, 0), (0, 0), *((p, p) for p in padding)], -math.inf)
-    parts = _shifts(wide, 2, kernel, stride, dilation, places)
-    y = parts[0]
+    wide = padded(dev, xp.permute_dims(x, (1, 2, 3, 0)), _around(padding), -math.inf)
+    parts = shifts(wide, kernel, stride, dilation)  # each (C, H', W', N)
+    tops = parts[:1]  # the largest of the first part, of the first two, ...
     for part in parts[1:]:
-        y = xp.maximum(y, part)
+        tops.append(xp.maximum(tops[-1], part))
+    shape = tops[-1].shape
 
     def of_x(g: Array) -> Array:
-        gparts, left = [], None
-        for part in parts:
-            hit = part == y if left is None else (part == y) & left
-            left = ~hit if left is None else left & ~hit
-            gparts.append(xp.where(hit, g, 0.0))
-        image = _unshift(dev, gparts, 2, kernel, stride, dilation, wide.shape[2:])
-        return image[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
+        g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), shape)  # in memory as the image
+        gparts = []
+        for part, top in zip(parts[:0:-1], tops[-2::-1]):
+            won = xp.astype(part > top, g.dtype)
+            won *= g
+            gparts.append(won)
+            g = g - won
+        gparts.append(g)
+        return xp.permute_dims(
+            dev.add_windows(gparts[::-1], x.shape[2:], kernel, stride, padding, dilation), (3, 0, 1, 2)
+        )
 
-    return y, of_x
+    return xp.permute_dims(tops[-1], (3, 0, 1, 2)), of_x
 
 
 @op(kinds="f", wants="x (N, C, H, W)")
@@ -225,28 +168,28 @@ def avg_pool2d(
     >>> tinytorch.avg_pool2d(Tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), 2)
     tensor([[[[2.5]]]])
     """
+    xp, once = dev.xp, (1, 1)
     kernel, stride, padding = _window(x, kernel_size, stride, padding)
     H, W = x.shape[2:]
-    places = _counts((H, W), kernel, stride, padding, (1, 1))
-    widths = [(0, 0), (0, 0), *((p, p) for p in padding)]
-    wide = padded(dev, x, widths)
-    area: Any = kernel[0] * kernel[1]
-    if not count_include_pad and padding != (0, 0):
-        ones = padded(dev, dev.xp.ones((1, 1, H, W), dtype=x.dtype, device=dev.native), widths)
-        area = _total(_shifts(ones, 2, kernel, stride, (1, 1), places))
+
+    def total(image: Array) -> Array:
+        return functools.reduce(operator.add, shifts(padded(dev, image, _around(padding)), kernel, stride, once))
 
     def of_x(g: Array) -> Array:
-        image = _unshift(dev, [g / area] * (kernel[0] * kernel[1]), 2, kernel, stride, (1, 1), wide.shape[2:])
-        return image[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
+        g = xp.permute_dims(g / area, (1, 2, 3, 0))
+        parts = [g] * (kernel[0] * kernel[1])
+        return xp.permute_dims(dev.add_windows(parts, (H, W), kernel, stride, padding, once), (3, 0, 1, 2))
 
-    return _total(_shifts(wide, 2, kernel, stride, (1, 1), places)) / area, of_x
+    area: Any = kernel[0] * kernel[1]
+    if not count_include_pad and padding != (0, 0):
+        ones = xp.ones((1, H, W, 1), dtype=x.dtype, device=dev.native)
+        area = xp.permute_dims(total(ones), (3, 0, 1, 2))
+    return xp.permute_dims(total(xp.permute_dims(x, (1, 2, 3, 0))), (3, 0, 1, 2)) / area, of_x
 
 
-def _total(parts: list[Array]) -> Array:
-    out = parts[0]
-    for part in parts[1:]:
-        out = out + part
-    return out
+def _around(padding: tuple[int, int]) -> list[tuple[int, int]]:
+    """The widths of a padding of (C, H, W, N)."""
+    return [(0, 0), *((p, p) for p in padding), (0, 0)]
 
 
 def _window(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple[tuple[int, int], ...]:
