@@ -102,14 +102,14 @@ class MultiHeadAttention(Module):
                 mask = ops.logical_and(mask, kept)
             else:
                 mask = ops.where(kept, mask, float("-inf"))
-        q, k, v = self._heads(self.q_proj(query)), self._heads(self.k_proj(key)), self._heads(self.v_proj(value))
+        q, k, v = self.q_proj(query), self.k_proj(key), self.v_proj(value)
         weights = None
         if need_weights or (self.training and self.dropout.p > 0):
-            weights = ops.attention_weights(q, k, mask, is_causal=is_causal)
-            mixed = ops.matmul(self.dropout(weights), v)  # (N, heads, T, head_dim)
+            weights = ops.attention_weights(self._heads(q), self._heads(k), mask, is_causal=is_causal)
+            mixed = ops.matmul(self.dropout(weights), self._heads(v))  # (N, heads, T, head_dim)
+            joined = ops.reshape(ops.permute_dims(mixed, (0, 2, 1, 3)), query.shape)  # (N, T, embed_dim)
         else:
-            mixed = ops.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
-        joined = ops.reshape(ops.permute_dims(mixed, (0, 2, 1, 3)), query.shape)  # (N, T, embed_dim)
+            joined = ops.multi_head_attention(q, k, v, mask, num_heads=self.num_heads, is_causal=is_causal)
         out = self.out_proj(joined)
         return (out, weights) if need_weights else out
 

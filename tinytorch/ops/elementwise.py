@@ -7,6 +7,7 @@ other; the engine undoes that for the gradients.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,10 @@ def _floating(dev: Any, x: Array) -> Array:
     return dev.xp.astype(x, dev.xp.float32)
 
 
+def _same(g: Array) -> Array:
+    return g
+
+
 @op(kinds="iuf")
 def add(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 + x2
@@ -104,7 +109,7 @@ def add(dev: Device, x1: Array, x2: Array, /) -> Any:
     >>> tinytorch.add(Tensor([1.0, 2.0]), 1)
     tensor([2., 3.])
     """
-    return x1 + x2, lambda g: g, lambda g: g
+    return x1 + x2, _same, _same
 
 
 @op(kinds="iuf")
@@ -114,7 +119,7 @@ def subtract(dev: Device, x1: Array, x2: Array, /) -> Any:
     >>> tinytorch.subtract(Tensor([1.0, 2.0]), 1)
     tensor([0., 1.])
     """
-    return x1 - x2, lambda g: g, lambda g: -g
+    return x1 - x2, _same, operator.neg
 
 
 @op(kinds="iuf")
@@ -523,7 +528,13 @@ def relu(dev: Device, x: Array, /) -> Any:
     """
     xp = dev.xp
     y = xp.maximum(x, 0.0)
-    return y, lambda g: xp.where(y <= 0, 0.0, g)
+
+    def of_x(g: Array) -> Array:
+        passed = xp.astype(y > 0, g.dtype)
+        passed *= g
+        return passed
+
+    return y, of_x
 
 
 @op(kinds="f")
@@ -534,8 +545,8 @@ def sigmoid(dev: Device, x: Array, /) -> Any:
     tensor([0.5   , 0.8808])
     """
     xp = dev.xp
-    e = xp.exp(-xp.abs(x))
-    y = xp.where(x < 0, e, 1.0) / (e + 1.0)
+    lowest = -88.0 if dev.dtype_of(x).itemsize < 8 else -709.0  # exp of it is a number still
+    y = 1.0 / (xp.exp(-xp.maximum(x, lowest)) + 1.0)
     return y, lambda g: g * (y * (1.0 - y))
 
 
@@ -557,10 +568,13 @@ def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
     if approximate != "tanh":
         raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
     k, c = math.sqrt(2 / math.pi), 0.044715
-    t = xp.tanh((x * x * c + 1.0) * x * k)
-    return x * (
-        t + 1.0
-    ) * 0.5, lambda g: g * ((t + 1.0) * 0.5 + (1.0 - t * t) * x * (x * x * (3 * c) + 1.0) * (0.5 * k))
+    t = xp.tanh((x * x * (c * k) + k) * x)
+
+    def of_x(g: Array) -> Array:
+        slope = (1.0 - t * t) * x * (x * x * (3 * c * k) + k)
+        return (t + 1.0 + slope) * g * 0.5
+
+    return (t + 1.0) * x * 0.5, of_x
 
 
 # Choosing ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ __all__ = [
     "embedding",
     "layer_norm",
     "linear",
+    "multi_head_attention",
     "scaled_dot_product_attention",
 ]
 
@@ -43,7 +44,7 @@ def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
     rows = x if x.ndim == 2 else xp.reshape(x, (math.prod(shape[:-1]), into))  # one product, not one per batch item
     y = xp.matmul(rows, weight.T)
     if bias is not None:
-        y = y + bias
+        y += bias
     if x.ndim == 2:
         return y, lambda g: xp.matmul(g, weight), lambda g: xp.matmul(g.T, rows), lambda g: xp.sum(g, axis=0)
 
@@ -72,23 +73,38 @@ def layer_norm(
     xp = dev.xp
     if not 0 < ndim <= x.ndim:
         raise ValueError(f"ndim is between 1 and the {x.ndim} dimensions of x, not {ndim}")
-    last, lead = tuple(range(x.ndim - ndim, x.ndim)), tuple(range(x.ndim - ndim))
     shape = x.shape[x.ndim - ndim :]
     if any(p is not None and p.shape != shape for p in (weight, bias)):
         raise ValueError(f"weight and bias must have the shape {tuple(shape)} of the last {ndim} axes of x")
     n = math.prod(shape)
-    d = x - xp.sum(x, axis=last, keepdims=True) / n
-    r = 1.0 / xp.sqrt(xp.sum(d * d, axis=last, keepdims=True) / n + eps)
-    h = d * r
-    y = h if weight is None else h * weight
-    y = y if bias is None else y + bias
+    size = (math.prod(x.shape[: x.ndim - ndim]), n)
+    flat_weight = None if weight is None else xp.reshape(weight, (n,))
+
+    h = xp.reshape(x, size)
+    h = h - xp.sum(h, axis=1, keepdims=True) / n
+    r = xp.sum(h * h, axis=1, keepdims=True) / n
+    r = 1.0 / xp.sqrt(r + eps)
+    h = h * r
+    y = h if weight is None else h * flat_weight
+    y = y if bias is None else y + xp.reshape(bias, (n,))
+
+    flat = shared(lambda g: xp.reshape(g, size))
+    gh = shared(lambda g: flat(g) * h)
 
     def of_x(g: Array) -> Array:
-        gh = g if weight is None else g * weight
-        both = gh - xp.sum(gh, axis=last, keepdims=True) / n - h * (xp.sum(gh * h, axis=last, keepdims=True) / n)
-        return both * r
+        if weight is None:
+            d, mean, slope = flat(g), xp.sum(flat(g), axis=1), xp.sum(gh(g), axis=1)
+        else:
+            d, mean, slope = flat(g) * flat_weight, xp.matmul(flat(g), flat_weight), xp.matmul(gh(g), flat_weight)
+        d = d - xp.expand_dims(mean / n, axis=1) - h * xp.expand_dims(slope / n, axis=1)
+        return xp.reshape(d * r, x.shape)
 
-    return y, of_x, lambda g: xp.sum(g * h, axis=lead), lambda g: xp.sum(g, axis=lead)
+    return (
+        xp.reshape(y, x.shape),
+        of_x,
+        lambda g: xp.reshape(xp.sum(gh(g), axis=0), shape),
+        lambda g: xp.reshape(xp.sum(flat(g), axis=0), shape),
+    )
 
 
 @op(kinds="f", apart=(1,))
@@ -132,23 +148,25 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
             f"the mask is boolean or {query.dtype} as the query, not {mask.dtype}; convert with .astype(...)"
         )
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = xp.matmul(query, key.mT) * factor  # (..., T, S)
-    T, S = scores.shape[-2:]
+    scores = xp.matmul(query, key.mT)  # (..., T, S)
+    scores *= factor
+    zero = xp.zeros((), dtype=scores.dtype, device=dev.native)  # added where attention may be, elsewhere -inf
     if is_causal:
+        T, S = scores.shape[-2:]
         integer = dev.dtype(dev.default_int)
         t = xp.arange(T, dtype=integer, device=dev.native)
         s = xp.arange(S, dtype=integer, device=dev.native)
-        scores = xp.where(s[None, :] <= t[:, None], scores, -math.inf)
+        scores += xp.where(s[None, :] <= t[:, None], zero, -math.inf)
     if mask is not None:
-        scores = xp.where(mask, scores, -math.inf) if mask.dtype == xp.bool else scores + mask
+        scores = scores + (xp.where(mask, zero, -math.inf) if mask.dtype == xp.bool else mask)
     top = xp.max(scores, axis=-1, keepdims=True)
     if mask is not None:
         top = xp.where(top == -math.inf, 0.0, top)
-    e = xp.exp(scores - top)
-    total = xp.sum(e, axis=-1, keepdims=True)
+    p = xp.exp(scores - top)
+    total = xp.sum(p, axis=-1, keepdims=True)
     if mask is not None:
         total = xp.where(total == 0, 1.0, total)  # a query that may attend to nothing gets zeros
-    p = e / total
+    p /= total
 
     def of_scores(g: Array) -> Array:
         t = g * p
@@ -218,6 +236,13 @@ def scaled_dot_product_attention(
     tensor([[1.    , 0.    ],
             [0.3302, 0.6698]])
     """
+    return _mix(dev, query, key, value, mask, is_causal, scale)
+
+
+def _mix(
+    dev: Any, query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, scale: float | None
+) -> Any:
+    """What attention makes of the values, and the rules of query, key, value and mask."""
     xp = dev.xp
     p, of_query, of_key, of_mask = _attend(dev, query, key, mask, is_causal, scale)
     gp = shared(lambda g: xp.matmul(g, value.mT))  # the gradient of the weights
@@ -228,3 +253,56 @@ def scaled_dot_product_attention(
         lambda g: xp.matmul(p.mT, g),
         None if of_mask is None else lambda g: of_mask(gp(g)),
     )
+
+
+@op(
+    kinds="f",
+    same=True,
+    apart=(3,),
+    wants="query (N, T, E), key (N, S, E), value (N, S, E), or all in (N, T, 3 E), and mask (..., T, S) or None",
+)
+def multi_head_attention(
+    dev: Device,
+    query: Array,
+    key: Array = None,
+    value: Array = None,
+    mask: Array = None,
+    /,
+    *,
+    num_heads: int,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Any:
+    """`scaled_dot_product_attention` in each of `num_heads` parts of the features; the results are joined, (N, T, E).
+
+    Args:
+        query: (N, T, E), E a multiple of `num_heads`; without key and value (N, T, 3 E), all three one after another.
+        key: (N, S, E), or None.
+        value: (N, S, E), or None.
+        mask: broadcasts with (N, num_heads, T, S); the others as there, with D = E / num_heads.
+
+    >>> tinytorch.multi_head_attention(tinytorch.ones((1, 5, 12)), num_heads=2).shape
+    (1, 5, 4)
+    """
+    xp, packed = dev.xp, key is None
+    if query.ndim != 3 or (key is None) != (value is None):
+        raise ValueError("query, key and value have three dimensions, or the query alone holds all three")
+    N, E = query.shape[0], query.shape[2] // 3 if packed else query.shape[2]
+    if num_heads < 1 or E % num_heads or (packed and query.shape[2] != 3 * E):
+        raise ValueError(f"{query.shape[2]} features are not {3 if packed else 1} x {num_heads} heads of one length")
+
+    def split(x: Array) -> Array:  # (N, T, E) -> (N, heads, T, D)
+        return xp.permute_dims(xp.reshape(x, (N, -1, num_heads, E // num_heads)), (0, 2, 1, 3))
+
+    def join(x: Array) -> Array:
+        return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (N, -1, E))
+
+    q, k, v = [query[..., i * E : (i + 1) * E] for i in range(3)] if packed else (query, key, value)
+    y, *of_parts, of_mask = _mix(dev, split(q), split(k), split(v), mask, is_causal, scale)
+    part = shared(split)  # the gradient of the result, for each head
+    rules: tuple[Any, ...]
+    if packed:
+        rules = lambda g: xp.concat([join(rule(part(g))) for rule in of_parts], axis=-1), None, None
+    else:
+        rules = tuple([lambda g, rule=rule: join(rule(part(g))) for rule in of_parts])
+    return join(y), *rules, None if of_mask is None else lambda g: of_mask(part(g))

@@ -70,13 +70,13 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     """
     xp = dev.xp
     _same_shape(input, target)
-    log_p = xp.maximum(xp.log(xp.where(input == 0, 1e-44, input)), -100.0)
+    log_p = xp.maximum(xp.log(xp.maximum(input, 1e-44)), -100.0)
     log_q = xp.where(input == 1, -100.0, xp.log1p(-xp.where(input == 1, 0.0, input)))
-    y, each = _reduce(dev, -(target * log_p + (1.0 - target) * log_q), reduction)
+    y, each = _reduce(dev, target * (log_q - log_p) - log_q, reduction)
 
     def of_input(g: Array) -> Array:
         product = input * (1.0 - input)
-        return each(g) * ((input - target) / xp.where(product > 1e-12, product, 1e-12))
+        return each(g) * ((input - target) / xp.maximum(product, 1e-12))
 
     return y, of_input, lambda g: each(g) * (log_q - log_p)
 
@@ -103,15 +103,18 @@ def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /
 def _cross_entropy(
     dev: Device, input: Array, target: Array, /, *, reduction: str, ignore_index: int, label_smoothing: float
 ) -> Any:
-    xp = dev.xp
+    xp, smooth = dev.xp, label_smoothing
     axis = min(input.ndim - 1, 1)  # of the classes
     C = input.shape[axis]
+    indices = target.ndim < input.ndim
+    if indices:
+        kept = target != ignore_index
+        input = xp.where(xp.expand_dims(kept, axis=axis), input, 0.0)
     z = input - xp.max(input, axis=axis, keepdims=True)
     e = xp.exp(z)
     s = xp.sum(e, axis=axis, keepdims=True)
-    cost = xp.log(s) - z  # -log of the probability of each class
-    smooth = label_smoothing
-    if target.ndim == input.ndim:  # probabilities
+    if not indices:
+        cost = xp.log(s) - z  # -log of the probability of each class
         q = target * (1.0 - smooth) + smooth / C if smooth else target
         losses = xp.sum(q * cost, axis=axis)
         y, each = _reduce(dev, losses, reduction, math.prod(input.shape) // C)
@@ -127,17 +130,17 @@ def _cross_entropy(
 
     classes = xp.reshape(xp.arange(C, dtype=target.dtype, device=dev.native), (C,) + (1,) * (input.ndim - axis - 1))
     hot = xp.expand_dims(target, axis=axis) == classes
-    kept = target != ignore_index
-    losses = xp.sum(xp.where(hot, cost, 0.0), axis=axis)  # not a product: a class that is ruled out has infinite cost
+    picked = xp.sum(xp.where(hot, z, 0.0), axis=axis)  # not a product: a class that is ruled out has logit -infinity
+    losses = xp.log(xp.reshape(s, picked.shape)) - picked
     if smooth:
-        losses = losses * (1.0 - smooth) + xp.sum(cost, axis=axis) * (smooth / C)
-    losses = xp.where(kept, losses, 0.0)
-    y, each = _reduce(dev, losses, reduction, xp.sum(xp.astype(kept, input.dtype)))
+        losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=axis) * (smooth / C)
+    weight = xp.astype(kept, input.dtype)
+    y, each = _reduce(dev, losses * weight, reduction, xp.sum(weight))
 
     def of_input(g: Array) -> Array:
-        d = e / s - (xp.astype(hot, input.dtype) * (1.0 - smooth) + smooth / C)
-        g = xp.where(kept, xp.broadcast_to(each(g), losses.shape), 0.0)
-        return xp.where(xp.expand_dims(kept, axis=axis), d * xp.expand_dims(g, axis=axis), 0.0)
+        q = xp.astype(hot, input.dtype)
+        d = e / s - (q * (1.0 - smooth) + smooth / C if smooth else q)
+        return d * xp.expand_dims(each(g) * weight, axis=axis)
 
     return y, of_input, None
 
@@ -163,17 +166,18 @@ def cross_entropy(
     tensor(0.6931)
     """
     expect_tensors("cross_entropy", input, target)
-    shape = tuple(input.shape)
+    shape, of_target = input.shape, target.shape
     if not shape:
         raise ValueError("cross_entropy: the input has logits of classes along an axis, not shape ()")
     axis = min(len(shape) - 1, 1)
     C = shape[axis]
-    indices = shape[:axis] + shape[axis + 1 :]
     integral = target.dtype.kind in "iu"
-    if tuple(target.shape) != (indices if integral else shape):
+    needed = shape[:axis] + shape[axis + 1 :] if integral else shape
+    if of_target != needed:
         raise ValueError(
-            f"cross_entropy: with an input of shape {shape} the target has shape {indices} if it holds class indices "
-            f"and {shape} if it holds probabilities; it is {target.dtype.name} of shape {tuple(target.shape)}"
+            f"cross_entropy: with an input of shape {shape} the target has shape {shape[:axis] + shape[axis + 1 :]} if "
+            f"it holds class indices and {shape} if it holds probabilities; it is {target.dtype.name} of shape "
+            f"{of_target}"
         )
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}")
