@@ -51,14 +51,23 @@ class Adam(Optimizer):
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
     ) -> tuple[Array, State]:
-        b1, b2 = group["betas"]
+        xp, (b1, b2) = dev.xp, group["betas"]
         if group["weight_decay"]:
-            grad = grad + values * group["weight_decay"]
-        m, v = grad * (1.0 - b1), grad * grad * (1.0 - b2)
-        if state:
-            m, v = state["exp_avg"] * b1 + m, state["exp_avg_sq"] * b2 + v
-        root = dev.xp.sqrt(v) / math.sqrt(1.0 - b2**steps) + group["eps"]
-        return values - m / root * (group["lr"] / (1.0 - b1**steps)), {"exp_avg": m, "exp_avg_sq": v}
+            grad += values * group["weight_decay"]
+        m, v = (state[name] if state else xp.zeros_like(values) for name in ("exp_avg", "exp_avg_sq"))
+        m *= b1
+        m += grad * (1.0 - b1)
+        grad *= grad
+        grad *= 1.0 - b2
+        v *= b2
+        v += grad
+        root = math.sqrt(1.0 - b2**steps)
+        step = xp.sqrt(v)
+        step += group["eps"] * root
+        step = m / step
+        step *= group["lr"] * root / (1.0 - b1**steps)
+        values -= step
+        return values, {"exp_avg": m, "exp_avg_sq": v}
 
 
 class AdamW(Adam):
@@ -87,5 +96,5 @@ class AdamW(Adam):
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
     ) -> tuple[Array, State]:
-        decayed = values * (1.0 - group["lr"] * group["weight_decay"])
-        return super().update(dev, decayed, grad, state, steps, {**group, "weight_decay": 0.0})
+        values *= 1.0 - group["lr"] * group["weight_decay"]
+        return super().update(dev, values, grad, state, steps, {**group, "weight_decay": 0.0})

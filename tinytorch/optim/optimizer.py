@@ -2,8 +2,9 @@
 
 A rule such as Adam's is a dozen elementwise operations. For twenty small parameters that would be hundreds of calls; on
 one flat array of all of them it is a dozen. So the parameters of a group that are stepped together are joined, the rule
-runs once, and each parameter gets its part of the result. Like an op, a rule is written against `dev.xp` and mutates
-nothing; arrays that a recorded graph holds keep their values.
+runs once, and each parameter gets its part of the result. A rule is written against `dev.xp`, with `m *= b1` where it
+needs the old `m` no longer: libraries that can then write in place. What the rule is given is its own; arrays that
+anybody else holds, such as a recorded graph, keep their values (`Device.own`).
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ class _Flat:
         self.parameters, self.steps = parameters, steps
         self.shapes = [p.shape for p in parameters]
         self.ends = list(itertools.accumulate(math.prod(s) for s in self.shapes))
-        self.values = self.join([p.array for p in parameters])
-        self.state = {name: self.join([s[name] for s in states]) for name in states[0]}
         self.parts = [p.array for p in parameters]  # what each parameter holds while nobody else sets it
+        self.values = self.join(self.parts)
+        self.state = {name: self.join([s[name] for s in states]) for name in states[0]}
 
     def join(self, arrays: Sequence[Array]) -> Array:
         xp = self.device.xp
-        return xp.concat([xp.reshape(a, (-1,)) for a in arrays])
+        return xp.concat([a if a.ndim == 1 else xp.reshape(a, (-1,)) for a in arrays])
 
     def split(self, flat: Array) -> list[Array]:
         xp, starts = self.device.xp, [0, *self.ends]
@@ -114,7 +115,7 @@ class Optimizer:
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
     ) -> tuple[Array, State]:
-        """New values and state, from the old ones and the gradient.
+        """New values and state, from the old ones and the gradient. All of these may be written into.
 
         Args:
             state: empty at first.
@@ -161,9 +162,11 @@ class Optimizer:
     def _advance(self, flat: _Flat, group: Mapping[str, Any]) -> None:
         grad = flat.join([p.grad.array for p in flat.parameters])
         flat.steps += 1
-        flat.values, flat.state = self.update(flat.device, flat.values, grad, flat.state, flat.steps, group)
-        flat.parts = flat.split(flat.values)
-        for p, part in zip(flat.parameters, flat.parts, strict=True):
+        values = flat.device.own(flat.values, flat.parts)
+        values, flat.state = self.update(flat.device, values, grad, flat.state, flat.steps, group)
+        if values is not flat.values:
+            flat.values, flat.parts = values, flat.split(values)
+        for p, part in zip(flat.parameters, flat.parts):
             p.assign(part)
 
     def _arranged(self, index: int, ready: list[Tensor]) -> bool:

@@ -61,12 +61,13 @@ class SGD(Optimizer):
     ) -> tuple[Array, State]:
         lr, momentum = group["lr"], group["momentum"]
         if group["weight_decay"]:
-            grad = grad + values * group["weight_decay"]
-        if not momentum:
-            return values - grad * lr, state
-        if "momentum_buffer" in state:
-            b = state["momentum_buffer"] * momentum + grad * (1.0 - group["dampening"])
+            grad += values * group["weight_decay"]
+        if momentum and "momentum_buffer" in state:
+            b = state["momentum_buffer"]
+            b *= momentum
+            b += grad * (1.0 - group["dampening"]) if group["dampening"] else grad
         else:
             b = grad
         step = grad + b * momentum if group["nesterov"] else b
-        return values - step * lr, {"momentum_buffer": b}
+        values -= step * lr
+        return values, {"momentum_buffer": b} if momentum else state
