@@ -1,0 +1,61 @@
+"""What the CPU does in its own way, beside the standard-only default: on inputs of the size that the milestones have.
+
+An extension point of a device is worth its lines if it is 1.5 times as fast as the default somewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.numpy as standard
+import numpy as np
+
+from backends import Device, device
+from benchmarks.ops import microseconds
+
+CPU = device("cpu")
+
+
+def _draw(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.Generator(np.random.Philox(0)).standard_normal(shape).astype("float32")
+
+
+def _both(name: str, *args: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    default, own = getattr(Device, name).__get__(CPU), getattr(CPU, name)
+    return lambda: default(*args), lambda: own(*args)
+
+
+def _function(name: str, *args: Any, **kwargs: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    default, own = getattr(standard, name), getattr(CPU.xp, name)
+    return lambda: default(*args, **kwargs), lambda: own(*args, **kwargs)
+
+
+_IMAGE, _PLAIN = _draw(8, 4, 4, 32), ((3, 3), (1, 1), (1, 1), (1, 1))
+_LARGE = _draw(800_000)
+
+CASES = {
+    "windows, (8, 4, 4, 32)": _both("windows", _IMAGE, *_PLAIN),
+    "add_windows, (8, 4, 4, 32)": _both("add_windows", [_IMAGE] * 9, (4, 4), *_PLAIN),
+    "windows, (16, 14, 14, 64)": _both("windows", _draw(16, 14, 14, 64), *_PLAIN),
+    "add_windows, (16, 14, 14, 64)": _both("add_windows", [_draw(16, 14, 14, 64)] * 9, (14, 14), *_PLAIN),
+    "scatter_add, (1024, 128) to 65": _both("scatter_add", _draw(1024, 128), np.arange(1024) % 65, 65),
+    "check_index, 128": _both("check_index", np.arange(128) % 10, 10, "rows"),
+    "sum of rows, (32, 128)": _function("sum", _draw(32, 128), axis=0),
+    "sum of columns, (1024, 64)": _function("sum", _draw(1024, 64), axis=-1, keepdims=True),
+    "max, (4096, 64)": _function("max", _draw(4096, 64), axis=-1, keepdims=True),
+    "max, (32, 4, 4, 4)": _function("max", _draw(32, 4, 4, 4), axis=-1, keepdims=True),
+    "maximum with 0, 800,000": _function("maximum", _LARGE, 0.0),
+    "matmul, (32, 64) and (128, 64).T": _function("matmul", _draw(32, 64), _draw(128, 64).T),
+    "matmul of 64, (64, 32) and (64, 32).T": _function("matmul", _draw(64, 64, 32), _draw(64, 64, 32).mT),
+    "reshape": _function("reshape", _draw(32, 128), (-1,)),
+    "permute_dims": _function("permute_dims", _draw(32, 128), (1, 0)),
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    print(f"{'microseconds':<40}{'default':>10}{'CPU':>10}")
+    for name, (default, own) in CASES.items():
+        t = microseconds({"default": default, "own": own}, rounds=25)
+        print(f"{name:<40}{t['default']:>10.1f}{t['own']:>10.1f}{t['default'] / t['own']:>8.1f} x")

@@ -1,0 +1,146 @@
+"""How time grows: with depth, width, batch and sequence length, beside PyTorch; and with the size of a graph.
+
+Each curve is a forward and a backward pass; the last column shows whether the two grow alike.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import tinytorch
+from benchmarks.measure import Peer, compare
+from benchmarks.ops import Call, microseconds
+from benchmarks.peers import tinytorch_
+from benchmarks.workloads import Workload
+
+
+def mlp(depth: int = 3, width: int = 64, batch: int = 32) -> Workload:
+    """A net of equally wide layers."""
+    return Workload("", "", "mlp", batch=batch, sizes=(width,) * (depth + 1))
+
+
+def gpt(sequence: int) -> Workload:
+    """Two blocks on sequences of that length."""
+    return Workload(
+        "", "", "transformer", batch=4, sequence=sequence, vocabulary=65, width=64, hidden=256, blocks=2, causal=True
+    )  # fmt: skip
+
+
+CURVES: dict[str, tuple[Callable[[int], Workload], tuple[int, ...]]] = {
+    "depth of an MLP": (lambda n: mlp(depth=n, width=32), (1, 3, 10, 30, 100, 300, 1000)),
+    "width of an MLP": (lambda n: mlp(width=n), (8, 32, 128, 512, 1024)),
+    "batch of an MLP": (lambda n: mlp(batch=n), (1, 8, 64, 512, 4096)),
+    "sequence length of a GPT": (gpt, (8, 32, 128, 512)),
+}
+
+
+def curves() -> None:
+    """One training step (Adam) for each size."""
+    try:
+        from benchmarks.peers import torch_eager
+    except ImportError as error:
+        torch_eager = None  # type: ignore[assignment]
+        print(f"PyTorch is left out: {error}")
+    for title, (make, sizes) in CURVES.items():
+        print(f"\n{title:<28}{'tinytorch':>12}{'PyTorch':>12}    microseconds a step")
+        for n in sizes:
+            work = make(n)
+            calls: dict[str, Call] = {"ours": tinytorch_.build(work)[0]}
+            if torch_eager is not None:
+                calls["torch"] = torch_eager.build(work)[0]  # type: ignore[index]
+            t = microseconds(calls, rounds=9)
+            row = f"{n:<28}{t['ours']:>12,.0f}"
+            print(row + (f"{t['torch']:>12,.0f}{t['ours'] / t['torch']:>9.2f} x" if "torch" in t else ""))
+
+
+def graph() -> None:
+    """A chain of ops: the time and the memory that recording it and walking back take for each node."""
+    print(f"\n{'nodes of a graph':<28}{'record':>12}{'backward':>12}{'memory':>12}    us, us and bytes a node")
+    for n in (1_000, 10_000, 100_000):
+        x = tinytorch.Tensor(np.ones(1, "float32"), requires_grad=True)
+        best: Any = (float("inf"), 0.0)
+        for _ in range(5):
+            x.grad, y, start = None, x, time.perf_counter()
+            for _ in range(n):
+                y = y + x
+            middle = time.perf_counter()
+            y.backward()
+            best = min(best, (time.perf_counter() - start, middle - start))
+        tracemalloc.start()
+        y = x
+        for _ in range(n):
+            y = y + x
+        y.backward()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        total, recorded = best
+        print(f"{n:<28,}{recorded / n * 1e6:>12.2f}{(total - recorded) / n * 1e6:>12.2f}{peak / n:>12,.0f}")
+
+
+def threads(rounds: int = 5) -> None:
+    """One thread and two, on the larger workloads."""
+    print(f"\n{'threads':<28}{'one':>12}{'two':>12}    microseconds a step")
+    for module in ("tinytorch_kept", "torch_eager"):
+        peers = [Peer(module, n, -1) for n in (1, 2)]
+        if peers[0].missing:
+            print(f"{module} is left out: {peers[0].missing}")
+            continue
+        for peer, n in zip(peers, ("one", "two")):
+            peer.name += f", {n}"
+        for name in ("S1", "S2", "S3"):
+            one, two = (t for t, _ in compare(peers, name, rounds, 0.3).values())
+            print(
+                f"{peers[0].name.partition(', one')[0] + ' ' + name:<28}{one:>12,.0f}{two:>12,.0f}{two / one:>9.2f} x"
+            )
+        for peer in peers:
+            peer.close()
+
+
+def memory(name: str = "S3") -> None:
+    """The peak of resident memory over five steps, in a process of its own, and what of it came after the imports."""
+    print(f"\n{'memory of ' + name:<28}{'peak':>12}{'of steps':>12}    MB")
+    for module in ("tinytorch_", "tinytorch_kept", "torch_eager"):
+        code = f"""
+import resource
+from benchmarks.peers import {module} as peer
+from benchmarks.workloads import WORKLOADS
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+step, _ = peer.build(WORKLOADS["{name}"], peer.variants()[0])
+for _ in range(5):
+    step()
+print(peak(), peak() - before)"""
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if run.returncode:
+            print(f"{module} is left out: {run.stderr.strip().splitlines()[-1]}")
+        else:
+            print(f"{module:<28}" + "".join(f"{float(mb):>12,.0f}" for mb in run.stdout.split()))
+
+
+def imports() -> None:
+    """What `import tinytorch` takes in a new interpreter, and whether a GPU library came with it."""
+    code = "import sys, time; t = time.process_time(); import numpy; n = time.process_time(); import tinytorch; "
+    code += "gpu = {'cupy', 'torch', 'jax', 'dpnp', 'dpctl'} & sys.modules.keys(); "
+    code += "print(n - t, time.process_time() - n, *gpu or ['none'])"
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() for _ in range(9)
+    ]
+    numpy, ours = (min(float(r[i]) for r in runs) * 1e3 for i in (0, 1))
+    print(f"\nimport tinytorch: {numpy + ours:.0f} ms of processor time, of which NumPy {numpy:.0f} ms")
+    print(f"GPU libraries it brought in: {runs[0][2]}")
+
+
+def main() -> None:
+    """Measure and print."""
+    imports()
+    graph()
+    memory()
+    curves()
+    threads()
