@@ -78,31 +78,25 @@ def layer_norm(
         raise ValueError(f"weight and bias must have the shape {tuple(shape)} of the last {ndim} axes of x")
     n = math.prod(shape)
     size = (math.prod(x.shape[: x.ndim - ndim]), n)
-    flat_weight = None if weight is None else xp.reshape(weight, (n,))
-
-    h = xp.reshape(x, size)
-    h = h - xp.sum(h, axis=1, keepdims=True) / n
-    r = xp.sum(h * h, axis=1, keepdims=True) / n
-    r = 1.0 / xp.sqrt(r + eps)
-    h = h * r
-    y = h if weight is None else h * flat_weight
+    rows = xp.reshape(x, size)
+    h = rows - xp.sum(rows, axis=1, keepdims=True) / n
+    r = 1.0 / xp.sqrt(xp.sum(h * h, axis=1, keepdims=True) / n + eps)
+    h *= r
+    w = None if weight is None else xp.reshape(weight, (n,))
+    y = h if w is None else h * w
     y = y if bias is None else y + xp.reshape(bias, (n,))
 
     flat = shared(lambda g: xp.reshape(g, size))
-    gh = shared(lambda g: flat(g) * h)
 
     def of_x(g: Array) -> Array:
-        if weight is None:
-            d, mean, slope = flat(g), xp.sum(flat(g), axis=1), xp.sum(gh(g), axis=1)
-        else:
-            d, mean, slope = flat(g) * flat_weight, xp.matmul(flat(g), flat_weight), xp.matmul(gh(g), flat_weight)
-        d = d - xp.expand_dims(mean / n, axis=1) - h * xp.expand_dims(slope / n, axis=1)
-        return xp.reshape(d * r, x.shape)
+        d = flat(g) if w is None else flat(g) * w
+        mean, slope = (xp.sum(a, axis=1, keepdims=True) / n for a in (d, d * h))
+        return xp.reshape((d - mean - h * slope) * r, x.shape)
 
     return (
         xp.reshape(y, x.shape),
         of_x,
-        lambda g: xp.reshape(xp.sum(gh(g), axis=0), shape),
+        lambda g: xp.reshape(xp.sum(flat(g) * h, axis=0), shape),
         lambda g: xp.reshape(xp.sum(flat(g), axis=0), shape),
     )
 
