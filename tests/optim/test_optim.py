@@ -460,3 +460,23 @@ def test_clipping_out_of_range():
         clip_grad_norm_([parameter([1.0], grad=[1.0])], 1.0, 0)
     with pytest.raises(ValueError, match="clip_grad_norm_: max_norm is not negative: -1"):
         clip_grad_norm_([parameter([1.0], grad=[1.0])], -1.0)
+
+
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_a_step_changes_nothing_that_others_hold(make, device):
+    w, b = Parameter([1.0, 2.0], device=device), Parameter([3.0], device=device)
+    optimizer = make([w, b], lr=0.1)
+    for _ in range(3):  # from the second step on the parameters' memory is the optimizer's
+        optimizer.zero_grad()
+        loss = (w * w).sum() + b.sum() * 2.0
+        loss.backward(retain_graph=True)
+        held, view, before = w.detach(), w.detach()[1:], w.detach().numpy()
+        optimizer.step()
+        assert not np.allclose(w.detach().numpy(), before)
+        assert_close(held.numpy(), before, rtol=0, atol=0)
+        assert_close(view.numpy(), before[1:], rtol=0, atol=0)
+        optimizer.zero_grad()
+        loss.backward()  # the graph goes on with the old values
+        assert_close(w.grad.numpy(), 2 * before, rtol=1e-6, atol=0)
+        del held, view, loss
+        optimizer.step()
