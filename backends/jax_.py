@@ -28,7 +28,7 @@ except ImportError as error:
 
 def _devices() -> dict[str, Any]:
     """JAX's devices by our names: the CPU first, then those of its default platform."""
-    found = {}
+    found: dict[str, Any] = {}
     for platform in dict.fromkeys(("cpu", jax.default_backend())):
         try:
             found |= {f"jax:{platform}:{d.id}": d for d in jax.local_devices(backend=platform)}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ _FIX = "python -m pip install 'tinytorch-xp[sycl]'"
 
 try:
     import dpctl
-    import dpnp as xp
+    import dpnp
+    import dpnp.scipy.special
 except ImportError as error:
     if error.name in ("dpctl", "dpnp"):
         raise Unavailable("dpnp is not installed", _FIX) from error
@@ -47,10 +50,16 @@ def _cpu_driver() -> str:
         files = importlib.metadata.files("intel-opencl-rt") or []
     except importlib.metadata.PackageNotFoundError:
         return ""
-    found = [
-        str(f.locate().resolve()) for f in files if re.fullmatch(r"libintelocl\.so\.[\d.]+|intelocl64\.dll", f.name)
-    ]
-    return found[0] if found else ""
+    drivers = [f for f in files if re.fullmatch(r"libintelocl\.so\.[\d.]+|intelocl64\.dll", f.name)]
+    return os.path.realpath(drivers[0].locate()) if drivers else ""
+
+
+def _matmul(x1: Array, x2: Array, /) -> Array:
+    """dpnp's (0.20) refuses arrays that repeat elements by strides of zero, such as broadcast ones."""
+    return dpnp.matmul(*(x.copy() if 0 in x.strides else x for x in (x1, x2)))
+
+
+xp = SimpleNamespace(**{**vars(dpnp), "matmul": _matmul})
 
 
 class SyclDevice(Device):
@@ -58,7 +67,7 @@ class SyclDevice(Device):
 
     library = "dpnp"
     xp = xp
-    array_type = xp.ndarray
+    array_type = dpnp.ndarray
 
     def __init__(self, index: str) -> None:
         found = _devices()[f"sycl:{index}"]
@@ -71,7 +80,7 @@ class SyclDevice(Device):
         if not _devices():
             driver = _cpu_driver()
             raise Unavailable(
-                f"dpnp {xp.__version__} is installed, but finds no driver of a SYCL device",
+                f"dpnp {dpnp.__version__} is installed, but finds no driver of a SYCL device",
                 f"export OCL_ICD_FILENAMES={driver} before Python starts"
                 if driver
                 else "python -m pip install intel-opencl-rt, which is a driver for CPUs; "
@@ -84,10 +93,10 @@ class SyclDevice(Device):
         return next(name for name, d in _devices().items() if d == array.sycl_device)
 
     def from_numpy(self, array: np.ndarray) -> Array:
-        return xp.asarray(array, dtype=self.dtype(array.dtype), device=self.native)
+        return dpnp.asarray(array, dtype=self.dtype(array.dtype), device=self.native)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        return xp.asnumpy(array)
+        return np.array(dpnp.asnumpy(array))
 
     def receive(self, array: Array, source: Device) -> Array:
         if not isinstance(source, SyclDevice):
@@ -96,7 +105,7 @@ class SyclDevice(Device):
         return array.to_device(self.native)
 
     def asarray(self, x: Any) -> Array:
-        return xp.asarray(x, device=self.native)  # an array on a queue of somebody's own, too: queues do not mix
+        return dpnp.asarray(x, device=self.native)  # an array on a queue of somebody's own, too: queues do not mix
 
     def dtype(self, dtype: Any) -> np.dtype:
         found = np.dtype(dtype)
@@ -108,4 +117,4 @@ class SyclDevice(Device):
         self.native.wait()
 
     def erf(self, x: Array) -> Array:
-        return xp.scipy.special.erf(x)
+        return dpnp.scipy.special.erf(x)

@@ -124,10 +124,8 @@ def test_promotion_does_not_depend_on_the_number_of_axes(a, b, expected, device)
         pytest.skip(f"{device} does not have both {a} and {b}")
     row, scalar = tinytorch.ones(2, dtype=b, device=device), tinytorch.ones((), dtype=a, device=device)
     for x, y in ((row, scalar), (scalar, row), (row.astype(a), scalar.astype(b)), (scalar.astype(b), row.astype(a))):
-        assert (
-            (x + y).dtype == (x % y).dtype == tinytorch.maximum(x, y).dtype == tinytorch.concat([x, y], axis=None).dtype
-        )
-        assert (x + y).dtype == expected
+        results = (x + y, x % y, tinytorch.maximum(x, y), tinytorch.concat([x, y], axis=None))
+        assert {r.dtype.name for r in results} == {expected}
 
 
 def test_gradients_of_gradients_where_dtypes_mix(device):

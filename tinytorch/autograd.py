@@ -699,6 +699,9 @@ def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], m
     """The library's error as one of the standard's, with the op and what it was given."""
     kinds = (IndexError, OverflowError, NotImplementedError, TypeError)
     kind = next((k for k in kinds if isinstance(error, k)), ValueError)
+    axis, ndim = meta.get("axis"), getattr(inputs[0], "ndim", 0)
+    if any(not -ndim <= i < ndim for i in ((axis,) if isinstance(axis, int) else axis or ())):
+        kind = IndexError  # what NumPy and PyTorch raise themselves
     given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
     text = str(error)
     if text.startswith(f"{name}: "):
