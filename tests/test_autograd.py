@@ -12,7 +12,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor
-from tinytorch.autograd import op
+from tinytorch.autograd import Observer, op
 from tinytorch.testing import assert_close
 
 DEEP = 10_000
@@ -629,3 +629,42 @@ def test_a_grad_of_another_shape_is_not_added_to():
     with pytest.raises(ValueError, match=r"float32 \(2,\) on cpu has a grad of shape \(2, 2\); set it to None first"):
         (x * y).sum().backward()
     assert (x.grad.shape, y.grad) == ((2, 2), None)
+
+
+# Watching ---------------------------------------------------------------------------------------------------------
+
+
+class Log(Observer):
+    def __init__(self):
+        self.lines = []
+
+    def made(self, op, inputs, meta, result):
+        self.lines.append((op, [getattr(x, "shape", x) for x in inputs], dict(meta), result.shape))
+
+    def pulled(self, node, source, gradient):
+        self.lines.append((node.op.__name__, tuple(gradient.shape)))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_an_observer_is_told_of_every_op_and_gradient_inside_its_block_only(device, create_graph):
+    x = leaf([[1.0, 2.0]], device)
+    x * 3
+    with Log() as outer, Log() as log:
+        y = (x * 3).sum(axis=0)
+    with log:
+        y.backward(tinytorch.ones_like(y), create_graph=create_graph)
+    y.detach() * 2
+    assert log.lines[:2] == outer.lines == [("multiply", [(1, 2), 3], {}, (1, 2)), ("sum", [(1, 2)], {"axis": 0}, (2,))]
+    pulls = [line for line in log.lines if len(line) == 2]
+    assert pulls == [("sum", (1, 2)), ("multiply", (1, 2))]
+
+
+def test_an_observer_that_raises_ends_with_its_block():
+    class Refuses(Observer):
+        def made(self, op, inputs, meta, result):
+            raise KeyError(op)
+
+    x = leaf([1.0])
+    with pytest.raises(KeyError, match="multiply"), Refuses():
+        x * 2
+    assert (x * 2).item() == 2.0

@@ -33,7 +33,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Variable:
     device: Device
     grad: Any
     node: Node | None  # None for a leaf
-    shared: bool  # detached from another tensor, whose values it shows
+    shared: bool  # detached or sliced from another tensor, whose values it shows
     _requires_grad: bool
     result: ClassVar[type[Any]]  # the class of what ops return: Tensor
 
@@ -234,22 +234,23 @@ def op(
         tensor.device = device
         tensor.grad = None
         tensor.shared = False
-        if tracked and _mode.enabled:
-            rules = result[1:]
-            if None not in rules or _any_rule(sources, rules):
-                tensor._requires_grad = True
-                tensor.node = node = Node()
-                node.op = call
-                node.inputs = sources
-                node.meta = meta
-                node.rules = rules
-                node.order = next(_clock)
-                node.device = device
-                node.shape = out.shape
-                node.dtype = out.dtype
-                return tensor
-        tensor._requires_grad = False
-        tensor.node = None
+        rules = result[1:] if tracked and _mode.enabled else ()
+        if rules and (None not in rules or _any_rule(sources, rules)):
+            tensor._requires_grad = True
+            tensor.node = node = Node()
+            node.op = call
+            node.inputs = sources
+            node.meta = meta
+            node.rules = rules
+            node.order = next(_clock)
+            node.device = device
+            node.shape = out.shape
+            node.dtype = out.dtype
+        else:
+            tensor._requires_grad = False
+            tensor.node = None
+        for observer in _observers:
+            observer.made(name, inputs, meta, tensor)
         return tensor
 
     call.body = run  # type: ignore[attr-defined]
@@ -286,6 +287,37 @@ def _converted(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], dt
 def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
     """Whether an input that requires a gradient gets one."""
     return any(rule is not None and isinstance(source, Node | Variable) for source, rule in zip(sources, rules))
+
+
+class Observer:
+    """Is told of everything that is computed inside `with observer:`, on all threads: what debugging tools are made of.
+
+    A subclass overrides what it wants to know. It must not keep or change what it is shown longer than it needs to.
+
+    >>> class Names(tinytorch.autograd.Observer):
+    ...     def made(self, op, inputs, meta, result):
+    ...         print(op, result.shape)
+    >>> with Names():
+    ...     y = tinytorch.exp(Tensor([1.0, 2.0])).sum()
+    exp (2,)
+    sum ()
+    """
+
+    def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
+        """An op has made a tensor of its inputs (tensors and numbers) and keyword arguments."""
+
+    def pulled(self, node: Node, source: Any, gradient: Any) -> None:
+        """A rule of the node has given the gradient of one of its inputs (a Node, or a leaf), an array or a tensor."""
+
+    def __enter__(self) -> Self:
+        _observers.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _observers.remove(self)
+
+
+_observers: list[Observer] = []
 
 
 def expect_tensors(name: str, *inputs: Any) -> None:
@@ -572,6 +604,8 @@ def _pull(
                 f"in the gradient rules of {node.op.__name__.lstrip('_')}, for a result of shape {node.shape}"
             )
             raise
+        for observer in _observers:
+            observer.pulled(node, source, gx)
         _accumulate(grads, heap, source, gx)
 
 
