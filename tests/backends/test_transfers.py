@@ -36,6 +36,11 @@ def shares(source, target):
     return source.memory == target.memory is not None
 
 
+def test_whose_memory_is_the_host_s():
+    expected = {"cpu", "torch:cpu", "jax:cpu:0"} & set(TARGETS)
+    assert {name for name in TARGETS if tinytorch.device(name).memory == HOST} == expected
+
+
 @every_target
 def test_memory_is_shared_where_it_can_be_and_copies_are_logged(device, target, caplog):
     source, there = tinytorch.device(device), tinytorch.device(target)
