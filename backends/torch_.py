@@ -76,7 +76,7 @@ class TorchDevice(Device):
         return array.to(self.native)
 
     def asarray(self, x: Any) -> Array:
-        return torch.asarray(x, device=self.native).as_subclass(torch.Tensor)
+        return x if type(x) is torch.Tensor else torch.asarray(x, device=self.native).as_subclass(torch.Tensor)
 
     def dtype(self, dtype: Any) -> Any:
         name = np.dtype(dtype).name

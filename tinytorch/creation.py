@@ -44,8 +44,11 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
     function = getattr(dev.xp, name)
     try:
         return wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev)
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        raise type(error)(f"{name}({', '.join(map(repr, args))}): {error}") from error
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, say
+            raise
+        kind = ValueError if type(error) is RuntimeError else type(error)  # as for ops
+        raise kind(f"{name}({', '.join(map(repr, args))}): {error}") from error
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
