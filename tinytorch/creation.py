@@ -48,7 +48,10 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, say
             raise
         kind = ValueError if type(error) is RuntimeError else type(error)  # as for ops
-        raise kind(f"{name}({', '.join(map(repr, args))}): {error}") from error
+        text = str(error)
+        if isinstance(args[0], tuple) and any(isinstance(n, int) and n < 0 for n in args[0]):
+            kind, text = ValueError, "an axis has no negative length"  # which few libraries say, and JAX by TypeError
+        raise kind(f"{name}({', '.join(map(repr, args))}): {text}") from error
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
