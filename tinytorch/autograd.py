@@ -742,8 +742,8 @@ def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], m
     kinds = (IndexError, OverflowError, NotImplementedError, TypeError)
     kind = next((k for k in kinds if isinstance(error, k)), ValueError)
     axis, ndim = meta.get("axis"), getattr(inputs[0], "ndim", 0)
-    if any(not -ndim <= i < ndim for i in ((axis,) if isinstance(axis, int) else axis or ())):
-        kind = IndexError  # what NumPy and PyTorch raise themselves
+    if any(isinstance(i, int) and not -ndim <= i < ndim for i in (axis if isinstance(axis, tuple) else (axis,))):
+        kind = IndexError  # what NumPy and PyTorch raise themselves, but JAX does not
     given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
     text = str(error)
     if text.startswith(f"{name}: "):

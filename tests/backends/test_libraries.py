@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -13,13 +14,17 @@ import tinytorch
 from tests.backends.test_devices import python
 from tinytorch import Unavailable
 
-USABLE = {info.name for info in tinytorch.devices() if info.usable}
 TRY = "\ntry: print(tinytorch.device({name!r}))\nexcept tinytorch.Unavailable as error: print(error)"
 
 
 def attempt(name, before="", **variables):
     """What a new Python says that asks for the device."""
     return python(f"import sys\n{before}\nimport tinytorch{TRY.format(name=name)}", **variables)
+
+
+@functools.cache
+def usable():
+    return {info.name for info in tinytorch.devices() if info.usable}
 
 
 def installed(library):
@@ -36,7 +41,7 @@ def installed(library):
     ],
 )
 def test_the_index_may_be_left_out(spelled, name):
-    if name not in USABLE:
+    if name not in usable():
         pytest.skip(f"{name} is not usable here")
     assert tinytorch.device(spelled) is tinytorch.device(name)
     assert tinytorch.device(spelled).name == name
@@ -45,7 +50,7 @@ def test_the_index_may_be_left_out(spelled, name):
 @pytest.mark.parametrize("name", ["torch:cpu:1", "torch:xpu", "torch:", "jax:cpu:99", "jax:0", "sycl:cpu:99"])
 def test_what_is_not_there(name):
     family = name.partition(":")[0]
-    if not any(usable.startswith(family) for usable in USABLE):
+    if not any(known.startswith(family) for known in usable()):
         pytest.skip(f"{family} is not usable here")
     if name == "torch:":
         assert tinytorch.device(name).name == "torch:cpu"
@@ -89,7 +94,7 @@ def test_pytorch_without_cuda():
 
 def test_pytorch_without_an_apple_gpu():
     installed("torch")
-    if "torch:mps" in USABLE:
+    if "torch:mps" in usable():
         pytest.skip("there is one")
     with pytest.raises(Unavailable, match=r"finds no Apple GPU \(mps\)"):
         tinytorch.device("torch:mps")
@@ -97,7 +102,7 @@ def test_pytorch_without_an_apple_gpu():
 
 def test_jax_without_a_gpu():
     installed("jax")
-    if any(name.startswith("jax:gpu") for name in USABLE):
+    if any(name.startswith("jax:gpu") for name in usable()):
         pytest.skip("there is one")
     for name in ("jax:gpu", "jax:gpu:0"):
         with pytest.raises(Unavailable, match=r"JAX [\d.]+ finds no GPU; to mend it: .*pip install 'jax\[cuda12\]'"):
@@ -148,7 +153,7 @@ def test_dpnp_without_a_driver_says_how_to_get_one():
 
 
 def test_an_array_on_a_queue_of_somebody_s_own():
-    if "sycl:cpu" not in USABLE:
+    if "sycl:cpu" not in usable():
         pytest.skip("sycl:cpu is not usable here")
     dpctl, dpnp = importlib.import_module("dpctl"), importlib.import_module("dpnp")
     x = tinytorch.asarray(dpnp.ones(3, dtype="float32", device=dpctl.SyclQueue("cpu")))
@@ -156,7 +161,7 @@ def test_an_array_on_a_queue_of_somebody_s_own():
 
 
 def test_dpnp_multiplies_arrays_that_repeat_elements():
-    if "sycl:cpu" not in USABLE:
+    if "sycl:cpu" not in usable():
         pytest.skip("sycl:cpu is not usable here")
     a, b = np.array([[1.0], [2.0], [3.0]]), np.arange(8.0).reshape(4, 2)
     wide, y = np.broadcast_to(a, (3, 4)), tinytorch.Tensor(b, device="sycl:cpu")
