@@ -1,7 +1,8 @@
 """The devices "sycl:cpu", "sycl:gpu:0", ...: dpnp's arrays, on Intel's CPUs and GPUs (and others that SYCL reaches).
 
 dpnp finds devices through drivers. That of CPUs is a package, intel-opencl-rt, which the OpenCL loader has to be told
-of before it starts: by the environment variable OCL_ICD_FILENAMES, set before Python is.
+of before it starts, by the environment variable OCL_ICD_FILENAMES. Where nobody has set it, it is set here, before dpnp
+is imported; that is too late if somebody else has imported it already.
 """
 
 from __future__ import annotations
@@ -18,6 +19,21 @@ import numpy as np
 from backends.device import Array, Device, Unavailable
 
 _FIX = "python -m pip install 'tinytorch-xp[sycl]'"
+_DRIVERS = "OCL_ICD_FILENAMES"
+
+
+def _cpu_driver() -> str:
+    """The path of the OpenCL driver for CPUs that the package intel-opencl-rt has; empty if it is not installed."""
+    try:
+        files = importlib.metadata.files("intel-opencl-rt") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    drivers = [f for f in files if re.fullmatch(r"libintelocl\.so\.[\d.]+|intelocl64\.dll", f.name)]
+    return os.path.realpath(drivers[0].locate()) if drivers else ""
+
+
+if not os.environ.get(_DRIVERS) and (_driver := _cpu_driver()):
+    os.environ[_DRIVERS] = _driver
 
 try:
     import dpctl
@@ -42,16 +58,6 @@ def _devices() -> dict[str, Any]:
             for i, d in enumerate(d for d in devices if d.backend == preferred):
                 found["sycl:cpu" if kind == "cpu" and i == 0 else f"sycl:{kind}:{i}"] = d
     return found
-
-
-def _cpu_driver() -> str:
-    """The path of the OpenCL driver for CPUs that the package intel-opencl-rt has; empty if it is not installed."""
-    try:
-        files = importlib.metadata.files("intel-opencl-rt") or []
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    drivers = [f for f in files if re.fullmatch(r"libintelocl\.so\.[\d.]+|intelocl64\.dll", f.name)]
-    return os.path.realpath(drivers[0].locate()) if drivers else ""
 
 
 def _matmul(x1: Array, x2: Array, /) -> Array:
@@ -81,10 +87,9 @@ class SyclDevice(Device):
             driver = _cpu_driver()
             raise Unavailable(
                 f"dpnp {dpnp.__version__} is installed, but finds no driver of a SYCL device",
-                f"export OCL_ICD_FILENAMES={driver} before Python starts"
+                f"export {_DRIVERS}={driver} before Python starts"
                 if driver
-                else "python -m pip install intel-opencl-rt, which is a driver for CPUs; "
-                "then python -m tinytorch devices tells how to set OCL_ICD_FILENAMES",
+                else "python -m pip install intel-opencl-rt, which is a driver for CPUs",
             )
         return list(_devices())
 

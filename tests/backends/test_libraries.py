@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -30,6 +31,13 @@ def usable():
 def installed(library):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
+
+
+def packaged(distribution):
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(
@@ -135,21 +143,33 @@ def test_several_cpu_devices_of_jax():
     assert found == "jax:cpu:1 {CpuDevice(id=1)} jax:cpu:0 {CpuDevice(id=0)} [2.0, 2.0, 2.0]"
 
 
+WITHOUT = "import importlib.metadata as m\ndef files(name): raise m.PackageNotFoundError(name)\nm.files = files"
+
+
+def test_dpnp_finds_the_driver_that_is_a_package():
+    installed("dpnp")
+    packaged("intel-opencl-rt")
+    assert attempt("sycl:cpu", OCL_ICD_FILENAMES="") == "sycl:cpu"
+
+
 def test_dpnp_without_a_driver_says_how_to_get_one():
     installed("dpnp")
-    said = attempt("sycl:cpu", OCL_ICD_FILENAMES="")
+    said = attempt("sycl:cpu", WITHOUT, OCL_ICD_FILENAMES="")
     if said == "sycl:cpu":
         pytest.skip("this machine has a driver of its own")
     assert re.match(r"dpnp [\d.]+ is installed, but finds no driver of a SYCL device; to mend it: ", said)
-    found = re.search(r"export (OCL_ICD_FILENAMES)=(\S+) before Python starts", said)
-    if found is None:
-        assert "python -m pip install intel-opencl-rt" in said
-        return
-    variable, path = found.groups()
+    assert said.endswith("python -m pip install intel-opencl-rt, which is a driver for CPUs")
+
+
+def test_dpnp_that_was_imported_before_its_driver_was_named_says_what_names_it():
+    installed("dpnp")
+    packaged("intel-opencl-rt")
+    said = attempt("sycl:cpu", "import dpctl; dpctl.get_devices()", OCL_ICD_FILENAMES="")
+    if said == "sycl:cpu":
+        pytest.skip("this machine has a driver of its own")
+    variable, path = re.search(r"export (OCL_ICD_FILENAMES)=(\S+) before Python starts", said).groups()
     assert os.path.exists(path)
-    assert attempt("sycl:cpu", **{variable: path}) == "sycl:cpu"  # and that mends it
-    without = "import importlib.metadata as m\ndef files(name): raise m.PackageNotFoundError(name)\nm.files = files"
-    assert "python -m pip install intel-opencl-rt" in attempt("sycl:cpu", without, OCL_ICD_FILENAMES="")
+    assert attempt("sycl:cpu", "import dpctl; dpctl.get_devices()", **{variable: path}) == "sycl:cpu"  # that mends it
 
 
 def test_an_array_on_a_queue_of_somebody_s_own():
