@@ -113,6 +113,7 @@ class CudaDevice(Device):
         self.index = int(index)
         self.native = cupy.cuda.Device(self.index)
         self.memory = (2, self.index)
+        self.hardware = cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()
         self._unread: list[tuple[Any, ...]] = []  # index checks whose answer nobody has read
         self._lock = threading.Lock()
 

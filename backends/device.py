@@ -81,6 +81,7 @@ class Device:
     array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
     current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
     default_int: Any = np.dtype("int64")
+    hardware: str = ""  # what it is, in its maker's words, where the library says so
     memory: tuple[int, int] | None = None  # as DLPack names it, (1, 0) for the host's; None if it is not to be shared
 
     def __init__(self, index: str) -> None:

@@ -47,6 +47,7 @@ class JaxDevice(Device):
         jax.config.update("jax_enable_x64", True)
         self.native = _devices()[f"jax:{index}"]
         self.is_gpu = self.native.platform != "cpu"
+        self.hardware = self.native.device_kind if self.is_gpu else ""
         if self.native.platform == "gpu" or self.native == jax.local_devices(backend="cpu")[0]:
             self.memory = (2 if self.is_gpu else 1, self.native.local_hardware_id or 0)
         self.array_type = type(self.from_numpy(np.zeros(1)))

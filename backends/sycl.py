@@ -79,6 +79,7 @@ class SyclDevice(Device):
         found = _devices()[f"sycl:{index}"]
         self.native = dpctl.get_device_cached_queue(found)  # the one that dpnp itself uses
         self.is_gpu = index != "cpu"
+        self.hardware = found.name.strip()
         self.double = found.has_aspect_fp64
 
     @classmethod

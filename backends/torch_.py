@@ -32,6 +32,7 @@ class TorchDevice(Device):
     def __init__(self, index: str) -> None:
         self.native = torch.device(index)
         self.is_gpu = self.native.type != "cpu"
+        self.hardware = torch.cuda.get_device_name(self.native) if self.native.type == "cuda" else ""
         self.memory = {"cpu": (1, 0), "cuda": (2, self.native.index)}.get(self.native.type)
 
     @classmethod
