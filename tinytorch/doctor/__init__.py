@@ -1,1 +1,8 @@
-"""Stub."""
+"""Examining a device: does its library compute every op, gradient and gradient of a gradient right?
+
+`python -m tinytorch doctor --device NAME` does it for any registered device, also a third party's, and prints the card.
+"""
+
+from tinytorch.doctor.examine import Card, Finding, examine
+
+__all__ = ["Card", "Finding", "examine"]
