@@ -127,6 +127,7 @@ def compare(
 
     Raises:
         NotTheSameRun: initial weights, batches or masks are not bit-identical, or the runs ran different ops.
+        RuntimeError: the recipe raised an error, which is the cause.
         ValueError: fewer than two devices, or no update.
         TypeError: a device does not have the dtype.
 
@@ -232,6 +233,8 @@ class _Lane(Observer):
         self._go.release()
         self._paused.acquire()
         self._draws = random.generator.bit_generator.state
+        if isinstance(self._error, Exception) and not isinstance(self._error, NotTheSameRun):
+            raise RuntimeError(f"compare: the recipe breaks off on {self.device}") from self._error
         if self._error is not None:
             raise self._error
 

@@ -8,13 +8,13 @@ NotImplementedError, or has no function or dtype of that name, or says in its ca
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,40 +89,38 @@ class Card:
         return {verdict: len(self.names(what, verdict)) for verdict in ("passed", "failed", "unsupported")}
 
 
-def examine(device: str | Device, progress: Callable[[int, int], Any] | None = None) -> Card:
+def examine(device: str | Device, ops: Sequence[str] = (), progress: Callable[[int, int], Any] | None = None) -> Card:
     """Run the table of ops and gradients on a device, and what else a device has to do right.
 
     Args:
+        ops: only these, by name.
         progress: called with the number of rows done and of all.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: there is no such device, or no such op in the table.
         backends.Unavailable: it cannot be used here.
     """
     dev, start = _device(device), time.perf_counter()
-    card = Card(dev.name, dev.library, _version(dev.library))
+    cases = [case for case in CASES if not ops or case.op in ops]
+    unknown = set(ops) - {case.op for case in cases}
+    if unknown:
+        raise ValueError(f"doctor: the table has no {', '.join(sorted(unknown))}; it has every op of tinytorch.ops")
+    card = Card(dev.name, dev.library, getattr(sys.modules.get(dev.library), "__version__", ""))
     examiner = _Examiner(dev, card)
     with np.errstate(all="ignore"):
         card.dtypes = {dtype.name: examiner.dtype(dtype) for dtype in ALL}
         card.scatter = examiner.scatter()
         card.index_check = examiner.index_check()
         with examiner.reads.watching():
-            for i, case in enumerate(CASES, 1):
+            for i, case in enumerate(cases, 1):
                 for dtype in (float32, float64):
                     if card.dtypes[dtype.name] != "absent":
                         examiner.case(case, dtype)
                 if progress is not None:
-                    progress(i, len(CASES))
+                    progress(i, len(cases))
     card.sees_implicit = examiner.reads.sees_implicit
     card.seconds = time.perf_counter() - start
     return card
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library.replace("_", "-"))
-    except PackageNotFoundError:
-        return ""
 
 
 class _Wrong(Exception):

@@ -26,6 +26,12 @@ IMPLICIT = (
 )
 
 
+def _package(where: Any) -> str:
+    """The top-level package that a module, or the code with these globals, belongs to."""
+    name = where.get("__name__", "") if isinstance(where, dict) else getattr(where, "__name__", "")
+    return str(name).partition(".")[0]
+
+
 class Reads:
     """Notes what is read inside `with reads.noted() as found:`.
 
@@ -51,13 +57,12 @@ class Reads:
     @contextmanager
     def watching(self) -> Iterator[Reads]:
         """Put the watch in place, and take it away again."""
-        kind, own = self.device.array_type, (self.device.library, "array_api_compat")
+        kind, own = self.device.array_type, {"array_api_compat", self.device.library, _package(self.device.xp)}
         replaced: list[tuple[str, Any]] = []  # what the class itself had under the name; None if it inherited it
 
         def watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             def call(array: Any, *args: Any, **kwargs: Any) -> Any:
-                caller = str(sys._getframe(1).f_globals.get("__name__", ""))
-                if self._found is not None and caller.partition(".")[0] not in own:
+                if self._found is not None and _package(sys._getframe(1).f_globals) not in own:
                     self._found.append(name)
                 return method(array, *args, **kwargs)
 
