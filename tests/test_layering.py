@@ -30,7 +30,7 @@ LIBRARIES = {  # array library -> the only module that may import it
     "array_api_compat.cupy": "backends.cuda",
     "array_api_strict": "backends.strict",
 }
-XP = (  # who computes with arrays rather than tensors, or examines them; of the optimizers, what all share and the rules
+XP = (  # who computes with arrays rather than tensors; of the optimizers, what all share and the update rules
     "backends",
     "tinytorch.autograd",
     "tinytorch.creation",

@@ -78,7 +78,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     comparing.add_argument("--seed", type=int, default=0, help="of weights, data and masks (default: 0)")
     comparing.add_argument("--updates", type=int, default=50, help="how many to compare (default: 50)")
-    comparing.add_argument("--dtype", default="float32", help="float32 (default) or float64")
+    comparing.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
     comparing.add_argument(
         "--tolerance", type=float, metavar="X", help="fail if a loss is farther away than this, relatively"
     )

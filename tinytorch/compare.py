@@ -255,10 +255,7 @@ class _Lane(Observer):
         assert self.reference is not None
         there = self.reference
         if self.ended is not there.ended:
-            raise NotTheSameRun(
-                f"compare: {(self if self.ended else there).device} ends before update {self.update}, but "
-                f"{(there if self.ended else self).device} does not; a recipe makes as many updates on every device"
-            )
+            raise self._longer(there if self.ended else self)
         noted: list[Sequence[Any]] = [there.given, there.results if self._looking else []]
         for seen, events in zip(self._at, noted, strict=True):
             if seen < len(events):
@@ -369,9 +366,16 @@ class _Lane(Observer):
     def _next(self, which: int, there: Sequence[Any], name: str) -> Any:
         at = self._at[which]
         if at == len(there):
-            raise self._parted("nothing more", name)
+            raise self._longer(self) if self.reference and self.reference.ended else self._parted("nothing more", name)
         self._at[which] += 1
         return there[at]
+
+    def _longer(self, lane: _Lane) -> NotTheSameRun:
+        other = self.reference if lane is self else self
+        return NotTheSameRun(
+            f"compare: the run on {other.device if other else ''} ends before update {self.update}, that on "
+            f"{lane.device} does not; a recipe must make as many updates on every device"
+        )
 
     def _parted(self, there: str, here: str) -> NotTheSameRun:
         other = self.reference.device if self.reference else ""

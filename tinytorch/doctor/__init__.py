@@ -3,6 +3,6 @@
 `python -m tinytorch doctor --device NAME` does it for any registered device, also a third party's, and prints the card.
 """
 
-from tinytorch.doctor.examine import Card, Finding, examine
+from tinytorch.doctor.examiner import Card, Finding, examine
 
 __all__ = ["Card", "Finding", "examine"]
