@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
+
+# Before NumPy is imported. The matrices are small: threads that wait for each other cost more than they save, and many
+# times more where other programs keep the cores busy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

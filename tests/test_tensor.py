@@ -157,6 +157,37 @@ def test_an_integer_that_the_device_cannot_hold(strict):
         Tensor(2**40, device=device)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda d: tinytorch.zeros((-1,), device=d), ValueError, r"zeros\(\(-1,\)\): .*(?i:negative)"),
+        (lambda d: tinytorch.linspace(0.0, 1.0, -1, device=d), ValueError, r"linspace\(0\.0, 1\.0, -1\): "),
+        (lambda d: tinytorch.arange(0, 1, 0, device=d), (ValueError, ZeroDivisionError), r"arange\(0, 1, 0\): "),
+        (lambda d: tinytorch.ones("two", device=d), TypeError, r"ones\('two'\): "),
+        (lambda d: tinytorch.zeros(2, dtype="float16", device=d), TypeError, "no dtype 'float16'"),
+    ],
+    ids=range(5),
+)
+def test_what_cannot_be_created(make, error, message, device):
+    with pytest.raises(error, match=message):
+        make(device)
+
+
+@pytest.mark.parametrize("widths", [(1,), ((1, 0),), ((1, 0), (1,)), ((1, 0), (0, -1)), (1, 2, 3), "ab"], ids=str)
+def test_padding_takes_a_pair_for_each_axis(widths):
+    x = tinytorch.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"pad_width takes a pair of lengths, not negative, for each of 2 axes"):
+        tinytorch.pad(x, widths)
+    assert tinytorch.pad(x, np.array([[1, 0], [0, 2]])).shape == (3, 5)
+
+
+@pytest.mark.parametrize("make", [tinytorch.zeros, tinytorch.arange, tinytorch.eye, tinytorch.Tensor])
+@pytest.mark.parametrize("dtype", ["float16", "complex64", "float31"])
+def test_there_are_no_other_dtypes(make, dtype):
+    with pytest.raises(TypeError, match=rf"there is no dtype '{dtype}'; there are bool, int8, int16, .*, float64$"):
+        make(3, dtype=dtype)
+
+
 def test_creation_goes_to_the_device(device):
     like = tinytorch.ones((2, 3), device=device)
     for x in (
@@ -473,7 +504,7 @@ def test_detach_shares_values_but_no_graph(device):
 def test_a_detached_tensor_is_not_written_into():
     x = Tensor([1.0, 2.0], requires_grad=True)
     for y in (x.detach(), x.data):
-        with pytest.raises(RuntimeError, match=r"was detached from another tensor.*write into x\.copy\(\)"):
+        with pytest.raises(RuntimeError, match=r"was detached or sliced from another.*write into x\.copy\(\)"):
             y[0] = 5.0
     for y in (x.data.copy(), x.detach().clone()):
         y[0] = 5.0
@@ -606,6 +637,22 @@ def test_assignment_leaves_views_and_graphs_their_values(device):
     loss.backward()
     assert w.grad.tolist() == [1.0, 2.0, 3.0]
     assert x.tolist() == [100.0, 2.0, 3.0]
+
+
+def test_a_slice_is_not_written_into(device):
+    x = tinytorch.zeros((2, 3), device=device)
+    with pytest.raises(RuntimeError, match=r"x\[i, j\] = value instead of x\[i\]\[j\] = value"):
+        x[0][1] = 5.0
+    for part in (x[:, 1:], x[...], next(iter(x))):
+        with pytest.raises(RuntimeError, match=r"was detached or sliced from another tensor.*write into x\.copy\(\)"):
+            part[0] = 5.0
+    x[0, 1] = 5.0
+    x[1] += 1.0
+    x[:, 2] *= 3.0
+    assert x.tolist() == [[0.0, 5.0, 0.0], [1.0, 1.0, 3.0]]
+    row, picked = x[1].copy(), x[Tensor([1], device=device)]
+    row[0] = picked[0, 0] = 9.0
+    assert (row.tolist(), picked.tolist(), x[1].tolist()) == ([9.0, 1.0, 3.0], [[9.0, 1.0, 3.0]], [1.0, 1.0, 3.0])
 
 
 def test_assignment_to_a_leaf_without_recording(device):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -217,3 +219,7 @@ def test_both_tolerances_or_neither():
     for kwargs in ({"rtol": 0.1}, {"atol": 0.1}):
         with pytest.raises(ValueError, match="give both rtol and atol, or neither"):
             assert_close(1.0, 1.0, **kwargs)
+
+
+def test_importing_tinytorch_is_enough():
+    subprocess.run([sys.executable, "-c", "import tinytorch; tinytorch.testing.gradcheck"], check=True)

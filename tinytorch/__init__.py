@@ -13,7 +13,7 @@ The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library 
 from typing import Any
 
 from backends import Device, Stream, Unavailable, default_device, device, devices, map_tree, set_default_device
-from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random
+from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random, testing
 from tinytorch.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from tinytorch.creation import *
 from tinytorch.dtypes import *
@@ -52,6 +52,7 @@ __all__ = [
     "random",
     "set_default_device",
     "set_grad_enabled",
+    "testing",
     "to",
 ]
 __all__ += creation.__all__

@@ -86,7 +86,7 @@ class Variable:
     device: Device
     grad: Any
     node: Node | None  # None for a leaf
-    shared: bool  # detached from another tensor, whose values it shows
+    shared: bool  # detached or sliced from another tensor, whose values it shows
     _requires_grad: bool
     result: ClassVar[type[Any]]  # the class of what ops return: Tensor
 

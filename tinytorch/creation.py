@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from backends import Device
 from backends import device as _device
-from tinytorch.autograd import wrap
-from tinytorch.dtypes import float32
+from tinytorch.autograd import run_on, wrap
+from tinytorch.dtypes import as_dtype, float32
 from tinytorch.tensor import Tensor, to_array
 
 __all__ = [
@@ -39,10 +40,12 @@ Where = str | Device | None
 def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Tensor:
     """What the creation function of that name makes, with that device current."""
     dev = _device(device)
-    kwargs |= {"dtype": dev.dtype(dtype), "device": dev.native}
+    kwargs |= {"dtype": dev.dtype(as_dtype(dtype)), "device": dev.native}
     function = getattr(dev.xp, name)
-    array = function(*args, **kwargs) if dev.current is None else dev.current(function, *args, **kwargs)
-    return wrap(array, dev)
+    try:
+        return wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise type(error)(f"{name}({', '.join(map(repr, args))}): {error}") from error
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:

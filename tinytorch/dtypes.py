@@ -133,9 +133,12 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     Raises:
         TypeError: there is no such dtype.
     """
-    found = np.dtype(dtype) if isinstance(dtype, str | np.dtype | type) else None
+    try:
+        found = np.dtype(dtype) if isinstance(dtype, str | np.dtype | type) else None
+    except TypeError:
+        found = None
     if found is None or found not in ALL:  # NumPy takes None for float64
-        raise TypeError(f"there is no dtype {dtype!r}; there are {', '.join(_NAMES)}")
+        raise TypeError(f"there is no dtype {dtype!r}; there are {', '.join(d.name for d in ALL)}")
     return found
 
 

@@ -35,7 +35,7 @@ def _as_given(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`x += y`: the tensor gets the result, recorded or not; see `may_change`.
 
-    The result of `detach` and `data` is not changed but replaced, so that `p.data -= step` changes p.
+    The result of `detach`, `data` and a slice is not changed but replaced, so that `p.data -= step` changes p.
     """
 
     def method(x: Tensor, other: Any) -> Tensor:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,6 +126,22 @@ def test_the_command_says_what_it_cannot_do(capsys, tmp_path):
     unmarked.write_text("no marks")
     with pytest.raises(ValueError, match="needs <!-- milestones -->"):
         command.main(["perceptron", "--write", str(unmarked)])
+
+
+def test_one_thread_unless_told_otherwise():
+    watch = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *rest):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.meta_path.insert(0, Watch())
+import milestones.__main__
+"""
+    for given, used in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")):
+        env = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"} | given
+        out = subprocess.run([sys.executable, "-c", watch], env=env, capture_output=True, text=True, check=True).stdout
+        assert out.split() == [used]  # when NumPy is imported
 
 
 def test_devices_are_chosen_by_name_by_all_and_by_the_environment(monkeypatch):

@@ -74,11 +74,13 @@ def test_layers_that_cannot_be_made(make, message):
         (lambda d: nn.LayerNorm(3, device=d), (2, 4), r"LayerNorm: the last axes of x must be \(3,\), not \(4,\)"),
         (lambda d: nn.LayerNorm((2, 3), device=d), (3,), r"must be \(2, 3\), not \(3,\)"),
         (lambda d: nn.PositionalEncoding(4, 3, device=d), (1, 4, 4), "4 positions, but max_len is 3"),
-        (lambda d: nn.PositionalEncoding(4, 3, device=d), (1, 2, 5), r"add\("),
+        (lambda d: nn.PositionalEncoding(4, 3, device=d), (1, 2, 5), r"x has shape \(\.\.\., T, 4\), not \(1, 2, 5\)"),
+        (lambda d: nn.PositionalEncoding(4, 3, device=d), (1, 2, 1), r"x has shape \(\.\.\., T, 4\)"),  # not broadcast
+        (lambda d: nn.PositionalEncoding(4, 3, device=d), (4,), r"x has shape \(\.\.\., T, 4\)"),
         (lambda d: nn.MultiHeadAttention(4, 2, device=d), (2, 4), r"query has shape \(N, T, 4\), not \(2, 4\)"),
         (lambda d: nn.MultiHeadAttention(4, 2, device=d), (2, 3, 5), r"query has shape \(N, T, 4\), not \(2, 3, 5\)"),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_shapes_that_do_not_fit(layer, shape, message, device):
     module = layer(device)

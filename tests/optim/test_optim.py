@@ -177,8 +177,9 @@ def test_a_gradient_of_another_device(other):
             r"unknown settings \['rate'\]; there are \['.*lr'.*\]",
         ),
         (lambda: [{"params": [parameter([1.0])], "lr": -1.0}], ValueError, r"lr is not negative: -1\.0"),
+        (lambda: [{"lr": 0.1}], ValueError, r"a group has its parameters in the entry 'params', not \['lr'\]"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_cannot_be_optimized(make, params, error, message):
     with pytest.raises(error, match=rf"^(SGD|AdamW?): {message}"):
@@ -237,6 +238,8 @@ def test_an_optimizer_says_how_it_updates():
 
 def test_an_optimizer_of_one_s_own(device):
     class Signed(Optimizer):
+        kept = ("total",)
+
         def __init__(self, params, lr):
             super().__init__(params, {"lr": lr, "weight_decay": 0.0})
 
@@ -249,7 +252,12 @@ def test_an_optimizer_of_one_s_own(device):
     optimizer.step()
     optimizer.step()
     assert w.tolist() == [[-0.5, 3.5]]
-    assert optimizer.state_dict()["state"][0]["total"].tolist() == [[10.0, 10.0]]
+    state = optimizer.state_dict()
+    assert state["state"][0]["total"].tolist() == [[10.0, 10.0]]
+    optimizer = Signed([w], lr=1.0)
+    optimizer.load_state_dict(state)
+    optimizer.step()
+    assert optimizer.state_dict()["state"][0]["total"].tolist() == [[15.0, 15.0]]
 
 
 # Moving, and setting values by hand -------------------------------------------------------------------------------
@@ -382,8 +390,17 @@ def test_taking_a_state_changes_no_trajectory():
             r"Adam: exp_avg of parameter 3 is \(7,\), the parameter \(1,\)",
         ),
         (lambda s: s["param_groups"][0].update(lr=-1.0), "lr is not negative"),
+        (
+            lambda s: s["state"][3].pop("exp_avg"),
+            r"the state of parameter 3 is \['exp_avg_sq'\], but Adam keeps \['exp_avg', 'exp_avg_sq'\]",
+        ),
+        (
+            lambda s: s["state"].update({3: {"step": 3, "momentum_buffer": np.zeros((4,))}}),
+            r"the state of parameter 3 is \['momentum_buffer'\], but Adam keeps",
+        ),
+        (lambda s: s.pop("state"), r"a state has the entries 'param_groups' and 'state', not \['param_groups'\]"),
     ],
-    ids=["groups", "parameters", "shape", "setting"],
+    ids=["groups", "parameters", "shape", "setting", "missing", "of SGD", "no state"],
 )
 def test_a_state_that_does_not_fit_changes_nothing(change, message):
     model, x, target = problem()
@@ -395,7 +412,7 @@ def test_a_state_that_does_not_fit_changes_nothing(change, message):
     for entry in wrong["state"].values():
         entry["exp_avg"] += 1.0
     change(wrong)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, KeyError), match=message):
         optimizer.load_state_dict(wrong)
     after = optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]

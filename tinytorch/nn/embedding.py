@@ -93,6 +93,8 @@ class PositionalEncoding(Module):
             self.register_buffer("pe", Tensor(sinusoids(max_len, d_model), dtype, _device(device)))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim < 2 or x.shape[-1] != self.d_model:
+            raise ValueError(f"PositionalEncoding: x has shape (..., T, {self.d_model}), not {x.shape}")
         length = x.shape[-2]
         if length > self.max_len:
             raise ValueError(f"PositionalEncoding: {length} positions, but max_len is {self.max_len}")

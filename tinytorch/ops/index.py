@@ -284,7 +284,9 @@ def getitem(x: Any, key: Any) -> Any:
     keys = _keys(x, key)
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
     if not arrays:
-        return _getitem(x, key=keys)
+        part = _getitem(x, key=keys)
+        part.shared = True  # so that x[i][j] = value, which would not reach x, is refused
+        return part
     first, last = arrays[0], arrays[-1]
     lead, rest = keys[: last + 1], keys[last + 1 :]
     if keys[first].dtype.kind == "b":
@@ -388,14 +390,16 @@ def setitem(x: Any, key: Any, value: Any) -> None:
     value with axes the number of true elements is read.
 
     Raises:
-        RuntimeError: x is a leaf that requires a gradient, or shares its values with what it was detached from.
+        RuntimeError: x is a leaf that requires a gradient, or was detached or sliced from another tensor, which would
+            not see the change.
         IndexError: an index is outside its axis, or the key mixes what cannot be mixed.
     """
     may_change(x, "x[...] = value", "x = tinytorch.where(mask, value, x)")
     if x.shared:
         raise RuntimeError(
-            "x[...] = value: x was detached from another tensor, which would not see the change; write into "
-            "x.copy(), or into the other tensor under tinytorch.no_grad()"
+            "x[...] = value: x was detached or sliced from another tensor, which would not see the change; write into "
+            "x.copy(), or into the other tensor: x[i, j] = value instead of x[i][j] = value, and under "
+            "tinytorch.no_grad() if it is a leaf that requires a gradient"
         )
     keys = _keys(x, key)
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]

@@ -335,7 +335,10 @@ def pad(dev: Device, x: Array, /, pad_width: Any, *, value: float = 0.0) -> Any:
     elif len(pad_width) == 2 and all(isinstance(n, int) for n in pad_width):
         widths = [tuple(pad_width)] * x.ndim
     else:
-        widths = [(before, after) for before, after in pad_width]
+        try:
+            widths = [(before, after) for before, after in pad_width]
+        except (TypeError, ValueError):  # not pairs
+            widths = []
     if len(widths) != x.ndim or any(n < 0 for pair in widths for n in pair):
         raise ValueError(f"pad_width takes a pair of lengths, not negative, for each of {x.ndim} axes, not {pad_width}")
     inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))

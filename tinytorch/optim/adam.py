@@ -29,6 +29,8 @@ class Adam(Optimizer):
     0.5
     """
 
+    kept = ("exp_avg", "exp_avg_sq")
+
     def __init__(
         self,
         params: Iterable[Any],

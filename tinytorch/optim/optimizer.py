@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,7 +45,10 @@ class _Flat:
 
 
 class Optimizer:
-    """Base of all optimizers: a subclass gives the defaults of a group and defines `update`.
+    """Base of all optimizers: a subclass gives the defaults of a group, defines `update`, and names what that keeps.
+
+    Attributes:
+        kept: the names in the state of a parameter once it was stepped; a rule may also keep nothing.
 
     Args:
         params: parameters, or dicts with the entry "params" and settings of their own.
@@ -55,6 +58,8 @@ class Optimizer:
         ValueError: there are no parameters, one comes twice, or a setting is out of range.
         TypeError: something is not a Tensor.
     """
+
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -75,6 +80,8 @@ class Optimizer:
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with settings of their own: {"params": [...], "lr": 0.1}."""
         name = type(self).__name__
+        if "params" not in group:
+            raise ValueError(f"{name}: a group has its parameters in the entry 'params', not {list(group)}")
         given = group["params"]
         parameters = [given] if isinstance(given, Tensor) else list(given)
         known = {id(p) for g in self.param_groups for p in g["params"]}
@@ -217,9 +224,12 @@ class Optimizer:
         """Take over settings and state of a `state_dict`, of an optimizer of as many parameters.
 
         Raises:
-            ValueError: the groups or shapes do not fit. Then the optimizer is as it was.
+            KeyError: it is no such state.
+            ValueError: the groups, shapes or names do not fit. In either case the optimizer is as it was.
         """
         name = type(self).__name__
+        if not {"param_groups", "state"} <= state_dict.keys():
+            raise KeyError(f"{name}: a state has the entries 'param_groups' and 'state', not {list(state_dict)}")
         groups, state = state_dict["param_groups"], state_dict["state"]
         sizes = [len(g["params"]) for g in groups]
         if sizes != [len(g["params"]) for g in self.param_groups]:
@@ -233,10 +243,13 @@ class Optimizer:
         for i, p in zip(order, parameters, strict=True):
             if i not in state:
                 continue
+            given = {key: value for key, value in state[i].items() if key != "step" and value is not None}
+            if given and given.keys() != set(self.kept):
+                raise ValueError(
+                    f"{name}: the state of parameter {i} is {sorted(given)}, but {name} keeps {sorted(self.kept)}"
+                )
             arrays = {}
-            for key, value in state[i].items():
-                if key == "step" or value is None:
-                    continue
+            for key, value in given.items():
                 array = value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
                 if array.shape != p.shape:
                     raise ValueError(f"{name}: {key} of parameter {i} is {array.shape}, the parameter {p.shape}")

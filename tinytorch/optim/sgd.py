@@ -27,6 +27,8 @@ class SGD(Optimizer):
     tensor([0.])
     """
 
+    kept = ("momentum_buffer",)
+
     def __init__(
         self,
         params: Iterable[Any],
