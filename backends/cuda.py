@@ -112,6 +112,7 @@ class CudaDevice(Device):
     def __init__(self, index: str) -> None:
         self.index = int(index)
         self.native = cupy.cuda.Device(self.index)
+        self.memory = (2, self.index)
         self._unread: list[tuple[Any, ...]] = []  # index checks whose answer nobody has read
         self._lock = threading.Lock()
 
@@ -143,6 +144,9 @@ class CudaDevice(Device):
     def to_numpy(self, array: Array) -> np.ndarray:
         self.synchronize()
         return self.current(cupy.asnumpy, array)
+
+    def share(self, array: Any) -> Array:
+        return self.current(cupy.from_dlpack, array)
 
     def receive(self, array: Array, source: Device) -> Array:
         if not isinstance(source, CudaDevice):

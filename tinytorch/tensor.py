@@ -477,7 +477,7 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
 
     def converted() -> Any:
         out = source.xp.astype(array, source.dtype(wanted)) if wanted is not None and wanted != have else array
-        if copy and not changes:
+        if copy and out is array and (target is source or target.memory == source.memory is not None):
             out = source.xp.asarray(out, copy=True)
         return out
 
