@@ -114,7 +114,7 @@ def _cube(x):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (RuntimeError("out of luck"), "RuntimeError: out of luck"),
+        (RuntimeError("out of luck"), "out of luck"),
         (AttributeError("'NoneType' object has no attribute 'x'", name="x", obj=None), "AttributeError"),
         (TypeError("no such thing"), "TypeError"),
     ],
