@@ -141,6 +141,50 @@ def test_a_recipe_may_end_before_that_many_updates():
     assert len(found.losses) == len(found.others[0].steps) == UPDATES
 
 
+def test_data_may_be_on_the_host_and_moved_in_every_update(other):
+    """On the CPU `to` gives the same tensor each time, on another device a new one."""
+
+    def moving(device, seed, dtype, report):
+        host = tinytorch.randn(4, 3, dtype=dtype, device="cpu")
+        model = Sequential([Linear(3, 5), Tanh(), Linear(5, 1)]).to(dtype)
+        learner = SGD(model.parameters(), lr=0.1)
+        for _ in range(UPDATES):
+            hidden = model[:2](host.to(device))
+            loss = (model[2](hidden.to("cpu").to(device)) ** 2).mean()
+            learner.zero_grad()
+            loss.backward()
+            report(model, loss)
+            learner.step()
+
+    found = compare(moving, ["cpu", other], dtype="float32")
+    assert found.inputs == UPDATES
+    assert max(s.loss_difference.relative for s in found.others[0].steps) < 1e-5
+
+
+def test_gradients_and_what_is_detached_or_assigned_is_computed_not_given(monkeypatch):
+    """So they may differ, and those who use them need not be told."""
+    third = register(monkeypatch, tanh=lambda x: xp.tanh(x) * np.float32(1 + 2**-20))
+
+    def clipping(device, seed, dtype, report):
+        model = Sequential([Linear(3, 5), Tanh(), Linear(5, 1)]).to(dtype)
+        learner = SGD(model.parameters(), lr=0.1)
+        x, mean = tinytorch.randn(4, 3, dtype=dtype), tinytorch.zeros((), dtype=dtype)
+        for _ in range(UPDATES):
+            loss = (model(x) ** 2).mean()
+            learner.zero_grad()
+            loss.backward()
+            sum((p.grad * p.grad).sum() for p in model.parameters())
+            model[0].weight.data * loss.detach()
+            mean.data = mean.data * 0.9 + loss.detach()
+            mean * 2
+            report(model, loss)
+            learner.step()
+
+    found = compare(clipping, ["cpu", third])
+    assert found.others[0].first.name == "tanh"
+    assert found.inputs == UPDATES
+
+
 def test_ops_of_other_threads_are_nobodys():
     stop = threading.Event()
 
@@ -250,6 +294,26 @@ def test_other_ops_are_an_error():
         compare(spoiled(model=models), ["cpu", "cpu"])
 
 
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("extra", [lambda: tinytorch.exp(Tensor(1.0)), lambda: Tensor([1.0], requires_grad=True) * 2])
+def test_an_op_more_at_the_end_of_an_update_is_an_error(which, extra):
+    runs = []
+
+    def one_more(device, seed, dtype, report):
+        runs.append(device)
+        mine = len(runs) - 1
+
+        def last_op_then_report(model, loss):
+            if mine == which:
+                extra()
+            report(model, loss)
+
+        recipe(device, seed, dtype, last_op_then_report)
+
+    with pytest.raises(NotTheSameRun, match="the runs part: next, cpu runs"):
+        compare(one_more, ["cpu", "cpu"])
+
+
 @pytest.mark.parametrize("more", [(2, 3), (3, 2)])
 def test_another_number_of_updates_is_an_error(more):
     with pytest.raises(NotTheSameRun, match="the run on cpu ends before update 3, that on cpu does not"):
@@ -271,7 +335,7 @@ def test_what_cannot_be_compared(strict):
         compare(recipe, ["cpu"])
     with pytest.raises(ValueError, match="at least one update, not 0"):
         compare(recipe, ["cpu", "cpu"], updates=0)
-    with pytest.raises(ValueError, match="the recipe has not reported"):
+    with pytest.raises(ValueError, match="the recipe reports no model"):
         compare(lambda *args: None, ["cpu", "cpu"])
     with pytest.raises(TypeError, match="no float64"):
         compare(recipe, ["cpu", strict("no_float64")], dtype="float64")

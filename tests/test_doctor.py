@@ -235,6 +235,17 @@ def test_a_dtype_that_is_absent_is_no_failure(monkeypatch):
     assert card.ok
 
 
+def test_a_device_without_the_default_dtype_fails(monkeypatch):
+    def dtype(self, dtype):
+        if np.dtype(dtype).kind == "f":
+            raise TypeError(f"third has no {dtype}")
+        return np.dtype(dtype)
+
+    card = examine(register(monkeypatch, {"dtype": dtype}), ["exp"])
+    assert ("float32", "dtype") in failed(card)
+    assert not card.ok
+
+
 # Host copies --------------------------------------------------------------------------------------------------------
 
 

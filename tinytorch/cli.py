@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         return int(options.run(options))
     except NotTheSameRun as error:
         return _complain(error, 1)
-    except (ValueError, TypeError, backends.Unavailable) as error:
+    except (ValueError, TypeError, NotImplementedError, backends.Unavailable) as error:
         return _complain(error, 2)
 
 

@@ -88,7 +88,7 @@ class Comparison:
     seed: int
     losses: list[float]  # the reference's
     weights: int  # how many initial weights and buffers, all bit-identical
-    inputs: int  # how many tensors the runs were given: batches, masks, indices, all bit-identical
+    inputs: int  # how often an op was given what was not computed, such as batches and masks: all bit-identical
     others: list[Run]
 
 
@@ -167,9 +167,11 @@ def _advance_all(reference: _Lane, others: list[_Lane], updates: int) -> Compari
     for update in range(1, updates + 2):  # one more, to see the parameters after the last
         looking = update <= updates
         reference.advance(update, looking and any(lane.run.first is None for lane in others))
-        if reference.model is None:
-            raise ValueError("compare: the recipe has not reported; call report(model, loss) in every update")
         weights, ends = reference.weights(), reference.ended or not looking
+        if not weights:
+            raise ValueError(
+                "compare: the recipe reports no model that learns; call report(model, loss) in every update"
+            )
         found.inputs += len(reference.given)
         if update == 1:
             found.weights = len(weights)
@@ -216,7 +218,6 @@ class _Lane(Observer):
         self._leaving = False
         self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._computed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # tensors by id
-        self._checked: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
         self._learned: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
         self._thread = threading.Thread(target=self._train, name=f"compare on {device}", daemon=True)
         self._thread.start()
@@ -330,17 +331,15 @@ class _Lane(Observer):
 
     def _is_given(self, x: Any) -> bool:
         """Whether a tensor comes from outside: it is neither computed nor learned, nor a gradient."""
-        if x.node is not None or x.shared or getattr(x, "changed", None) is not None:
-            return False
         if x.requires_grad:
-            self._learned[id(x)] = x
+            if x.node is None:
+                self._learned[id(x)] = x
             return False
-        return self._computed.get(id(x)) is not x and not any(p.grad is x for p in list(self._learned.values()))
+        if x.shared or getattr(x, "changed", None) is not None or self._computed.get(id(x)) is x:
+            return False
+        return not any(p.grad is x for p in list(self._learned.values()))
 
     def _check_given(self, op: str, x: Any) -> None:
-        if self._checked.get(id(x)) is x:
-            return
-        self._checked[id(x)] = x
         values = x.device.to_numpy(x.array)
         if self.reference is None:
             self.given.append((op, values))

@@ -228,11 +228,14 @@ class _Examiner:
 
     def dtype(self, dtype: np.dtype[Any]) -> str:
         """Whether the device has the dtype; if it does, there and back again, and some functions."""
-        try:
-            self.device.dtype(dtype)
-        except (TypeError, AttributeError):
-            return "absent"
         before, missing = len(self.card.failed), []
+        with self.judged(dtype.name, dtype.name, "dtype", dtype):
+            try:
+                self.device.dtype(dtype)
+            except (TypeError, AttributeError):
+                if dtype == float32:
+                    raise _Wrong("absent, and nothing works without it: it is the default") from None
+                return "absent"
         limits = np.finfo(dtype) if dtype.kind == "f" else None if dtype.kind == "b" else np.iinfo(dtype)
         ends = [limits.min, limits.max] if limits else []
         host = np.asarray([1, 0, 1, 3, 2, *ends] if limits else [1, 0, 1, 0], dtype)
