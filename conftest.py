@@ -1,8 +1,4 @@
-"""Which devices the tests run on, and what doctests may use.
-
-Without an option: every usable one of "cpu", "cuda:0", "cuda:1" and "strict:device1"; the header says why the others do
-not run. `--device NAME` (again for more, "all" for every usable one) runs just those, and fails if one is not usable.
-"""
+"""Our tests beside the plugin `pytest_tinytorch`: each alone and seeded, devices by name, what doctests may use."""
 
 from __future__ import annotations
 
@@ -13,37 +9,7 @@ import tinytorch
 from tests.comparison import summary
 from tinytorch import autograd
 
-DEFAULT = ("cpu", "cuda:0", "cuda:1", "strict:device1")
-
-
-def pytest_addoption(parser):
-    parser.addoption("--device", action="append", metavar="NAME", help="run on this device; may be repeated; or 'all'")
-
-
-def pytest_configure(config):
-    asked = config.getoption("--device")
-    infos = backends.devices()
-    usable = [info.name for info in infos if info.usable]
-    absent = [f"{info.name}: {info.reason}" for info in infos if not info.usable]
-    if not asked:
-        names = [name for name in DEFAULT if name in usable]
-    elif asked == ["all"]:
-        names = usable
-    else:
-        try:
-            names = [backends.device(name).name for name in asked]
-        except (ValueError, backends.Unavailable) as error:
-            raise pytest.UsageError(f"--device: {error}") from None
-    config.stash[DEVICES], config.stash[ABSENT] = names, absent
-
-
-DEVICES = pytest.StashKey[list]()
-ABSENT = pytest.StashKey[list]()
-
-
-def pytest_report_header(config):
-    lines = [f"devices: {', '.join(config.stash[DEVICES])}"]
-    return lines + [f"not usable: {line}" for line in config.stash[ABSENT]]
+pytest_plugins = ["pytester"]
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -52,13 +18,33 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_generate_tests(metafunc):
-    """`device`: each device. `other`: each but the CPU. `learner`: each that is meant for more than checks."""
-    names = metafunc.config.stash[DEVICES]
-    learners = names if metafunc.config.getoption("--device") else [n for n in names if not n.startswith("strict")]
-    choices = {"device": names, "other": [n for n in names if n != "cpu"], "learner": learners}
-    for fixture, chosen in choices.items():
-        if fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, chosen)
+    if "other" in metafunc.fixturenames:
+        _only(metafunc, "cpu", "compares with the CPU")
+    if "learner" in metafunc.fixturenames and not metafunc.config.getoption("--device"):
+        _only(metafunc, "strict", "the strict devices are for checks, and learn when they are named")
+
+
+def _only(metafunc, but, reason):
+    families = [family for family in backends.families() if family != but]
+    metafunc.definition.add_marker(pytest.mark.device(only=families, reason=reason))
+
+
+@pytest.fixture
+def device(tinytorch_device):
+    """Each device, by name."""
+    return tinytorch_device.name
+
+
+@pytest.fixture
+def other(device):
+    """Each device but the CPU."""
+    return device
+
+
+@pytest.fixture
+def learner(device):
+    """Each device that is meant for more than checks."""
+    return device
 
 
 @pytest.fixture(autouse=True)

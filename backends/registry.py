@@ -109,6 +109,12 @@ def devices() -> list[DeviceInfo]:
     return found
 
 
+def families() -> list[str]:
+    """The names of all families, usable or not: no library is imported to know them."""
+    _discover()
+    return list(_factories)
+
+
 def usable_devices() -> list[Device]:
     """The devices that can be used on this machine now."""
     return [device(info.name) for info in devices() if info.usable]

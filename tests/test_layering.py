@@ -10,10 +10,12 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(path for package in ("backends", "tinytorch") for path in (ROOT / package).rglob("*.py"))
+PLUGIN = ROOT / "pytest_tinytorch.py"
+FILES = [*sorted(path for package in ("backends", "tinytorch") for path in (ROOT / package).rglob("*.py")), PLUGIN]
 
 BELOW = {  # what a module, or all of a package, may import of ours: itself and these
     "backends": (),
+    "pytest_tinytorch": ("backends",),
     "tinytorch.dtypes": ("backends",),
     "tinytorch.autograd": ("backends",),
     "tinytorch.ops": ("backends", "tinytorch.dtypes", "tinytorch.autograd"),
@@ -37,6 +39,7 @@ LIBRARIES = {  # array library -> the only module that may import it
 }
 XP = (  # who computes with arrays rather than tensors; of the optimizers, what all share and the update rules
     "backends",
+    "pytest_tinytorch",  # only hands it out
     "tinytorch.autograd",
     "tinytorch.creation",
     "tinytorch.doctor",
@@ -104,7 +107,7 @@ def test_imports_point_down(path):
     module = module_of(path)
     layer = next((name for name in BELOW if within(module, (name,))), None)
     for name, inside in imports(parsed(path)):
-        if within(name, ("backends", "tinytorch", "milestones", "tests")):
+        if within(name, ("backends", "pytest_tinytorch", "tinytorch", "milestones", "tests")):
             allowed = ("backends", "tinytorch") if layer is None else (layer, *BELOW[layer])
             late = inside and name in LATE.get(layer or "", ())
             assert within(name, allowed) or late, f"{module} imports {name}"

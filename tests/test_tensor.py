@@ -810,8 +810,11 @@ def test_cuda_is_a_cuda_device_or_says_why_there_is_none():
     x = Tensor([1.0], device="cpu")
     if any(d.library == "cupy" for d in backends.usable_devices()):
         assert (x.cuda(0).device.name, x.cuda().device.library, x.cuda().tolist()) == ("cuda:0", "cupy", [1.0])
+        layer = tinytorch.Linear(1, 1)
+        assert layer.cuda(0).weight.device.name == layer.cuda().bias.device.name == "cuda:0"
+        assert layer.cpu().weight.device.name == "cpu"
     else:
-        for move in (x.cuda, lambda: x.cuda(0), lambda: tinytorch.Linear(1, 1).to("cuda")):
+        for move in (x.cuda, lambda: x.cuda(0), tinytorch.Linear(1, 1).cuda):
             with pytest.raises(tinytorch.Unavailable, match="CuPy"):
                 move()
 

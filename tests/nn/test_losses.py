@@ -187,3 +187,9 @@ def test_labels_and_indices_of_every_integer_dtype(dtype, device):
     table = tinytorch.arange(10000.0, device=device).reshape(100, 100)
     assert table[labels, labels].tolist() == [303.0, 404.0]
     assert tinytorch.take(table, labels, axis=1)[0].tolist() == [3.0, 4.0]
+
+
+def test_a_loss_shows_its_settings():
+    assert repr(tinytorch.MSELoss(reduction="sum")) == "MSELoss(reduction='sum')"
+    shown = "CrossEntropyLoss(reduction='mean', ignore_index=-1, label_smoothing=0.1)"
+    assert repr(tinytorch.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)) == shown

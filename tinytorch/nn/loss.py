@@ -61,6 +61,9 @@ class CrossEntropyLoss(_Loss):
         super().__init__(reduction=reduction)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return ops.cross_entropy(
             input,

@@ -215,6 +215,14 @@ class Module:
             t.device, t.grad = values.device, grad
         return self
 
+    def cpu(self) -> Self:
+        """Move everything to the device "cpu": `to("cpu")`."""
+        return self.to("cpu")
+
+    def cuda(self, index: int | None = None) -> Self:
+        """Move everything to a CUDA device, the current one unless an index is given."""
+        return self.to("cuda" if index is None else f"cuda:{index}")
+
     # Saving and loading -------------------------------------------------------------------------------------------
 
     def _packed(self) -> dict[str, tuple[str, ...]]:
