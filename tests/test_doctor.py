@@ -20,7 +20,7 @@ from tinytorch.autograd import op
 from tinytorch.doctor import examine, examiner
 from tinytorch.doctor.cases import CASES, Case, normal
 
-SOME = ("add", "expm1", "getitem", "linear", "embedding", "sort", "conv2d", "cross_entropy", "scatter_add")
+SOME = ("add", "expm1", "take", "linear", "embedding", "sort", "scatter_add")
 ROOT = Path(__file__).parents[1]
 
 
@@ -47,12 +47,12 @@ def test_nothing_fails_on_the_cpu_or_a_strict_device(strict):
 def test_nothing_fails_on_any_device(device):
     card = examine(device, SOME)
     assert card.failed == []
-    assert {f.name for f in card.unsupported} <= {"getitem", *(d for d in card.dtypes if d.startswith("uint"))}
+    assert {f.name for f in card.unsupported} <= {d for d in card.dtypes if d.startswith("uint")}
     assert card.host_copies == {}
 
 
 def test_a_device_without_float64_is_examined_in_float32(strict):
-    card = examine(strict("no_float64"), SOME)
+    card = examine(strict("no_float64"), [*SOME, "getitem"])
     assert card.dtypes["float64"] == "absent"
     assert card.ok
     assert card.count("second order")["passed"] > 0
@@ -347,10 +347,7 @@ def test_another_packages_device_gets_its_card(installed):
     assert done.returncode == 1, done.stderr
     assert "FAILED: expm1, values, float32: 12 of 12 elements are wrong" in done.stdout
     assert "crooked: fails: expm1; " in done.stdout
-    card = json.loads(installed("--device", "crooked", "--json").stdout)
-    assert {f["name"] for f in card["failed"]} == {"expm1"}
-    assert card["unsupported"] == []
-    assert card["ok"] is False
+    assert "unsupported:" not in done.stdout
 
 
 def test_another_packages_healthy_device_gets_a_clean_card(installed):

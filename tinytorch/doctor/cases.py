@@ -1,7 +1,7 @@
 """The table of cases: a row for every op, and more where it has several ways to go.
 
-One row drives the comparison with NumPy, the checks of gradient and second order, the comparison of devices, and the
-comparison with PyTorch. A new op is one row here; a test fails if an op has none.
+One row drives the comparison with NumPy, the checks of gradient and second order, the comparison of devices, what the
+doctor says of one, and the comparison with PyTorch. A new op is one row here; a test fails if an op has none.
 """
 
 from __future__ import annotations
