@@ -172,11 +172,11 @@ def _advance_all(reference: _Lane, others: list[_Lane], updates: int) -> Compari
             raise ValueError(
                 "compare: the recipe reports no model that learns; call report(model, loss) in every update"
             )
-        found.inputs += len(reference.given)
         if update == 1:
             found.weights = len(weights)
         if not ends:
             found.losses.append(reference.loss)
+            found.inputs += len(reference.given)
         for lane in others:
             lane.advance(update, looking and lane.run.first is None)
             lane.check_end()
