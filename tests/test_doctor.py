@@ -19,6 +19,7 @@ from tinytorch import cli
 from tinytorch.autograd import op
 from tinytorch.doctor import examine, examiner
 from tinytorch.doctor.cases import CASES, Case, normal
+from tinytorch.doctor.reads import Reads
 
 SOME = ("add", "expm1", "take", "linear", "embedding", "sort", "scatter_add")
 ROOT = Path(__file__).parents[1]
@@ -280,6 +281,25 @@ def test_host_copies_in_ops_and_rules_are_noted(monkeypatch, strict):
     assert card.host_copies == {"peeping": ["__float__", "to_numpy"]}  # the index check of embedding is no op's affair
     assert card.sees_implicit
     assert (dict(vars(kind)), dict(vars(dev))) == before
+
+
+def test_a_watch_leaves_no_trace_also_of_methods_that_a_class_inherits(monkeypatch):
+    class Base:
+        def __float__(self):
+            return 1.5
+
+    class Arrays(Base):
+        def item(self):
+            return 2
+
+    dev = register(monkeypatch, {"array_type": Arrays, "library": "nobody"})
+    before = dict(vars(Arrays)), dict(vars(dev))
+    reads = Reads(dev)
+    with reads.watching(), reads.noted() as found:
+        assert (float(Arrays()), Arrays().item()) == (1.5, 2)
+    assert found == ["__float__", "item"]
+    assert (dict(vars(Arrays)), dict(vars(dev))) == before
+    assert reads.sees_implicit
 
 
 def test_numpy_arrays_cannot_be_watched_and_the_card_says_so(monkeypatch, capsys):
