@@ -74,7 +74,10 @@ def arguments() -> argparse.ArgumentParser:
     )
     comparing.add_argument("recipes", nargs="+", metavar="RECIPE", help="a milestone, such as xor, or module:function")
     comparing.add_argument(
-        "--devices", required=True, metavar="NAMES", help="such as cpu,torch:cpu,jax:cpu:0; the first is compared with"
+        "--devices",
+        required=True,
+        metavar="NAMES",
+        help="such as cpu,torch:cpu,jax:cpu:0, or all; the first is what the others are compared with",
     )
     comparing.add_argument("--seed", type=int, default=0, help="of weights, data and masks (default: 0)")
     comparing.add_argument("--updates", type=int, default=50, help="how many to compare (default: 50)")
