@@ -152,7 +152,8 @@ class CudaDevice(Device):
         if not isinstance(source, CudaDevice):
             return super().receive(array, source)
         with cupy.cuda.Device(source.index):
-            array = cupy.ascontiguousarray(array)  # only contiguous memory crosses without peer access
+            if not array.flags.c_contiguous:  # only contiguous memory crosses without peer access
+                array = array.copy(order="C")
             there = cupy.cuda.get_current_stream()
             written = there.record()
         with cupy.cuda.Device(self.index):

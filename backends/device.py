@@ -162,7 +162,10 @@ class Device:
         return array if source is device else device.receive(array, source)
 
     def asarray(self, x: Any) -> Array:
-        """A result of the library as a proper array: some return scalars where the standard says 0-d arrays."""
+        """A result of the library, or an array of somebody's own, as a proper array of the device.
+
+        Some libraries return scalars where the standard says 0-d arrays, or have subclasses of arrays.
+        """
         return x if isinstance(x, self.array_type) else self.xp.asarray(x, device=self.native)
 
     # Dtypes: NumPy's dtype objects are the library-neutral names ---------------------------------------------------

@@ -75,6 +75,9 @@ class TorchDevice(Device):
         self.dtype(source.dtype_of(array))
         return array.to(self.native)
 
+    def asarray(self, x: Any) -> Array:
+        return x if type(x) is torch.Tensor else torch.asarray(x, device=self.native).as_subclass(torch.Tensor)
+
     def dtype(self, dtype: Any) -> Any:
         name = np.dtype(dtype).name
         if self.native.type == "mps" and name == "float64":

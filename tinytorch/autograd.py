@@ -329,6 +329,12 @@ def expect_tensors(name: str, *inputs: Any) -> None:
             )
 
 
+def expect_one_device(name: str, *inputs: Any) -> None:
+    """Raise ValueError, as an op does, if the tensors among the inputs are on different devices."""
+    if len({x.device for x in inputs if isinstance(x, Variable)}) > 1:
+        raise ValueError(_different_devices(name, inputs))
+
+
 def shared(function: Rule) -> Rule:
     """A step that several rules of one op have in common: computed once for each gradient that comes in.
 
@@ -710,7 +716,9 @@ def _seed(t: Any, gradient: Any, create: bool) -> Any:
         gradient = t.__array_namespace__().ones_like(t)
     if not isinstance(gradient, Variable):
         raise TypeError(f"backward: the gradient is a Tensor, not {type(gradient).__name__}")
-    for what in ("shape", "dtype", "device"):
+    if gradient.device is not t.device:
+        raise ValueError(_different_devices("backward", (t, gradient)))
+    for what in ("shape", "dtype"):
         given, needed = getattr(gradient, what), getattr(t, what)
         if given != needed:
             raise ValueError(f"backward: the gradient has {what} {given}, the tensor {needed}; they must be the same")
@@ -749,7 +757,15 @@ def _different_devices(name: str, inputs: Sequence[Any]) -> str:
     tensors = [x for x in inputs if isinstance(x, Variable)]
     a = tensors[0]
     b = next(x for x in tensors if x.device is not a.device)
-    return f"{name}: {describe(a)} and {describe(b)} are on different devices; move one with .to('{a.device}')"
+    (which, there), also = ("second", a), ""
+    if getattr(b, "name", "") and not getattr(a, "name", ""):  # data go where the model is, unless it is to be moved
+        (which, there), also = ("first", b), f", or the model with model.to('{a.device}')"
+    elif getattr(a, "name", "") and not getattr(b, "name", ""):
+        also = f", or the model with model.to('{b.device}')"
+    return (
+        f"{name}: {describe(a)} and {describe(b)} are on different devices; "
+        f"move the {which} one with .to('{there.device}'){also}"
+    )
 
 
 def _named(name: str, others: Sequence[str], values: Sequence[Any], meta: dict[str, Any]) -> dict[str, Any]:
