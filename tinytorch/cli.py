@@ -12,7 +12,7 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -194,10 +194,14 @@ def find_recipe(name: str) -> Recipe:
         ) from error
     if name not in known:
         raise ValueError(f"compare: no milestone {name!r}; there are {', '.join(known)}, and recipes: module:function")
-    chapter = importlib.import_module(f"milestones.{name}")
+    return recipe_of(importlib.import_module(f"milestones.{name}").learn)
 
-    def recipe(device: Any, seed: int, dtype: Any, report: Report) -> None:
-        chapter.learn(device=device, seed=seed, dtype=dtype, progress=lambda run: report(run.model, run.last_loss))
+
+def recipe_of(learn: Callable[..., Any]) -> Recipe:
+    """The `learn` of a milestone as a recipe."""
+
+    def recipe(device: backends.Device, seed: int, dtype: Any, report: Report) -> None:
+        learn(device=device, seed=seed, dtype=dtype, progress=lambda run: report(run.model, run.last_loss))
 
     return recipe
 

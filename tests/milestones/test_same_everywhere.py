@@ -10,6 +10,7 @@ import pytest
 import backends
 from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch import Embedding, Linear, PositionalEncoding, Sequential, TransformerEncoderLayer
+from tinytorch.cli import recipe_of
 from tinytorch.compare import compare
 
 UPDATES = 50
@@ -22,7 +23,7 @@ def block_with_dropout():
 
 
 RUNS = {
-    "perceptron": functools.partial(perceptron.learn, "blobs"),
+    "perceptron": functools.partial(perceptron.learn, task="blobs"),
     "xor": functools.partial(xor.learn, build=xor.deep_network),
     "mlp_digits": mlp_digits.learn,
     "cnn_digits": functools.partial(cnn_digits.learn, build=cnn_digits.deep_network),
@@ -40,13 +41,6 @@ SIZES = {
 }
 
 
-def recipe(chapter):
-    def run(device, seed, dtype, report):
-        RUNS[chapter](device=device, seed=seed, dtype=dtype, progress=lambda run: report(run.model, run.last_loss))
-
-    return run
-
-
 def has_float64(name):
     try:
         backends.device(name).dtype("float64")
@@ -59,7 +53,7 @@ def has_float64(name):
 def test_in_float64_the_losses_of_every_device_agree(chapter, other):
     if not has_float64(other):
         pytest.skip(f"{other} has no float64")
-    found = compare(recipe(chapter), ["cpu", other], updates=UPDATES, dtype="float64")
+    found = compare(recipe_of(RUNS[chapter]), ["cpu", other], updates=UPDATES, dtype="float64")
     assert len(found.losses) == len(found.others[0].steps) == UPDATES
     assert all(float(np.float32(loss)) != loss for loss in found.losses)  # they were computed in float64
     for expected, step in zip(found.losses, found.others[0].steps, strict=True):
@@ -70,7 +64,7 @@ def test_in_float64_the_losses_of_every_device_agree(chapter, other):
 @pytest.mark.parametrize("chapter", RUNS)
 def test_weights_batches_and_masks_are_the_same_bits(chapter, other):
     """`compare` raises an error if one is not: see tests/test_compare.py. Here: that it looked at all of them."""
-    found = compare(recipe(chapter), ["cpu", other], updates=5)
+    found = compare(recipe_of(RUNS[chapter]), ["cpu", other], updates=5)
     weights, each = SIZES[chapter]
     assert found.weights == weights
     assert found.inputs >= 5 * each
