@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import array_api_compat.numpy as xp
 import numpy as np
@@ -201,6 +202,19 @@ def test_values_lost_on_the_way_are_found(monkeypatch):
 
 def test_a_function_that_is_absent_is_unsupported(monkeypatch):
     card = examine(register(monkeypatch, expm1=None))
+    assert unsupported(card) == {("expm1", "values")}
+    assert card.ok
+
+
+def test_a_function_that_is_absent_where_the_namespace_looks_is_unsupported(monkeypatch):
+    inner = ModuleType("inner")
+    vars(inner).update({k: v for k, v in vars(xp).items() if k != "expm1"})
+
+    class Delegating:
+        def __getattr__(self, name):
+            return getattr(inner, name)
+
+    card = examine(register(monkeypatch, {"xp": Delegating()}), ["expm1", "exp"])
     assert unsupported(card) == {("expm1", "values")}
     assert card.ok
 
