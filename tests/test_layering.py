@@ -42,6 +42,7 @@ XP = (  # who computes with arrays rather than tensors; of the optimizers, what 
     "pytest_tinytorch",  # only hands it out
     "tinytorch.autograd",
     "tinytorch.creation",
+    "tinytorch.doctor",
     "tinytorch.ops",
     "tinytorch.tensor",
     "tinytorch.optim.optimizer",
