@@ -77,12 +77,15 @@ def learn(
     name: str = "CNN",
     build: Callable[[], Sequential] = network,
     least: float = 1.5,
+    dtype: Any = tinytorch.float32,
     updates: int | None = None,
     spoil: Callable[[Module], Any] | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train a convolutional network, on the recipe of the last chapter; its filters must move by `least` their norm."""
-    run = mlp_digits.learn(device, seed, name=name, build=build, updates=updates, spoil=spoil, progress=progress)
+    run = mlp_digits.learn(
+        device, seed, name=name, build=build, dtype=dtype, updates=updates, spoil=spoil, progress=progress
+    )
     for path, module in run.model.named_modules():
         if isinstance(module, Conv2d):
             moved = run.moved[f"{path}.weight"]

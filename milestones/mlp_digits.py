@@ -55,6 +55,7 @@ def learn(
     name: str = "MLP",
     build: Callable[[], Sequential] = network,
     data: Callable[[], Data] = tinydigits,
+    dtype: Any = tinytorch.float32,
     epochs: int = EPOCHS,
     updates: int | None = None,
     spoil: Callable[[Module], Any] | None = None,
@@ -63,10 +64,10 @@ def learn(
     """Train a network on TinyDigits: this chapter's, or the next one's."""
     with tinytorch.device(device) as dev:
         tinytorch.manual_seed(seed)
-        train_set, test_set = data()
+        train_set, test_set = (TensorDataset(x.to(dtype), y) for x, y in (part.tensors for part in data()))
         images, labels = train_set.tensors
         test_images, test_labels = test_set.tensors
-        model = build()
+        model = build().to(dtype)  # the weights are drawn as float32, whatever the dtype
         criterion = CrossEntropyLoss()
         optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
         loader = DataLoader(train_set, batch_size=BATCH, shuffle=True, drop_last=True)

@@ -21,6 +21,8 @@ Brain", Psychological Review 65.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import tinytorch
@@ -51,20 +53,21 @@ def examples(task: str, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def learn(
-    task: str,
+    task: str = "blobs",
     device: str | Device | None = None,
     seed: int = 0,
     *,
     lr: float = LEARNING_RATE,
+    dtype: Any = tinytorch.float32,
     updates: int | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train a perceptron on a task: "AND", "OR", "blobs", or, in vain, "XOR"."""
     with tinytorch.device(device) as dev:  # new tensors and layers live there
         tinytorch.manual_seed(seed)
-        points, which = examples(task, seed)
+        points, which = (t.to(dtype) for t in examples(task, seed))
         perceptron = Linear(2, 1)
-        model = Sequential([perceptron, Sigmoid()])
+        model = Sequential([perceptron, Sigmoid()]).to(dtype)
         criterion = BCELoss()
         optimizer = SGD(model.parameters(), lr=lr)
         loader = DataLoader(TensorDataset(points, which), batch_size=len(points))

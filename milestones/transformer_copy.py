@@ -113,6 +113,7 @@ def learn(
     *,
     task: str = "copy",
     build: Callable[[], Sequential] = network,
+    dtype: Any = tinytorch.float32,
     updates: int | None = None,
     spoil: Callable[[Module], Any] | None = None,
     progress: Progress | None = None,
@@ -120,7 +121,7 @@ def learn(
     """Train a model to "copy" or to "reverse"."""
     with tinytorch.device(device) as dev:
         tinytorch.manual_seed(seed)
-        model = build()
+        model = build().to(dtype)
         sequences = tinytorch.randint(VOCABULARY, size=(SEQUENCES, LENGTH))
         everything = every_sequence()
         criterion = CrossEntropyLoss()

@@ -77,6 +77,7 @@ def learn(
     seed: int = 0,
     *,
     build: Callable[[], Sequential] = network,
+    dtype: Any = tinytorch.float32,
     updates: int | None = None,
     spoil: Callable[[Module], Any] | None = None,
     progress: Progress | None = None,
@@ -84,8 +85,8 @@ def learn(
     """Train a network on the truth table of XOR."""
     with tinytorch.device(device) as dev:
         tinytorch.manual_seed(seed)
-        points, which = Tensor(CORNERS), Tensor(TRUTH["XOR"])
-        model = build()
+        points, which = Tensor(CORNERS, dtype), Tensor(TRUTH["XOR"], dtype)
+        model = build().to(dtype)
         criterion = BCELoss()
         optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
         loader = DataLoader(TensorDataset(points, which), batch_size=4)

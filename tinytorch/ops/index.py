@@ -13,7 +13,7 @@ import numpy as np
 
 from backends import Array, Device
 from backends.standard import padded, spaced
-from tinytorch.autograd import Variable, is_grad_enabled, op, run_on, wrap
+from tinytorch.autograd import Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
@@ -308,6 +308,7 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
 
             k = asarray(k, dtype=x.device.default_int if len(k) == 0 else None, device=x.device)
         if isinstance(k, Variable):
+            expect_one_device("x[...]", x, k)
             kind = x.device.dtype_of(k.array).kind
             if kind not in "biu":
                 raise IndexError(
@@ -390,6 +391,7 @@ def setitem(x: Any, key: Any, value: Any) -> None:
             "x.copy(), or into the other tensor: x[i, j] = value instead of x[i][j] = value, and under "
             "tinytorch.no_grad() if it is a leaf that requires a gradient"
         )
+    expect_one_device("x[...] = value", x, value)
     keys = _keys(x, key)
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
     lead, rest = (keys[: arrays[-1] + 1], keys[arrays[-1] + 1 :]) if arrays else ((), keys)
