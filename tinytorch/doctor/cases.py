@@ -170,8 +170,8 @@ def _np_norm(x: Any, w: Any = 1.0, b: Any = 0.0, ndim: int = 1, eps: float = 1e-
 
 def _np_heads(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False) -> Any:
     """Two heads: attention in each half of the features."""
-    halves = [[np.split(x, 2, axis=-1)[i] for x in (q, k, v)] for i in range(2)]
-    return np.concatenate([_np_attention(*half, mask, causal) for half in halves], axis=-1)
+    halves = zip(*(np.split(x, 2, axis=-1) for x in (q, k, v)))
+    return np.concatenate([_np_attention(a, b, c, mask, causal) for a, b, c in halves], axis=-1)
 
 
 def _np_attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, weights: bool = False) -> Any:
@@ -598,7 +598,7 @@ LAYER = [
     Case("scaled_dot_product_attention", (normal(2, 3, 4), normal(2, 4, 4), normal(2, 4, 2), given([True, False, True, True], [True] * 4, [False, True, False, False])), note="mask", numpy=_np_attention, torch=_F("scaled_dot_product_attention")),
     Case("multi_head_attention", (normal(2, 3, 4), normal(2, 5, 4), normal(2, 5, 4), normal(3, 5)), {"num_heads": 2}, note="added-mask", numpy=_np_heads, torch=None),
     Case("multi_head_attention", (normal(2, 3, 4), normal(2, 4, 4), normal(2, 4, 4), given([True, False, True, True], [True] * 4, [False, True, False, False])), {"num_heads": 2}, note="mask", numpy=_np_heads, torch=None),
-    Case("multi_head_attention", (normal(2, 3, 12),), {"num_heads": 2, "is_causal": True}, note="packed", numpy=lambda x: _np_heads(*np.split(x, 3, axis=-1), causal=True), torch=None),
+    Case("multi_head_attention", (normal(2, 3, 12),), {"num_heads": 2, "is_causal": True}, note="packed", numpy=lambda x: _np_heads(x[..., :4], x[..., 4:8], x[..., 8:], causal=True), torch=None),
     Case("attention_weights", (normal(2, 3, 4), normal(2, 5, 4)), numpy=lambda q, k: _np_attention(q, k, None, weights=True), torch=lambda t, q, k: t.softmax(q @ k.mT / 2, -1)),
     Case("attention_weights", (normal(2, 3, 4), normal(2, 5, 4), normal(3, 5)), {"scale": 1.0}, note="mask", numpy=lambda q, k, m: _np_softmax(q @ k.swapaxes(-1, -2) + m), torch=lambda t, q, k, m: t.softmax(q @ k.mT + m, -1)),
 ]  # fmt: skip
