@@ -100,6 +100,7 @@ class Counted(np.ndarray[Any, Any]):
 
 class CountingDevice(CpuDevice):
     array_type = Counted
+    memory = None
 
     @classmethod
     def canonical(cls, index: str) -> str:

@@ -322,7 +322,7 @@ def test_importing_tinytorch_imports_no_other_array_library():
         "tinytorch.Linear(1, 1)(tinytorch.ones((1, 1))).sum().backward()\n"
         "libraries = 'cupy', 'cupyx', 'array_api_strict', 'torch', 'jax', 'dpnp', 'array_api_compat.cupy'\n"
         "print([m for m in sys.modules if m in libraries or m.startswith('backends.') and\n"
-        "       m.partition('.')[2] not in ('cpu', 'device', 'registry', 'tree')])"
+        "       m.partition('.')[2] not in ('cpu', 'device', 'registry', 'standard', 'tree')])"
     )
     assert python(code, TINYTORCH_DEVICE=None) == "[]"
 
