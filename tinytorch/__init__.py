@@ -28,6 +28,7 @@ from tinytorch.ops.reduce import *
 from tinytorch.ops.shape import *
 from tinytorch.ops.window import *
 from tinytorch.optim import *
+from tinytorch.origin import debug
 from tinytorch.random import *
 from tinytorch.tensor import Tensor
 
@@ -39,6 +40,7 @@ __all__ = [
     "Tensor",
     "Unavailable",
     "data",
+    "debug",
     "default_device",
     "device",
     "devices",
