@@ -31,6 +31,7 @@ from tinytorch.optim import *
 from tinytorch.origin import debug
 from tinytorch.random import *
 from tinytorch.tensor import Tensor
+from tinytorch import verify  # needs all of the above
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "set_grad_enabled",
     "testing",
     "to",
+    "verify",
 ]
 __all__ += creation.__all__
 __all__ += dtypes.__all__
