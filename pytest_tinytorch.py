@@ -189,7 +189,11 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 
 def _header(config: pytest.Config) -> list[str]:
-    lines = [f"devices: {', '.join(_choice(config).names) or 'none'}", *_not_run(_choice(config))]
+    import backends
+
+    devices = [backends.device(name) for name in _choice(config).names]
+    shown = [f"{d} ({d.hardware})" if d.hardware else str(d) for d in devices]
+    lines = [f"devices: {', '.join(shown) or 'none'}", *_not_run(_choice(config))]
     if not hasattr(config.option, "tinytorch_devices"):
         lines.append("--device is the option of another plugin: the ini setting 'devices' says what runs")
     return lines

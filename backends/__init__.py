@@ -21,6 +21,9 @@ from backends.tree import map_tree
 
 register("cpu", "backends.cpu:CpuDevice", library="numpy")
 register("cuda", "backends.cuda:CudaDevice", library="cupy")
+register("torch", "backends.torch_:TorchDevice", library="torch")
+register("jax", "backends.jax_:JaxDevice", library="jaxlib")
+register("sycl", "backends.sycl:SyclDevice", library="dpnp")
 register("strict", "backends.strict:StrictDevice", library="array_api_strict")
 
 __all__ = [

@@ -16,6 +16,7 @@ class CpuDevice(Device):
     library = "numpy"
     xp = xp
     native = "cpu"
+    memory = (1, 0)
     array_type = np.ndarray
 
     @classmethod
@@ -37,6 +38,10 @@ class CpuDevice(Device):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array)
+
+    def exported(self, array: Array) -> Array:
+        backwards = any(s < 0 for s in array.strides)  # PyTorch (2.13) ends the process when it is given such an array
+        return np.ascontiguousarray(array) if backwards else array
 
     def asarray(self, x: Array) -> Array:
         return np.asarray(x)

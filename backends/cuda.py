@@ -112,6 +112,8 @@ class CudaDevice(Device):
     def __init__(self, index: str) -> None:
         self.index = int(index)
         self.native = cupy.cuda.Device(self.index)
+        self.memory = (2, self.index)
+        self.hardware = cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()
         self._unread: list[tuple[Any, ...]] = []  # index checks whose answer nobody has read
         self._lock = threading.Lock()
 
@@ -144,11 +146,15 @@ class CudaDevice(Device):
         self.synchronize()
         return self.current(cupy.asnumpy, array)
 
+    def share(self, array: Any) -> Array:
+        return self.current(cupy.from_dlpack, array)
+
     def receive(self, array: Array, source: Device) -> Array:
         if not isinstance(source, CudaDevice):
             return super().receive(array, source)
         with cupy.cuda.Device(source.index):
-            array = cupy.ascontiguousarray(array)  # only contiguous memory crosses without peer access
+            if not array.flags.c_contiguous:  # only contiguous memory crosses without peer access
+                array = array.copy(order="C")
             there = cupy.cuda.get_current_stream()
             written = there.record()
         with cupy.cuda.Device(self.index):

@@ -9,12 +9,15 @@ about tensors or gradients.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 Array = Any  # an array of whatever library the device uses: the standard has no common base class
 
@@ -78,6 +81,8 @@ class Device:
     array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
     current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
     default_int: Any = np.dtype("int64")
+    hardware: str = ""  # what it is, in its maker's words, where the library says so
+    memory: tuple[int, int] | None = None  # as DLPack names it, (1, 0) for the host's; None if it is not to be shared
 
     def __init__(self, index: str) -> None:
         """Make the device of that index, which `canonical` has found to exist. Called once: devices are interned."""
@@ -86,10 +91,19 @@ class Device:
     def canonical(cls, index: str) -> str:
         """The full name of the device spelled `family:index` (or `family` alone, with an empty index).
 
+        The default looks among `available()`: without an index the first one, and 0 for an index that ends too early.
+
         Raises:
             ValueError: there is no such index.
         """
-        raise NotImplementedError(f"{cls.__name__}.canonical: a device class says how it is spelled")
+        names = cls.available()
+        if not index:
+            return names[0]
+        name = f"{names[0].partition(':')[0]}:{index}"
+        for spelled in (name, f"{name}:0", name.removesuffix(":0")):
+            if spelled in names:
+                return spelled
+        raise ValueError(f"device: no '{name}'; there are {', '.join(names)}")
 
     @classmethod
     def available(cls) -> list[str]:
@@ -116,8 +130,32 @@ class Device:
         raise NotImplementedError(f"{type(self).__name__}.to_numpy: a device class says how values reach the host")
 
     def receive(self, array: Array, source: Device) -> Array:
-        """The array of another device, on this one. The default goes through host memory."""
-        return self.from_numpy(source.to_numpy(array))
+        """The array of another device, on this one.
+
+        The default shares memory if it is the same for both libraries and they allow it; else it goes through host
+        memory, and says so to the logger `backends.device`, at level DEBUG.
+        """
+        reason = "they share no memory"
+        if self.memory is not None and self.memory == source.memory:
+            try:
+                return self.share(source.exported(array))
+            except (BufferError, RuntimeError, TypeError, ValueError) as error:
+                reason = str(error).partition("\n")[0]
+        host = source.to_numpy(array)
+        log.debug("%s to %s: %d bytes copied through the host: %s", source, self, host.nbytes, reason)
+        return self.from_numpy(host)
+
+    def share(self, array: Any) -> Array:
+        """An array on the memory of another library's, by DLPack.
+
+        Raises:
+            BufferError, RuntimeError, TypeError, ValueError: one of the libraries cannot do without a copy.
+        """
+        return self.xp.from_dlpack(array)
+
+    def exported(self, array: Array) -> Array:
+        """The array, or a copy of it where other libraries could not take it through DLPack as it lies in memory."""
+        return array
 
     @staticmethod
     def transfer(array: Array, source: Device, device: Device) -> Array:
@@ -125,7 +163,10 @@ class Device:
         return array if source is device else device.receive(array, source)
 
     def asarray(self, x: Any) -> Array:
-        """A result of the library as a proper array: some return scalars where the standard says 0-d arrays."""
+        """A result of the library, or an array of somebody's own, as a proper array of the device.
+
+        Some libraries return scalars where the standard says 0-d arrays, or have subclasses of arrays.
+        """
         return x if isinstance(x, self.array_type) else self.xp.asarray(x, device=self.native)
 
     # Dtypes: NumPy's dtype objects are the library-neutral names ---------------------------------------------------

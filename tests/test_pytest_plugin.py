@@ -112,6 +112,13 @@ def test_every_usable_device_where_nobody_names_any(project):
     assert at_the_end(result) == ["cpu: 1 passed", "toy:a: 1 passed", "toy:b: 1 passed", f"not usable: gone: {NO_CARD}"]
 
 
+def test_the_header_says_what_the_devices_are(project, monkeypatch):
+    monkeypatch.setattr(ToyDevice, "hardware", "made of tin")
+    project.makepyfile(ON_EACH)
+    result = project.runpytest("--device", "cpu", "--device", "toy:b")
+    result.stdout.fnmatch_lines(["devices: cpu, toy:b (made of tin)"])
+
+
 @pytest.mark.parametrize(
     ("asked", "names"),
     [

@@ -160,7 +160,7 @@ def test_an_integer_that_the_device_cannot_hold(strict):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda d: tinytorch.zeros((-1,), device=d), ValueError, r"zeros\(\(-1,\)\): .*(?i:negative)"),
+        (lambda d: tinytorch.zeros((-1,), device=d), ValueError, r"zeros\(\(-1,\)\): .*negative"),
         (lambda d: tinytorch.linspace(0.0, 1.0, -1, device=d), ValueError, r"linspace\(0\.0, 1\.0, -1\): "),
         (lambda d: tinytorch.arange(0, 1, 0, device=d), (ValueError, ZeroDivisionError), r"arange\(0, 1, 0\): "),
         (lambda d: tinytorch.ones("two", device=d), TypeError, r"ones\('two'\): "),
@@ -370,7 +370,7 @@ def test_mixing_devices_names_both_and_the_fix(other):
     with pytest.raises(
         ValueError,
         match=rf"^add: float32 \(2,\) on cpu and float32 \(2, 1\) on {other} are on different devices; "
-        r"move one with \.to\('cpu'\)$",
+        r"move the second one with \.to\('cpu'\)$",
     ):
         x + y
 
@@ -546,7 +546,7 @@ def test_data_that_do_not_fit(value, error, message):
 
 def test_data_of_another_device(other):
     x = Tensor([7.0, 8.0], device="cpu")
-    with pytest.raises(ValueError, match=f"new values have device {other}, the tensor cpu"):
+    with pytest.raises(ValueError, match=f"on cpu and .* on {other} are on different devices"):
         x.data = Tensor([1.0, 2.0], device=other)
 
 

@@ -193,7 +193,7 @@ def test_you_choose_where_new_tensors_live(device):
 
 def test_devices_are_never_mixed_by_accident(other):
     x, y = Tensor([1.0], device="cpu"), Tensor([2.0], device=other)
-    with pytest.raises(ValueError, match="are on different devices; move one with"):
+    with pytest.raises(ValueError, match="are on different devices; move the second one with"):
         x + y
     assert (x + y.cpu()).item() == 3.0
 

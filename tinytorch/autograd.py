@@ -47,6 +47,7 @@ _NUMBERS = (bool, int, float)
 _KINDS = {"b": "bool", "i": "integer", "u": "integer", "f": "floating"}
 _clock = itertools.count(0, -1)  # order of creation, newest smallest: what a heap pops first
 _new = object.__new__
+_unseen = object()
 
 
 class _Mode(threading.local):
@@ -166,7 +167,8 @@ def op(
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     others = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    checked: dict[Device, set[Any]] = defaultdict(set)  # dtypes found right: of all inputs, or a tuple of each one's
+    # dtypes found right, of all inputs or a tuple of each one's -> the dtype to make of them; None if it is one already
+    checked: dict[Device, dict[Any, Any]] = defaultdict(dict)
 
     @functools.wraps(run)
     def call(*inputs: Any, **meta: Any) -> Any:
@@ -202,9 +204,13 @@ def op(
             raise TypeError(f"{name}: takes at least one Tensor, not {', '.join(type(x).__name__ for x in inputs)}")
         if not uniform:
             dtype = tuple([x.array.dtype if isinstance(x, Variable) else type(x) for x in inputs])
-        new = dtype not in checked[device]
+        common = checked[device].get(dtype, _unseen)
+        new = common is _unseen
         if new:
             _check_dtypes(name, kinds, same, apart, device.dtype_of(lead), inputs, arrays)
+            common = None if uniform else _common_dtype(device, arrays, apart)
+        if common is not None:
+            arrays = _converted(device, arrays, apart, common)
         try:
             if device.current is None:
                 result = run(device, *arrays, **meta) if meta else run(device, *arrays)
@@ -212,10 +218,14 @@ def op(
                 result = device.current(run, device, *arrays, **meta)
         except (TypeError, ValueError, IndexError, OverflowError, NotImplementedError) as error:
             raise _explained(error, name, wants, inputs, meta) from error
+        except RuntimeError as error:  # what PyTorch raises where shapes do not fit; out of memory is a subclass
+            if type(error) is not RuntimeError:
+                raise
+            raise _explained(error, name, wants, inputs, meta) from error
         if new:
             if type(result) is not tuple or len(result) <= len(inputs):
                 raise TypeError(f"{name}: the body of an op returns its result and a rule, or None, for each array")
-            checked[device].add(dtype)
+            checked[device][dtype] = common
         if moves:
             device = meta["device"]
         out = result[0]
@@ -246,9 +256,34 @@ def op(
         return tensor
 
     call.body = run  # type: ignore[attr-defined]
+    call.apart = apart  # type: ignore[attr-defined]
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as callers see it
     OPS[name] = call
     return call
+
+
+def _is_array(x: Any) -> bool:
+    return x is not None and type(x) not in _NUMBERS
+
+
+def _common_dtype(device: Device, arrays: Sequence[Any], apart: tuple[int, ...]) -> Any:
+    """The dtype that the standard gives arrays of several dtypes together; None if they have one already.
+
+    Libraries would promote on their own, but not all alike: PyTorch leaves 0-d arrays out of account.
+    """
+    found = {device.dtype_of(a) for i, a in enumerate(arrays) if i not in apart and _is_array(a)}
+    return device.dtype(np.result_type(*found)) if len(found) > 1 else None
+
+
+def _converted(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], dtype: Any) -> list[Any]:
+    """The arrays as the dtype, but those at the positions `apart`, numbers and None."""
+
+    def convert() -> list[Any]:
+        xp = device.xp
+        return [a if i in apart or not _is_array(a) else xp.astype(a, dtype, copy=False) for i, a in enumerate(arrays)]
+
+    out: list[Any] = run_on(device, convert)
+    return out
 
 
 def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
@@ -304,6 +339,12 @@ def expect_tensors(name: str, *inputs: Any) -> None:
             raise TypeError(
                 f"{name}: takes Tensors, not {type(x).__module__}.{type(x).__qualname__}; use tinytorch.asarray(...)"
             )
+
+
+def expect_one_device(name: str, *inputs: Any) -> None:
+    """Raise ValueError, as an op does, if the tensors among the inputs are on different devices."""
+    if len({x.device for x in inputs if isinstance(x, Variable)}) > 1:
+        raise ValueError(_different_devices(name, inputs))
 
 
 def shared(function: Rule) -> Rule:
@@ -651,6 +692,9 @@ def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:
                 arrays.append(values[source].array)
             else:
                 arrays.append(source)
+        apart = node.op.apart  # type: ignore[attr-defined]
+        common = _common_dtype(device, arrays, apart)
+        arrays = arrays if common is None else _converted(device, arrays, apart, common)
         body = functools.partial(node.op.body, device, *arrays, **node.meta)  # type: ignore[attr-defined]
         out = run_on(device, body)[0]
         values[node] = wrap(out, node.device, node)
@@ -685,7 +729,9 @@ def _seed(t: Any, gradient: Any, create: bool) -> Any:
         gradient = t.__array_namespace__().ones_like(t)
     if not isinstance(gradient, Variable):
         raise TypeError(f"backward: the gradient is a Tensor, not {type(gradient).__name__}")
-    for what in ("shape", "dtype", "device"):
+    if gradient.device is not t.device:
+        raise ValueError(_different_devices("backward", (t, gradient)))
+    for what in ("shape", "dtype"):
         given, needed = getattr(gradient, what), getattr(t, what)
         if given != needed:
             raise ValueError(f"backward: the gradient has {what} {given}, the tensor {needed}; they must be the same")
@@ -708,6 +754,9 @@ def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], m
     """The library's error as one of the standard's, with the op and what it was given."""
     kinds = (IndexError, OverflowError, NotImplementedError, TypeError)
     kind = next((k for k in kinds if isinstance(error, k)), ValueError)
+    axis, ndim = meta.get("axis"), getattr(inputs[0], "ndim", 0)
+    if any(isinstance(i, int) and not -ndim <= i < ndim for i in (axis if isinstance(axis, tuple) else (axis,))):
+        kind = IndexError  # what NumPy and PyTorch raise themselves, but JAX does not
     given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
     text = str(error)
     if text.startswith(f"{name}: "):
@@ -721,7 +770,15 @@ def _different_devices(name: str, inputs: Sequence[Any]) -> str:
     tensors = [x for x in inputs if isinstance(x, Variable)]
     a = tensors[0]
     b = next(x for x in tensors if x.device is not a.device)
-    return f"{name}: {describe(a)} and {describe(b)} are on different devices; move one with .to('{a.device}')"
+    (which, there), also = ("second", a), ""
+    if getattr(b, "name", "") and not getattr(a, "name", ""):  # data go where the model is, unless it is to be moved
+        (which, there), also = ("first", b), f", or the model with model.to('{a.device}')"
+    elif getattr(a, "name", "") and not getattr(b, "name", ""):
+        also = f", or the model with model.to('{b.device}')"
+    return (
+        f"{name}: {describe(a)} and {describe(b)} are on different devices; "
+        f"move the {which} one with .to('{there.device}'){also}"
+    )
 
 
 def _named(name: str, others: Sequence[str], values: Sequence[Any], meta: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device
+from backends import Device, device_of
 from backends import device as _device
 from tinytorch.autograd import run_on, wrap
 from tinytorch.dtypes import as_dtype, float32
@@ -45,8 +45,14 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
     function = getattr(dev.xp, name)
     try:
         return noted(name, wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev))
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        raise type(error)(f"{name}({', '.join(map(repr, args))}): {error}") from error
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, say
+            raise
+        kind = ValueError if type(error) is RuntimeError else type(error)  # as for ops
+        text = str(error)
+        if isinstance(args[0], tuple) and any(isinstance(n, int) and n < 0 for n in args[0]):
+            kind, text = ValueError, "an axis has no negative length"  # which few libraries say, and JAX by TypeError
+        raise kind(f"{name}({', '.join(map(repr, args))}): {text}") from error
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
@@ -65,7 +71,8 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
         moved = obj.to(device=device, dtype=dtype)
         if copy is False and moved is not obj:
             raise ValueError("asarray: another dtype or device is not to be had without a copy")
-        return moved.copy() if copy and moved is obj else moved
+        same = moved is obj or moved.device.memory == obj.device.memory is not None
+        return moved.copy() if copy and same else moved
     return noted("asarray", wrap(*to_array(obj, dtype, device, copy)))
 
 
@@ -79,7 +86,18 @@ def tensor(data: Any, *, dtype: Any = None, device: Where = None, requires_grad:
 
 
 def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) -> Tensor:
-    """A tensor on the memory of any array that offers `__dlpack__`.
+    """A tensor on the memory of any array that offers `__dlpack__`, which then is not to be written into any more.
+
+    It is on the device "cpu" if that memory is the host's and on a CUDA device if it is CUDA's, whatever the library;
+    otherwise on the device of the array. To stay with the library of the array use `asarray`.
+
+    Args:
+        device: where it is to be instead; without a copy if that has the same memory, as "cpu" and "torch:cpu" do.
+
+    Raises:
+        BufferError: the array does not give its memory away, as a torch.Tensor that requires a gradient.
+        ValueError: no device has such memory, or not without a copy and `copy=False`.
+        Unavailable: it is a CUDA array, and there is no CuPy.
 
     >>> import numpy
     >>> tinytorch.from_dlpack(numpy.ones(2, dtype="float32"))
@@ -92,9 +110,15 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
         array, home = np.from_dlpack(x), _device("cpu")
     elif kind == 2:
         home = _device(f"cuda:{index}")
-        array = home.xp.from_dlpack(x)
+        array = home.share(x)
     else:
-        raise ValueError(f"from_dlpack: memory of DLPack device type {int(kind)} is neither the CPU's nor CUDA's")
+        try:
+            array, home = x, device_of(x)
+        except TypeError:
+            raise ValueError(
+                f"from_dlpack: no device has memory of DLPack's type {int(kind)}; copy the array to the host first, "
+                "as in tinytorch.asarray(numpy_array)"
+            ) from None
     return asarray(wrap(array, home), device=device, copy=copy)
 
 

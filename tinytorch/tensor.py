@@ -147,14 +147,15 @@ class Tensor(Variable):
 
     @property
     def data(self) -> Tensor:
-        """The same values without the graph. Assigning replaces the values, in the same shape, dtype and device."""
+        """The same values without the graph. Assigning replaces the values, by those of a tensor like this one."""
         return self.detach()
 
     @data.setter
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"data: assign a Tensor, not {type(value).__name__}")
-        for what in ("shape", "dtype", "device"):
+        autograd.expect_one_device("data", self, value)
+        for what in ("shape", "dtype"):
             new, old = getattr(value, what), getattr(self, what)
             if new != old:
                 raise ValueError(f"data: the new values have {what} {new}, the tensor {old}; they must be the same")
@@ -325,9 +326,22 @@ class Tensor(Variable):
     def __dlpack__(
         self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
     ) -> Any:
+        """The memory of the tensor for another library: what `np.from_dlpack(x)` and `torch.from_dlpack(x)` call.
+
+        It is shared, also with tensors that were detached or deep-copied from this one or are on another library's
+        device of the same memory: do not write into it, but into a copy. NumPy takes memory of the host only; on a GPU
+        write `x.cpu()`. JAX takes no slices with steps; write `x.copy()`.
+
+        Raises:
+            BufferError: the tensor requires a gradient, or its library does not give its memory away.
+        """
         if self._requires_grad:
             raise BufferError("__dlpack__: the tensor requires a gradient, which would be lost; use x.detach()")
-        return self.array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+        array = self.device.exported(self.array)
+        if copy is False and array is not self.array:
+            raise BufferError("__dlpack__: not without a copy: its elements lie backwards in memory; use x.copy()")
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        return array.__dlpack__(**{key: value for key, value in given.items() if value is not None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.array.__dlpack_device__()
@@ -465,9 +479,10 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
         source, array = data.device, data.array
         target = source if where is None else device(where)
     elif isinstance(data, np.ndarray):
-        source, array, target = device("cpu"), data, device(where)
+        source, array, target = device("cpu"), np.asarray(data), device(where)
     elif hasattr(data, "dtype") and not isinstance(data, np.generic):
-        source, array = device_of(data), data
+        source = device_of(data)
+        array = source.asarray(data)
         target = source if where is None else device(where)
     else:
         source, target = device("cpu"), device(where)
@@ -485,7 +500,7 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
 
     def converted() -> Any:
         out = source.xp.astype(array, source.dtype(wanted)) if wanted is not None and wanted != have else array
-        if copy and not changes:
+        if copy and out is array and (target is source or target.memory == source.memory is not None):
             out = source.xp.asarray(out, copy=True)
         return out
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import tinytorch
-from tests.ops.cases import CASES, Case
 from tinytorch import Tensor
 from tinytorch.autograd import OPS
+from tinytorch.doctor.cases import CASES, Case
 from tinytorch.testing import assert_close, gradcheck, gradgradcheck
 
 NAMES = [c.id for c in CASES]

@@ -6,9 +6,9 @@ import pytest
 
 import backends
 import tinytorch
-from tests.ops.cases import CASES
 from tests.ops.test_cases import every, tensors
 from tinytorch import Tensor
+from tinytorch.doctor.cases import CASES
 from tinytorch.testing import assert_close
 
 RTOL = ATOL = 2e-5  # float32, where libraries sum in another order

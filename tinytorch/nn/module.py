@@ -76,6 +76,8 @@ class Module:
                 f"{type(self).__name__}.{name} is a Parameter, and a plain Tensor in its place would not be learned; "
                 f"assign a Parameter, or {name}.data = ... for new values"
             )
+        if isinstance(value, Parameter) and not value.name:
+            value.name = name
         object.__setattr__(self, name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

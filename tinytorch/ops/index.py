@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backends import Array, Device
-from tinytorch.autograd import Variable, is_grad_enabled, op, run_on, wrap
+from tinytorch.autograd import Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
 from tinytorch.ops.axes import along, axes_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
@@ -319,6 +319,7 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
 
             k = asarray(k, dtype=x.device.default_int if len(k) == 0 else None, device=x.device)
         if isinstance(k, Variable):
+            expect_one_device("x[...]", x, k)
             kind = x.device.dtype_of(k.array).kind
             if kind not in "biu":
                 raise IndexError(
@@ -401,6 +402,7 @@ def setitem(x: Any, key: Any, value: Any) -> None:
             "x.copy(), or into the other tensor: x[i, j] = value instead of x[i][j] = value, and under "
             "tinytorch.no_grad() if it is a leaf that requires a gradient"
         )
+    expect_one_device("x[...] = value", x, value)
     keys = _keys(x, key)
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
     lead, rest = (keys[: arrays[-1] + 1], keys[arrays[-1] + 1 :]) if arrays else ((), keys)

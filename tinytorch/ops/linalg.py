@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends import Array, Device
-from tinytorch.autograd import op
+from tinytorch.autograd import expect_one_device, op
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.reduce import sum as _sum
 from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
@@ -101,6 +101,7 @@ def einsum(subscripts: str, /, *operands: Any) -> Any:
     >>> tinytorch.einsum("ij,jk->ik", a, b).shape
     (2, 4)
     """
+    expect_one_device("einsum", *operands)
     terms, out = _subscripts(subscripts, operands)
     result, letters = _traced(operands[0], terms[0])
     for i, (x, term) in enumerate(zip(operands[1:], terms[1:], strict=True), 1):

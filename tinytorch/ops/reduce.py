@@ -381,7 +381,8 @@ def argsort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = Fals
 
 @op(kinds="iuf")
 def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
-    return dev.xp.searchsorted(x1, x2, side=side), None, None
+    places = dev.xp.searchsorted(x1, x2, side=side)
+    return dev.xp.astype(places, dev.dtype(dev.default_int), copy=False), None, None  # JAX (0.10) gives int32
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends import Array, Device
-from tinytorch.autograd import expect_tensors, op
+from tinytorch.autograd import expect_one_device, expect_tensors, op
 from tinytorch.dtypes import as_dtype
 from tinytorch.ops.axes import along, axes_of, inverse
 
@@ -246,6 +246,7 @@ def concat(arrays: Sequence[Any], /, axis: int | None = 0) -> Any:
     if not arrays:
         raise ValueError("concat: takes at least one tensor")
     if axis is None:
+        expect_one_device("concat", *arrays)
         arrays = [reshape(a, (-1,)) for a in arrays]
     return _concat(*arrays, axis=0 if axis is None else axis)
 
@@ -261,6 +262,7 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
             [2., 4.]])
     """
     expect_tensors("stack", *arrays)
+    expect_one_device("stack", *arrays)
     shapes = [tuple(a.shape) for a in arrays]
     if len(set(shapes)) != 1:
         raise ValueError(f"stack: takes tensors of one shape, not {shapes}")

@@ -146,6 +146,7 @@ class Optimizer:
                     raise ValueError(
                         f"{type(self).__name__}: the gradient of {describe(p)} must be a tensor of the same dtype and "
                         f"shape, on the same device, not {describe(g) if isinstance(g, Tensor) else type(g).__name__}"
+                        + ("; p.grad = p.grad.to(p) makes it so" if getattr(g, "shape", None) == p.shape else "")
                     )
         for index, settings in enumerate(self.param_groups):
             group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}

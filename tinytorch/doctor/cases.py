@@ -1,7 +1,7 @@
 """The table of cases: a row for every op, and more where it has several ways to go.
 
-One row drives the comparison with NumPy, the checks of gradient and second order, the comparison of devices, and the
-comparison with PyTorch. A new op is one row here; a test fails if an op has none.
+One row drives the comparison with NumPy, the checks of gradient and second order, the comparison of devices, what the
+doctor says of one, and the comparison with PyTorch. A new op is one row here; a test fails if an op has none.
 """
 
 from __future__ import annotations
@@ -133,12 +133,15 @@ def _np_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return e / e.sum(axis, keepdims=True)
 
 
+def _two(v: Any) -> Any:
+    return (v, v) if isinstance(v, int) else v
+
+
 def _np_conv(
     x: Any, w: Any, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Any:
     """The definition, in loops."""
-    two = lambda v: (v, v) if isinstance(v, int) else v  # noqa: E731
-    (sh, sw), (ph, pw), (dh, dw) = two(stride), two(padding), two(dilation)
+    (sh, sw), (ph, pw), (dh, dw) = _two(stride), _two(padding), _two(dilation)
     x = np.pad(x, [(0, 0), (0, 0), (ph, ph), (pw, pw)])
     O, Cg, KH, KW = w.shape
     oh, ow = (x.shape[2] - dh * (KH - 1) - 1) // sh + 1, (x.shape[3] - dw * (KW - 1) - 1) // sw + 1
@@ -152,10 +155,9 @@ def _np_conv(
     return y
 
 
-def _np_pool(reduce: Any, x: Any, kernel: Any, stride: Any = None, padding: Any = 0, fill: float = 0.0) -> Any:
-    two = lambda v: (v, v) if isinstance(v, int) else v  # noqa: E731
-    (kh, kw), (ph, pw) = two(kernel), two(padding)
-    sh, sw = two(kernel if stride is None else stride)
+def _np_pool(reduce: Any, fill: float, x: Any, kernel: Any, stride: Any = None, padding: Any = 0) -> Any:
+    (kh, kw), (ph, pw) = _two(kernel), _two(padding)
+    sh, sw = _two(kernel if stride is None else stride)
     x = np.pad(x, [(0, 0), (0, 0), (ph, ph), (pw, pw)], constant_values=fill)
     rows, columns = range(0, x.shape[2] - kh + 1, sh), range(0, x.shape[3] - kw + 1, sw)
     return np.stack([np.stack([reduce(x[:, :, i : i + kh, j : j + kw], (2, 3)) for j in columns], -1) for i in rows], 2)
@@ -169,7 +171,7 @@ def _np_norm(x: Any, w: Any = 1.0, b: Any = 0.0, ndim: int = 1, eps: float = 1e-
 def _np_attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, weights: bool = False) -> Any:
     s = q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])
     if causal:
-        s = np.where(np.tri(*s.shape[-2:], dtype=bool), s, -np.inf)
+        s = np.where(np.tri(*s.shape[-2:]) > 0, s, -np.inf)
     if mask is not None:
         s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
     p = _np_softmax(s)
@@ -550,7 +552,7 @@ def _pool(op: str, note: str, *args: Any, torch: Any = None, numpy: Any = "", **
         (spread(2, 3, 6, 7),),
         call=lambda xp, x: getattr(xp, op)(x, *args, **options),
         note=note,
-        numpy=(lambda x: _np_pool(reduce, x, *args, fill=fill)) if numpy == "" else numpy,
+        numpy=(lambda x: _np_pool(reduce, fill, x, *args)) if numpy == "" else numpy,
         torch=lambda t, x: getattr(t.nn.functional, op)(x, *args, **options),
     )
 

@@ -1,0 +1,97 @@
+"""The devices "jax:cpu:0", "jax:gpu:0", ...: JAX's arrays, which cannot be changed. Its gradients are not used.
+
+JAX has 64-bit dtypes only if a flag says so, for the whole process. Making the first of these devices sets it, since an
+index is int64 and gradients are checked in float64; JAX code of your own then makes float64 where it made float32
+before, unless it says which it wants.
+
+Every new combination of an operation and shapes is compiled when it first comes: first steps are slow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backends.device import Array, Device, Unavailable
+
+_FIX = "python -m pip install 'tinytorch-xp[jax]'"
+
+try:
+    import jax
+    import jax.numpy as xp
+except ImportError as error:
+    if error.name == "jax":
+        raise Unavailable("JAX is not installed", _FIX) from error
+    raise Unavailable(f"JAX is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX) from error
+
+
+def _devices() -> dict[str, Any]:
+    """JAX's devices by our names: the CPU first, then those of its default platform."""
+    found: dict[str, Any] = {}
+    for platform in dict.fromkeys(("cpu", jax.default_backend())):
+        try:
+            found |= {f"jax:{platform}:{d.id}": d for d in jax.local_devices(backend=platform)}
+        except RuntimeError:  # JAX_PLATFORMS leaves it out
+            continue
+    return found
+
+
+class JaxDevice(Device):
+    """One of JAX's devices: the CPU (several, if XLA_FLAGS says so), a GPU or a TPU."""
+
+    library = "jaxlib"  # where the class of its arrays is
+    xp = xp
+
+    def __init__(self, index: str) -> None:
+        jax.config.update("jax_enable_x64", True)
+        self.native = _devices()[f"jax:{index}"]
+        self.is_gpu = self.native.platform != "cpu"
+        self.hardware = self.native.device_kind if self.is_gpu else ""
+        if self.native.platform == "gpu" or self.native == jax.local_devices(backend="cpu")[0]:
+            self.memory = (2 if self.is_gpu else 1, self.native.local_hardware_id or 0)
+        self.array_type = type(self.from_numpy(np.zeros(1)))
+
+    @classmethod
+    def canonical(cls, index: str) -> str:
+        platform = index.partition(":")[0]
+        if platform in ("gpu", "tpu") and platform != jax.default_backend():
+            fix = "python -m pip install 'jax[cuda12]' (or [cuda13], to match the driver)" if platform == "gpu" else ""
+            raise Unavailable(f"JAX {jax.__version__} finds no {platform.upper()}", fix)
+        return super().canonical(index)
+
+    @classmethod
+    def available(cls) -> list[str]:
+        try:
+            return list(_devices())
+        except RuntimeError as error:  # JAX_PLATFORMS asks for what is not there
+            raise Unavailable(f"JAX {jax.__version__} does not start: {str(error).splitlines()[0]}") from error
+
+    @classmethod
+    def of(cls, array: Array) -> str:
+        (device,) = array.devices()
+        return f"jax:{device.platform}:{device.id}"
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        return jax.device_put(array, self.native)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.array(array)
+
+    def share(self, array: Array) -> Array:
+        return xp.from_dlpack(array, copy=False)  # else it copies what does not lie at a multiple of 64 bytes
+
+    def receive(self, array: Array, source: Device) -> Array:
+        return jax.device_put(array, self.native) if isinstance(source, JaxDevice) else super().receive(array, source)
+
+    def synchronize(self) -> None:
+        for array in jax.live_arrays(self.native.platform):
+            if self.native in array.devices():
+                array.block_until_ready()
+
+    def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
+        out = xp.zeros((size, *values.shape[1:]), dtype=values.dtype, device=self.native)
+        return out.at[indices].add(values)
+
+    def erf(self, x: Array) -> Array:
+        return jax.lax.erf(x)

@@ -1,0 +1,126 @@
+"""The devices "sycl:cpu", "sycl:gpu:0", ...: dpnp's arrays, on Intel's CPUs and GPUs (and others that SYCL reaches).
+
+dpnp finds devices through drivers. That of CPUs is a package, intel-opencl-rt, which the OpenCL loader has to be told
+of before it starts, by the environment variable OCL_ICD_FILENAMES. Where nobody has set it, it is set here, before dpnp
+is imported; that is too late if somebody else has imported it already.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from backends.device import Array, Device, Unavailable
+
+_FIX = "python -m pip install 'tinytorch-xp[sycl]'"
+_DRIVERS = "OCL_ICD_FILENAMES"
+
+
+def _cpu_driver() -> str:
+    """The path of the OpenCL driver for CPUs that the package intel-opencl-rt has; empty if it is not installed."""
+    try:
+        files = importlib.metadata.files("intel-opencl-rt") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    drivers = [f for f in files if re.fullmatch(r"libintelocl\.so\.[\d.]+|intelocl64\.dll", f.name)]
+    return os.path.realpath(drivers[0].locate()) if drivers else ""
+
+
+if not os.environ.get(_DRIVERS) and (_driver := _cpu_driver()):
+    os.environ[_DRIVERS] = _driver
+
+try:
+    import dpctl
+    import dpnp
+    import dpnp.scipy.special
+except ImportError as error:
+    if error.name in ("dpctl", "dpnp"):
+        raise Unavailable("dpnp is not installed", _FIX) from error
+    raise Unavailable(
+        f"dpnp is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX
+    ) from error
+
+
+@functools.cache
+def _devices() -> dict[str, Any]:
+    """SYCL's devices by our names. One that several drivers offer comes once, through the one that SYCL prefers."""
+    found = {}
+    for kind in ("cpu", "gpu"):
+        devices = dpctl.get_devices(device_type=kind)
+        if devices:
+            preferred = dpctl.SyclDevice(kind).backend
+            for i, d in enumerate(d for d in devices if d.backend == preferred):
+                found["sycl:cpu" if kind == "cpu" and i == 0 else f"sycl:{kind}:{i}"] = d
+    return found
+
+
+def _matmul(x1: Array, x2: Array, /) -> Array:
+    """dpnp's (0.20) refuses arrays that repeat elements by strides of zero, such as broadcast ones."""
+    return dpnp.matmul(*(x.copy() if 0 in x.strides else x for x in (x1, x2)))
+
+
+xp = SimpleNamespace(**{**vars(dpnp), "matmul": _matmul})
+
+
+class SyclDevice(Device):
+    """One of SYCL's devices, through dpnp."""
+
+    library = "dpnp"
+    xp = xp
+    array_type = dpnp.ndarray
+
+    def __init__(self, index: str) -> None:
+        found = _devices()[f"sycl:{index}"]
+        self.native = dpctl.get_device_cached_queue(found)  # the one that dpnp itself uses
+        self.is_gpu = index != "cpu"
+        self.hardware = found.name.strip()
+        self.double = found.has_aspect_fp64
+
+    @classmethod
+    def available(cls) -> list[str]:
+        if not _devices():
+            driver = _cpu_driver()
+            raise Unavailable(
+                f"dpnp {dpnp.__version__} is installed, but finds no driver of a SYCL device",
+                f"export {_DRIVERS}={driver} before Python starts"
+                if driver
+                else "python -m pip install intel-opencl-rt, which is a driver for CPUs",
+            )
+        return list(_devices())
+
+    @classmethod
+    def of(cls, array: Array) -> str:
+        return next(name for name, d in _devices().items() if d == array.sycl_device)
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        return dpnp.asarray(array, dtype=self.dtype(array.dtype), device=self.native)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.array(dpnp.asnumpy(array))
+
+    def receive(self, array: Array, source: Device) -> Array:
+        if not isinstance(source, SyclDevice):
+            return super().receive(array, source)
+        self.dtype(source.dtype_of(array))
+        return array.to_device(self.native)
+
+    def asarray(self, x: Any) -> Array:
+        return dpnp.asarray(x, device=self.native)  # an array on a queue of somebody's own, too: queues do not mix
+
+    def dtype(self, dtype: Any) -> np.dtype:
+        found = np.dtype(dtype)
+        if found.name == "float64" and not self.double:
+            raise TypeError(f"{self.name} has no float64; use float32")
+        return found
+
+    def synchronize(self) -> None:
+        self.native.wait()
+
+    def erf(self, x: Array) -> Array:
+        return dpnp.scipy.special.erf(x)

@@ -1,0 +1,111 @@
+"""The devices "torch:cpu", "torch:cuda:0", "torch:mps": PyTorch's arrays. Its autograd is not used.
+
+PyTorch is met through array-api-compat, which gives its functions the standard's names and meanings. What is left over
+is below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backends.device import Array, Device, Unavailable
+
+try:
+    import torch
+except ImportError as error:
+    if error.name == "torch":
+        raise Unavailable("PyTorch is not installed", "python -m pip install 'tinytorch-xp[torch]'") from error
+    raise Unavailable(f"PyTorch is installed but cannot be imported: {str(error).strip().splitlines()[0]}") from error
+
+import array_api_compat.torch as xp
+
+
+class TorchDevice(Device):
+    """One of PyTorch's devices: the CPU, an NVIDIA GPU, or Apple's (mps), which has no float64."""
+
+    library = "torch"
+    xp = xp
+    array_type = torch.Tensor
+
+    def __init__(self, index: str) -> None:
+        self.native = torch.device(index)
+        self.is_gpu = self.native.type != "cpu"
+        self.hardware = torch.cuda.get_device_name(self.native) if self.native.type == "cuda" else ""
+        self.memory = {"cpu": (1, 0), "cuda": (2, self.native.index)}.get(self.native.type)
+
+    @classmethod
+    def canonical(cls, index: str) -> str:
+        kind = index.partition(":")[0]
+        if kind == "cuda" and not torch.cuda.is_available():
+            if torch.version.cuda is None:
+                raise Unavailable(
+                    f"PyTorch {torch.__version__} is built without CUDA",
+                    "install the PyTorch for your CUDA version: https://pytorch.org/get-started/locally",
+                )
+            raise Unavailable(
+                f"PyTorch {torch.__version__} is built for CUDA {torch.version.cuda}, but finds no usable GPU",
+                "run nvidia-smi to see whether the NVIDIA driver works",
+            )
+        if kind == "mps" and not torch.backends.mps.is_available():
+            raise Unavailable(f"PyTorch {torch.__version__} finds no Apple GPU (mps)")
+        return super().canonical(f"cuda:{torch.cuda.current_device()}" if index == "cuda" else index)
+
+    @classmethod
+    def available(cls) -> list[str]:
+        cuda = [f"torch:cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+        return ["torch:cpu", *cuda, *(["torch:mps"] if torch.backends.mps.is_available() else [])]
+
+    @classmethod
+    def of(cls, array: Array) -> str:
+        if array.requires_grad:
+            raise ValueError("a torch.Tensor that requires a gradient, which would be lost; pass x.detach()")
+        kind = array.device.type
+        return f"torch:{array.device}" if kind == "cuda" else f"torch:{kind}"
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        return torch.asarray(array, device=self.native, copy=None if array.flags.writeable else True)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.array(array.numpy(force=True))
+
+    def receive(self, array: Array, source: Device) -> Array:
+        if not isinstance(source, TorchDevice):
+            return super().receive(array, source)
+        self.dtype(source.dtype_of(array))
+        return array.to(self.native)
+
+    def asarray(self, x: Any) -> Array:
+        return x if type(x) is torch.Tensor else torch.asarray(x, device=self.native).as_subclass(torch.Tensor)
+
+    def dtype(self, dtype: Any) -> Any:
+        name = np.dtype(dtype).name
+        if self.native.type == "mps" and name == "float64":
+            raise TypeError(f"{self.name} has no float64; use float32")
+        return getattr(torch, name)
+
+    def dtype_of(self, array: Array) -> np.dtype:
+        return _DTYPES[array.dtype]
+
+    def synchronize(self) -> None:
+        if self.native.type == "cuda":
+            torch.cuda.synchronize(self.native)
+        elif self.native.type == "mps":
+            torch.mps.synchronize()
+
+    def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
+        out = torch.zeros((size, *values.shape[1:]), dtype=values.dtype, device=self.native)
+        return out.index_add_(0, indices, values)
+
+    def erf(self, x: Array) -> Array:
+        return torch.erf(x)
+
+
+_DTYPES = {
+    getattr(torch, name): np.dtype(name)
+    for name in (
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
+}

@@ -1,0 +1,55 @@
+"""A device of another package, on NumPy, with any fault: what the doctor and `compare` have to see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.numpy as xp
+
+from backends import registry
+from backends.cpu import CpuDevice
+from backends.device import Device
+
+
+class Namespace:
+    """NumPy's namespace with some functions replaced; those replaced by None are absent."""
+
+    def __init__(self, **functions: Any) -> None:
+        self._functions = functions
+
+    def __getattr__(self, name: str) -> Any:
+        found = self._functions.get(name, getattr(xp, name))
+        if found is None:
+            raise AttributeError(f"no {name}", name=name, obj=self)
+        return found
+
+
+class ThirdParty(Device):
+    library = "numpy"
+    xp: Any = xp
+    native = "cpu"
+    array_type = CpuDevice.array_type
+    family = "third"
+
+    @classmethod
+    def canonical(cls, index):
+        return cls.family
+
+    @classmethod
+    def available(cls):
+        return [cls.family]
+
+    @classmethod
+    def of(cls, array):
+        return cls.family
+
+    def to_numpy(self, array):
+        return xp.asarray(array, copy=True)
+
+
+def register(monkeypatch, methods=None, **functions):
+    """Make the device "third" known for one test: with methods replaced, and functions of its namespace."""
+    cls = type("Third", (ThirdParty,), {"xp": Namespace(**functions), **(methods or {})})
+    monkeypatch.setattr(registry, "_devices", dict(registry._devices))
+    monkeypatch.setattr(registry, "_factories", registry._factories | {"third": cls})
+    return registry.device("third")

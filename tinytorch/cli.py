@@ -1,0 +1,271 @@
+"""The command line: python -m tinytorch devices | doctor | compare
+
+What the commands do is in the registry of devices, in `tinytorch.doctor` and in `tinytorch.compare`; here they are
+called and shown. The exit status is 0 if all is well, 1 if something is not right, 2 if it cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import importlib
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+import backends
+import tinytorch
+from tinytorch.compare import Comparison, NotTheSameRun, Recipe, Report, compare
+from tinytorch.doctor import Card, Finding, examine
+from tinytorch.verify import record
+
+SHOWN = 10  # updates in a table; --json has all
+
+RECIPE = """
+A recipe of your own is a function named as MODULE:FUNCTION, which trains on the device it is told, with the seed that
+has been set, in the dtype, and reports every update before the optimizer's step:
+
+    def recipe(device, seed, dtype, report):
+        model = Linear(3, 1).to(dtype)
+        ...
+            loss.backward()
+            report(model, loss)
+            optimizer.step()
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    options = arguments().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except NotTheSameRun as error:
+        return _complain(error, 1)
+    except (ValueError, TypeError, NotImplementedError, backends.Unavailable) as error:
+        return _complain(error, 2)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What may be asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tinytorch", description=f"tinytorch {tinytorch.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    devices = commands.add_parser("devices", help="list every known device, and why those that are not usable are not")
+    devices.set_defaults(run=list_devices)
+
+    doctor = commands.add_parser("doctor", help="check every op and gradient on a device, also one of another package")
+    doctor.add_argument("--device", required=True, metavar="NAME", help="any registered device, such as torch:cpu")
+    doctor.add_argument("--op", action="append", default=[], metavar="NAME", help="check only this; may be repeated")
+    doctor.add_argument("--json", action="store_true", help="print everything that was found as JSON")
+    doctor.set_defaults(run=call_doctor)
+
+    comparing = commands.add_parser(
+        "compare",
+        help="train the same on several devices, and say by how much and where they differ",
+        epilog=RECIPE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    comparing.add_argument("recipes", nargs="+", metavar="RECIPE", help="a milestone, such as xor, or module:function")
+    comparing.add_argument(
+        "--devices",
+        required=True,
+        metavar="NAMES",
+        help="such as cpu,torch:cpu,jax:cpu:0, or all; the first is what the others are compared with",
+    )
+    comparing.add_argument("--seed", type=int, default=0, help="of weights, data and masks (default: 0)")
+    comparing.add_argument("--updates", type=int, default=50, help="how many to compare (default: 50)")
+    comparing.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
+    comparing.add_argument(
+        "--tolerance", type=float, metavar="X", help="fail if a loss is farther away than this, relatively"
+    )
+    comparing.add_argument("--json", action="store_true", help="print every update as JSON")
+    comparing.set_defaults(run=compare_devices)
+    return parser
+
+
+def list_devices(options: argparse.Namespace) -> int:
+    """`devices`: every known device and its state."""
+    table = _table("device", "library", "state", "how to mend it")
+    default = tinytorch.default_device().name
+    for info in tinytorch.devices():
+        state = info.reason
+        if info.usable:
+            notes = ["usable", backends.device(info.name).hardware, "the default" if info.name == default else ""]
+            state = ", ".join(filter(None, notes))
+        table.add_row(*map(escape, (info.name, info.library, state, info.fix)))  # [cuda12] is no markup
+    _console().print(table)
+    return 0
+
+
+def call_doctor(options: argparse.Namespace) -> int:
+    """`doctor`: what a device does not do right."""
+    with Console(stderr=True).status(f"examining {options.device}") as status:
+        card = examine(
+            options.device, options.op, lambda i, n: status.update(f"examining {options.device}: {i} of {n} rows")
+        )
+    if options.json:
+        print(json.dumps(_plain(card) | {"ok": card.ok}, indent=2))
+    else:
+        show_card(card, _console())
+    return 0 if card.ok else 1
+
+
+def show_card(card: Card, console: Console) -> None:
+    """Print the card."""
+    table = _table("ops", "passed", "failed", "unsupported", title=f"{card.device}: {card.library} {card.version}")
+    for what in card.checked:
+        counts = card.count(what)
+        table.add_row(what, *map(str, counts.values()), style="red" if counts["failed"] else None)
+    console.print(table)
+    states: dict[str, list[str]] = {}
+    for dtype, state in card.dtypes.items():
+        states.setdefault(state, []).append(dtype)
+    facts = [(", ".join(names), state) for state, names in states.items()]
+    facts += [("duplicate indices", f"scatter_add {card.scatter}"), ("indices out of range", card.index_check)]
+    copies = [f"{row} ({', '.join(calls)})" for row, calls in card.host_copies.items()]
+    seen = "" if card.sees_implicit else f"; implicit conversions of {card.library}'s arrays cannot be seen"
+    facts.append(("host copies in ops and rules", (", ".join(copies) or "none") + seen))
+    for title, findings in (("FAILED", card.failed), ("unsupported", card.unsupported)):
+        groups: dict[tuple[str, str], list[Finding]] = {}
+        for f in findings:
+            groups.setdefault((f.name, f.what), []).append(f)
+        for same in groups.values():
+            more = f" (and {len(same) - 1} more)" if len(same) > 1 else ""
+            facts.append((title, f"{same[0]}{more}"))
+    for name, text in facts:
+        style = "red" if name == "FAILED" or text.startswith("fails") else None
+        console.print(f"{name}: {text}", style=style, markup=False, highlight=False)
+    failed = sorted({f.name for f in card.failed})
+    verdict = f"fails: {', '.join(failed)}" if failed else "nothing fails"
+    console.print(f"{card.device}: {verdict}; {card.seconds:.1f} s", style="red" if failed else "green", markup=False)
+
+
+def compare_devices(options: argparse.Namespace) -> int:
+    """`compare`: the same training run on several devices."""
+    devices = [d.name for d in backends.usable_devices()] if options.devices == "all" else options.devices.split(",")
+    recipes = {name: find_recipe(name) for name in options.recipes}
+    settings = {"seed": options.seed, "updates": options.updates, "dtype": options.dtype}
+    errors = Console(stderr=True)
+    found = {
+        name: compare(recipes[name], devices, **settings)
+        for name in track(recipes, "comparing", console=errors, transient=True, disable=not errors.is_terminal)
+    }
+    if options.json:
+        print(json.dumps({name: _plain(comparison) for name, comparison in found.items()}, indent=2))
+    else:
+        for name, comparison in found.items():
+            show_comparison(name, comparison, _console())
+    if options.tolerance is None:
+        return 0
+    steps = [(name, run, s) for name, comparison in found.items() for run in comparison.others for s in run.steps]
+    name, run, worst = max(steps, key=lambda x: x[2].loss_difference.relative)
+    if not worst.loss_difference.relative <= options.tolerance:
+        return _complain(
+            f"{name}, update {worst.update}: the loss on {run.device} is off by {worst.loss_difference.relative:.1e}, "
+            f"relatively, more than {options.tolerance:g}",
+            1,
+        )
+    return 0
+
+
+def find_recipe(name: str) -> Recipe:
+    """The function named `module:function`, or the main run of a milestone.
+
+    Raises:
+        ValueError: there is none; the message says what to do.
+    """
+    module, _, function = name.partition(":")
+    if function:
+        try:
+            own: Recipe = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"compare: {name} cannot be imported: {error}") from error
+        return own
+    try:
+        known = importlib.import_module("milestones.__main__").CHAPTERS
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"compare: {name!r} is a milestone, and those are in the repository, not in the installed package; run "
+            "this in a checkout, or compare by a recipe of your own: python -m tinytorch compare module:function"
+        ) from error
+    if name not in known:
+        raise ValueError(f"compare: no milestone {name!r}; there are {', '.join(known)}, and recipes: module:function")
+    return recipe_of(importlib.import_module(f"milestones.{name}").learn)
+
+
+def recipe_of(learn: Callable[..., Any]) -> Recipe:
+    """The `learn` of a milestone, a training function of `tinytorch.verify`, as a recipe."""
+
+    def recipe(device: backends.Device, seed: int, dtype: Any, report: Report) -> None:
+        train = functools.partial(learn, dtype=dtype)
+        record(train, device=device, seed=seed, progress=lambda run: report(run.model, run.last_loss))
+
+    return recipe
+
+
+def show_comparison(name: str, found: Comparison, console: Console) -> None:
+    """Print a table of some updates, and the first differences."""
+    table = _table(
+        "update",
+        f"loss on {found.reference}",
+        "device",
+        "loss: ULP",
+        "relative",
+        "parameters: ULP",
+        "relative",
+        "farthest",
+        title=f"{name}, {found.dtype}, seed {found.seed}",
+        caption=f"{found.weights} initial weights and {found.inputs} inputs (batches, masks, ...) are bit-identical",
+    )
+    for i in _some(len(found.losses)):
+        for run in found.others:
+            step = run.steps[i]
+            cells = [f"{x:.3g}" for x in (*step.loss_difference, *step.parameters)]
+            table.add_row(str(step.update), f"{found.losses[i]:.6f}", run.device, *cells, step.worst)
+    console.print(table)
+    for run in found.others:
+        first = f"first differs in {run.first}" if run.first else "does not differ in any result"
+        console.print(f"{run.device} {first}", markup=False, highlight=False)
+
+
+def _some(n: int) -> list[int]:
+    """About SHOWN of the indices of a sequence, the first and the last among them."""
+    return sorted({round(i * (n - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if n else []
+
+
+def _table(*columns: str, title: str = "", caption: str = "") -> Table:
+    table = Table(title=title or None, caption=caption or None, box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 150)
+
+
+def _complain(error: object, status: int) -> int:
+    Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    return status
+
+
+def _plain(x: Any) -> Any:
+    """As JSON has it: named tuples and dataclasses as objects, numbers that are not finite as null."""
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        return {f.name: _plain(getattr(x, f.name)) for f in dataclasses.fields(x)}
+    if hasattr(x, "_asdict"):
+        return {k: _plain(v) for k, v in x._asdict().items()}
+    if isinstance(x, dict):
+        return {k: _plain(v) for k, v in x.items()}
+    if isinstance(x, Sequence) and not isinstance(x, str):
+        return [_plain(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,0 +1,384 @@
+"""The same training run on several devices, step by step: by how much do they part, and which op was the first?
+
+The runs advance in turn, each on a thread of its own, from one update to the next. So only the values of one update of
+one run are kept, and the runs cannot tell that they are not alone: each has its own random numbers. What is given to
+them, weights, batches and dropout masks, must be the same bit for bit, and is checked; what they compute may differ by
+rounding, and the first result that does is named. All results before it were equal, so it is this op that the two
+libraries compute in different ways.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from backends import Device
+from backends import device as _device
+from tinytorch import random
+from tinytorch.autograd import Node, Observer, Variable
+from tinytorch.dtypes import as_dtype, float32
+from tinytorch.nn import Module
+from tinytorch.tensor import Tensor
+
+__all__ = ["Comparison", "Difference", "First", "NotTheSameRun", "Run", "Step", "compare", "difference"]
+
+Report = Callable[[Module, Any], None]
+Recipe = Callable[[Device, int, np.dtype[Any], Report], Any]
+
+# Ops that bring data into shape: their results are still what a run was given, not what it computed
+PREPARING = frozenset({"astype", "concat", "getitem", "reshape", "stack", "take", "transfer", "wrapped"})
+
+
+class NotTheSameRun(RuntimeError):
+    """Two runs were given other weights, batches or masks, or ran other ops: there is nothing to compare."""
+
+
+class Difference(NamedTuple):
+    """The largest difference of any two elements: in units in the last place, and relative to the largest element."""
+
+    ulps: float
+    relative: float
+
+
+class First(NamedTuple):
+    """The first result that is not that of the reference, all before it being equal."""
+
+    update: int
+    kind: str  # "forward", "gradient", or "optimizer"
+    name: str  # of the op, or of the parameter that the optimizer changed
+    shapes: str  # what went in and what came out
+    difference: Difference
+
+    def __str__(self) -> str:
+        what = {"forward": "", "gradient": "gradient of ", "optimizer": "the optimizer's step, parameter "}[self.kind]
+        ulps, relative = self.difference
+        return f"update {self.update}: {what}{self.name}, {self.shapes}: {ulps:.3g} ULP, relative {relative:.1e}"
+
+
+class Step(NamedTuple):
+    """How far a run is from the reference in one update: its loss, and its parameters after it."""
+
+    update: int
+    loss: float
+    loss_difference: Difference
+    parameters: Difference
+    worst: str  # the parameter that is farthest away
+
+
+@dataclass
+class Run:
+    """One device's run, beside the reference's."""
+
+    device: str
+    steps: list[Step]
+    first: First | None
+
+
+@dataclass
+class Comparison:
+    """What `compare` has found."""
+
+    reference: str  # the first device
+    dtype: str
+    seed: int
+    losses: list[float]  # the reference's
+    weights: int  # how many initial weights and buffers, all bit-identical
+    inputs: int  # how often an op was given what was not computed, such as batches and masks: all bit-identical
+    others: list[Run]
+
+
+def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> Difference:
+    """How far two arrays of one shape are apart; NaN equals NaN.
+
+    The unit in the last place is that of the largest element of either, in the dtype of `expected`, and of integers 1:
+    so an element that should be zero does not count for millions.
+
+    >>> difference(np.ones(2), np.ones(2) + [0.0, 2.0**-51])
+    Difference(ulps=2.0, relative=4.440892098500624e-16)
+    """
+    a, b = (np.asarray(x, np.float64) for x in (actual, expected))
+    differs = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    if not differs.any():
+        return Difference(0.0, 0.0)
+    if not (np.isfinite(a) & np.isfinite(b) | ~differs).all():
+        return Difference(np.inf, np.inf)
+    away = float(np.abs(np.subtract(a, b, where=differs, out=np.zeros_like(a))).max())
+    size = max(float(np.abs(x, where=np.isfinite(x), out=np.zeros_like(x)).max()) for x in (a, b))
+    unit = float(np.spacing(expected.dtype.type(size))) if expected.dtype.kind == "f" else 1.0
+    return Difference(away / unit, away / size)
+
+
+def compare(
+    recipe: Recipe, devices: Sequence[str | Device], *, seed: int = 0, updates: int = 50, dtype: Any = float32
+) -> Comparison:
+    """Train by the same recipe on each device, and say how far each run is from the first device's.
+
+    Args:
+        recipe: called with the device (which is also the default for new tensors), the seed, which has been set, the
+            dtype, and a function to report to: `report(model, loss)` in every update, after `backward` and before the
+            optimizer's step.
+        devices: two or more; the first is the reference.
+        updates: how many to compare; the recipe is then left.
+
+    Raises:
+        NotTheSameRun: initial weights, batches or masks are not bit-identical, or the runs ran different ops.
+        RuntimeError: the recipe raised an error, which is the cause.
+        ValueError: fewer than two devices, or no update.
+        TypeError: a device does not have the dtype.
+
+    >>> def recipe(device, seed, dtype, report):
+    ...     model = tinytorch.Linear(3, 1).to(dtype)
+    ...     optimizer = tinytorch.SGD(model.parameters(), lr=0.1)
+    ...     for _ in range(10):
+    ...         loss = (model(tinytorch.randn(4, 3, dtype=dtype)) ** 2).mean()
+    ...         optimizer.zero_grad()
+    ...         loss.backward()
+    ...         report(model, loss)
+    ...         optimizer.step()
+    >>> found = compare(recipe, ["cpu", "cpu"], updates=5)
+    >>> len(found.losses), found.others[0].steps[-1].loss_difference, found.others[0].first
+    (5, Difference(ulps=0.0, relative=0.0), None)
+    """
+    targets, dtype = [_device(d) for d in devices], as_dtype(dtype)
+    if len(targets) < 2:
+        raise ValueError("compare: takes two devices or more, the first to compare the others with")
+    if updates < 1:
+        raise ValueError(f"compare: at least one update, not {updates}")
+    for target in targets:
+        target.dtype(dtype)
+    reference = _Lane(recipe, targets[0], seed, dtype, None)
+    others = [_Lane(recipe, target, seed, dtype, reference) for target in targets[1:]]
+    before = random.generator.bit_generator.state
+    try:
+        return _advance_all(reference, others, updates)
+    finally:
+        for lane in (reference, *others):
+            lane.leave()
+        random.generator.bit_generator.state = before
+
+
+def _advance_all(reference: _Lane, others: list[_Lane], updates: int) -> Comparison:
+    found = Comparison(reference.device.name, reference.dtype.name, reference.seed, [], 0, 0, [x.run for x in others])
+    for update in range(1, updates + 2):  # one more, to see the parameters after the last
+        looking = update <= updates
+        reference.advance(update, looking and any(lane.run.first is None for lane in others))
+        weights, ends = reference.weights(), reference.ended or not looking
+        if not weights:
+            raise ValueError(
+                "compare: the recipe reports no model that learns; call report(model, loss) in every update"
+            )
+        if update == 1:
+            found.weights = len(weights)
+        if not ends:
+            found.losses.append(reference.loss)
+            found.inputs += len(reference.given)
+        for lane in others:
+            lane.advance(update, looking and lane.run.first is None)
+            lane.check_end()
+            lane.compare_weights(weights)
+            if not ends:
+                lane.compare_loss(reference.loss)
+        if ends:
+            break
+    return found
+
+
+def _same_bits(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], what: str, lane: _Lane) -> None:
+    kind = np.int64 if expected.dtype.kind == "i" else expected.dtype  # a device may have no int64
+    if actual.shape != expected.shape or actual.astype(kind).tobytes() != expected.astype(kind).tobytes():
+        there = lane.reference.device if lane.reference else ""
+        raise NotTheSameRun(
+            f"compare: update {lane.update}: {what} is not the same on {there} and {lane.device}, bit for bit; draw "
+            "random numbers with tinytorch.manual_seed(seed) and tinytorch's functions, and make data on the host"
+        )
+
+
+class _Enough(BaseException):
+    """Leaves a recipe that has trained as long as was asked for."""
+
+
+class _Lane(Observer):
+    """One device's run, on a thread of its own, which goes on only while `advance` waits for it."""
+
+    def __init__(
+        self, recipe: Recipe, device: Device, seed: int, dtype: np.dtype[Any], reference: _Lane | None
+    ) -> None:
+        self.recipe, self.device, self.seed, self.dtype, self.reference = recipe, device, seed, dtype, reference
+        self.model: Module | None = None
+        self.loss = float("nan")
+        self.ended = False
+        self.run = Run(device.name, [], None)
+        self._draws = np.random.Philox(seed).state
+        self._error: BaseException | None = None
+        self._leaving = False
+        self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+        self._computed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # tensors by id
+        self._learned: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        self._thread = threading.Thread(target=self._train, name=f"compare on {device}", daemon=True)
+        self._thread.start()
+
+    # From outside: step by step -----------------------------------------------------------------------------------
+
+    def advance(self, update: int, looking: bool) -> None:
+        """Let the run go on to its next report, or its end; results of ops are noted, or compared, if `looking`."""
+        self.update, self._looking = update, looking
+        self.given: list[tuple[str, np.ndarray[Any, Any]]] = []  # of the reference, for the others to compare with
+        self.results: list[tuple[str, str, str, np.ndarray[Any, Any]]] = []
+        self._at = [0, 0]  # how many of the reference's have been met
+        random.generator.bit_generator.state = self._draws
+        self._go.release()
+        self._paused.acquire()
+        self._draws = random.generator.bit_generator.state
+        if isinstance(self._error, Exception) and not isinstance(self._error, NotTheSameRun):
+            raise RuntimeError(f"compare: the recipe breaks off on {self.device}") from self._error
+        if self._error is not None:
+            raise self._error
+
+    def leave(self) -> None:
+        """End the thread."""
+        self._leaving = True
+        self._go.release()
+        self._thread.join()
+
+    def weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Parameters and buffers, by name, on the host."""
+        if self.model is None:
+            return {}
+        return {n: t.detach().numpy() for n, t in (*self.model.named_parameters(), *self.model.named_buffers())}
+
+    def check_end(self) -> None:
+        """Raise NotTheSameRun unless the update had as much in it as the reference's."""
+        assert self.reference is not None
+        there = self.reference
+        if self.ended is not there.ended:
+            raise self._longer(there if self.ended else self)
+        noted: list[Sequence[Any]] = [there.given, there.results if self._looking else []]
+        for seen, events in zip(self._at, noted, strict=True):
+            if seen < len(events):
+                raise self._parted(events[seen][0], "nothing more")
+
+    def compare_weights(self, expected: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Compare the parameters after the last update with the reference's; the initial ones must be identical."""
+        mine = self.weights()
+        if mine.keys() != expected.keys():
+            raise NotTheSameRun(f"compare: not all runs have a parameter {min(mine.keys() ^ expected.keys())!r}")
+        if self.update == 1:
+            for name, values in expected.items():
+                _same_bits(mine[name], values, f"the initial value of {name}", self)
+            return
+        apart, worst = max((difference(mine[n], expected[n]), n) for n in expected)
+        last = self.run.steps[-1]
+        self.run.steps[-1] = last._replace(parameters=apart, worst=worst if apart.ulps else "")
+        if apart.ulps and (self.run.first is None or self.run.first.update == self.update):
+            shape = str(expected[worst].shape)  # everything in the last update was equal, up to its end
+            self.run.first = First(last.update, "optimizer", worst, shape, apart)
+
+    def compare_loss(self, expected: float) -> None:
+        """Compare the loss of this update with the reference's."""
+        apart = difference(np.asarray(self.loss, self.dtype), np.asarray(expected, self.dtype))
+        self.run.steps.append(Step(self.update, self.loss, apart, Difference(0.0, 0.0), ""))
+
+    # On the thread ------------------------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        self._go.acquire()
+        try:
+            if not self._leaving:
+                with self, self.device:
+                    self.recipe(self.device, self.seed, self.dtype, self._report)
+        except _Enough:
+            pass
+        except BaseException as error:
+            self._error = error
+        self.ended = True
+        self._paused.release()
+
+    def _report(self, model: Module, loss: Any) -> None:
+        self.model, self.loss = model, float(loss.item() if isinstance(loss, Tensor) else loss)
+        self._paused.release()
+        self._go.acquire()
+        if self._leaving:
+            raise _Enough
+
+    def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
+        """Note or compare the result of an op, and what it was given."""
+        if threading.current_thread() is not self._thread:
+            return
+        tensors = [x for x in inputs if isinstance(x, Variable)]
+        given = [x for x in tensors if self._is_given(x)]
+        if op in PREPARING and len(given) == len(tensors):
+            return  # it is checked when an op computes with it
+        for x in given:
+            self._check_given(op, x)
+        self._computed[id(result)] = result
+        if self._looking and op != "transfer":  # which one device needs and another does not
+            shapes = ", ".join(str(x.shape) if isinstance(x, Variable) else repr(x) for x in inputs)
+            self._result("forward", op, f"{shapes} -> {result.shape}", result.device, result.array)
+
+    def pulled(self, node: Node, source: Any, gradient: Any) -> None:
+        """Note or compare a gradient."""
+        name = node.op.__name__.lstrip("_")
+        if threading.current_thread() is self._thread and self._looking and name != "transfer":
+            position = next(i for i, x in enumerate(node.inputs) if x is source)
+            array = gradient.array if isinstance(gradient, Variable) else gradient
+            shapes = f"input {position}, {tuple(node.shape)} -> {tuple(array.shape)}"
+            self._result("gradient", name, shapes, node.device, array)
+
+    def _is_given(self, x: Any) -> bool:
+        """Whether a tensor comes from outside: it is neither computed nor learned, nor a gradient."""
+        if x.requires_grad:
+            if x.node is None:
+                self._learned[id(x)] = x
+            return False
+        if x.shared or getattr(x, "changed", None) is not None or self._computed.get(id(x)) is x:
+            return False
+        return not any(p.grad is x for p in list(self._learned.values()))
+
+    def _check_given(self, op: str, x: Any) -> None:
+        values = x.device.to_numpy(x.array)
+        if self.reference is None:
+            self.given.append((op, values))
+            return
+        there, expected = self._next(0, self.reference.given, op)
+        if there != op:
+            raise self._parted(there, op)
+        _same_bits(values, expected, f"an input of {op}, {x.shape},", self)
+
+    def _result(self, kind: str, name: str, shapes: str, device: Device, array: Any) -> None:
+        values = device.to_numpy(array)
+        if self.reference is None:
+            self.results.append((name, kind, shapes, values))
+            return
+        *there, expected = self._next(1, self.reference.results, name)
+        if there != [name, kind, shapes]:
+            raise self._parted(f"{there[0]} ({there[1]}, {there[2]})", f"{name} ({kind}, {shapes})")
+        apart = difference(values, expected)
+        if apart.ulps:
+            self.run.first = First(self.update, kind, name, shapes, apart)
+            self._looking = False
+
+    def _next(self, which: int, there: Sequence[Any], name: str) -> Any:
+        at = self._at[which]
+        if at == len(there):
+            raise self._longer(self) if self.reference and self.reference.ended else self._parted("nothing more", name)
+        self._at[which] += 1
+        return there[at]
+
+    def _longer(self, lane: _Lane) -> NotTheSameRun:
+        other = self.reference if lane is self else self
+        return NotTheSameRun(
+            f"compare: the run on {other.device if other else ''} ends before update {self.update}, that on "
+            f"{lane.device} does not; a recipe must make as many updates on every device"
+        )
+
+    def _parted(self, there: str, here: str) -> NotTheSameRun:
+        other = self.reference.device if self.reference else ""
+        return NotTheSameRun(
+            f"compare: update {self.update}: the runs part: next, {other} runs {there}, but {self.device} runs {here}; "
+            "a recipe must run the same ops on every device"
+        )

@@ -1,0 +1,103 @@
+"""Seeing who reads values of a device on the host: ops and their rules should not, since reading waits for all work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from backends import Device
+
+# How an array's values become Python's or NumPy's: by these methods, and by `Device.to_numpy`
+IMPLICIT = (
+    "__array__",
+    "__bool__",
+    "__buffer__",
+    "__complex__",
+    "__dlpack__",
+    "__float__",
+    "__index__",
+    "__int__",
+    "__iter__",
+    "item",
+    "numpy",
+    "tolist",
+)
+
+
+def _package(where: Any) -> str:
+    """The top-level package that a module, or the code with these globals, belongs to."""
+    name = where.get("__name__", "") if isinstance(where, dict) else getattr(where, "__name__", "")
+    return str(name).partition(".")[0]
+
+
+class Reads:
+    """Notes what is read inside `with reads.noted() as found:`.
+
+    The library's own code may read: only calls from elsewhere count. So does no call from `Device.check_index`, which
+    is there to read, nor from `to_numpy` itself, which is noted as such.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.sees_implicit = True  # whether the methods of its arrays can be watched
+        self._found: list[str] | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[list[str]]:
+        """Note the names of what is called to read."""
+        found: list[str] = []
+        self._found = found
+        try:
+            yield found
+        finally:
+            self._found = None
+
+    @contextmanager
+    def watching(self) -> Iterator[Reads]:
+        """Put the watch in place, and take it away again."""
+        kind, own = self.device.array_type, {"array_api_compat", self.device.library, _package(self.device.xp)}
+        replaced: list[tuple[str, Any]] = []  # what the class itself had under the name; None if it inherited it
+
+        def watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(array: Any, *args: Any, **kwargs: Any) -> Any:
+                if self._found is not None and _package(sys._getframe(1).f_globals) not in own:
+                    self._found.append(name)
+                return method(array, *args, **kwargs)
+
+            return call
+
+        def unnoticed(method: Callable[..., Any], as_name: str = "") -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                found = self._found
+                if found is not None and as_name:
+                    found.append(as_name)
+                self._found = None
+                try:
+                    return method(*args, **kwargs)
+                finally:
+                    self._found = found
+
+            return call
+
+        for name in IMPLICIT:
+            if hasattr(kind, name):
+                try:
+                    mine = vars(kind).get(name)
+                    setattr(kind, name, watched(name, getattr(kind, name)))
+                    replaced.append((name, mine))
+                except TypeError:  # NumPy's class is not to be changed
+                    self.sees_implicit = False
+        vars(self.device).update(
+            to_numpy=unnoticed(self.device.to_numpy, "to_numpy"), check_index=unnoticed(self.device.check_index)
+        )
+        try:
+            yield self
+        finally:
+            del vars(self.device)["to_numpy"], vars(self.device)["check_index"]
+            for name, mine in replaced:
+                if mine is None:
+                    delattr(kind, name)
+                else:
+                    setattr(kind, name, mine)
