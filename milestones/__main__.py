@@ -16,8 +16,8 @@ from types import ModuleType
 
 # Before NumPy is imported. The matrices are small: threads that wait for each other cost more than they save, and many
 # times more where other programs keep the cores busy.
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
