@@ -10,12 +10,14 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 # Before NumPy is imported. The matrices are small: threads that wait for each other cost more than they save, and many
 # times more where other programs keep the cores busy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -24,7 +26,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 import backends
-from milestones.result import Gate, Progress, Result, Run
+from tinytorch.verify import Report, Run
 
 CHAPTERS = ("perceptron", "xor", "mlp_digits", "cnn_digits", "transformer_copy")
 COLUMNS = (
@@ -73,21 +75,19 @@ def chosen_devices(names: list[str] | None) -> list[backends.Device]:
     return list(dict.fromkeys(found))
 
 
-def cells(title: str, run: Run) -> tuple[str, ...]:
+def cells(title: str, run: Run, ok: bool) -> tuple[str, ...]:
     """A row of the table."""
-    count = len(run.gradients)
-    least = min(run.moved.values(), default=0.0)
-    flowing = sum(g > 0 for g in run.gradients.values())
+    first = run.gradients[0]
     return (
         f"{title}: {run.name}",
         run.device.name,
         f"{run.loss_drop:.1%}",
-        f"{run.accuracy:.1%}",
-        f"{flowing}/{count}",
-        f">= {least:.2f} x",
+        f"{run.metric:.1%}",
+        f"{sum(g > 0 for g in first.values())}/{len(first)}",
+        f">= {min(run.moved.values()):.2f} x",
         f"{run.updates:,}",
         f"{run.seconds:.1f}",
-        "learned" if run.ok else "FAILED",
+        "learned" if ok else "FAILED",
     )
 
 
@@ -106,34 +106,29 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     chapters = [importlib.import_module(f"milestones.{name}") for name in options.chapters or CHAPTERS]
     start = time.perf_counter()
-    results = [result for device in devices for result in train_all(chapters, device, options.seed, console)]
+    reports = [report for device in devices for report in train_all(chapters, device, options.seed, console)]
     seconds = time.perf_counter() - start
 
-    gates = sum(len(result.gates) + sum(len(run.gates) for run in result.runs) for result in results)
-    failed = sum(len(result.failures) for result in results)
-    summary = f"{gates - failed} of {gates} gates passed, seed {options.seed}, {seconds:.1f} s"
+    passed, gates = (sum(n) for n in zip(*(report.counted for report in reports)))
+    summary = f"{passed} of {gates} gates passed, seed {options.seed}, {seconds:.1f} s"
     table = Table(title="Do they learn?", caption=summary, box=SIMPLE_HEAD)
     for column in COLUMNS:
         left = column in ("milestone", "device", "verdict")
         table.add_column(column, justify="left" if left else "right", overflow="fold")
-    rows = [cells(result.title, run) for result in results for run in result.runs]
+    rows = [cells(r.name, j.run, j.ok) for r in reports for subject in r.subjects for j in subject.judged]
     for row in rows:
         table.add_row(*row, style="red" if row[-1] == "FAILED" else None)
     console.print(table)
-    for result in results:
-        if options.gates:
-            lines = [str(g) for g in result.gates] + [f"{g} ({run.name})" for run in result.runs for g in run.gates]
-        else:
-            lines = result.failures
-        for line in lines:
-            console.print(f"{result.title} on {result.device}: {line}", markup=False, highlight=False)
+    for report in reports:
+        for line in report.lines() if options.gates else [f"FAIL  {failure}" for failure in report.failures]:
+            console.print(f"{report.name} on {report.device}: {line}", markup=False, highlight=False)
     if options.write:
         write(options.write, rows, summary)
-    return 0 if all(result.ok for result in results) else 1
+    return 0 if all(report.ok for report in reports) else 1
 
 
-def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, console: Console) -> list[Result]:
-    """The results of the chapters, with a bar for each run while it trains."""
+def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, console: Console) -> list[Report]:
+    """The reports of the chapters, with a bar for each run while it trains."""
     look = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -143,7 +138,7 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, co
     )
     with Bars(*look, console=console) as bars:
 
-        def reporter(title: str) -> Progress:
+        def reporter(title: str) -> Callable[[Run], None]:
             tasks: dict[int, tuple[Run, object]] = {}
 
             def report(run: Run) -> None:
@@ -155,14 +150,14 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, co
 
             return report
 
-        def train(chapter: ModuleType) -> Result:
+        def train(chapter: ModuleType) -> Report:
             try:
-                return chapter.train(device, seed, reporter(chapter.TITLE))
+                return chapter.train(device, seed, progress=reporter(chapter.TITLE))
             except Exception as error:  # the other chapters and devices still run
                 console.print_exception()
-                return Result(
-                    chapter.TITLE, device, [], [Gate("ran to its end", False, f"{type(error).__name__}: {error}")]
-                )
+                report = Report(chapter.TITLE, device)
+                report.claim("ran to its end", False, f"{type(error).__name__}: {error}")
+                return report
 
         return [train(chapter) for chapter in chapters]
 

@@ -32,6 +32,7 @@ Source: LeCun, Bottou, Bengio and Haffner (1998), "Gradient-Based Learning Appli
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,18 @@ import numpy as np
 import tinytorch
 from milestones import mlp_digits
 from milestones.mlp_digits import Data
-from milestones.result import Progress, Result, Run
 from tinytorch import Conv2d, Device, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from tinytorch.data import TensorDataset, tinydigits
 from tinytorch.nn import Module
+from tinytorch.verify import Report, controls, gates, record, verify
 
 TITLE = "1998 CNN digits"
+CONTROLS = [
+    controls.freeze("0", fails="filters"),
+    controls.scale_gradient("0", 0.0, fails="filters"),
+    controls.scale_gradient("0", 0.0, fails="movement"),
+    controls.scale_gradient("0", 0.1, fails="filters"),
+]
 PROBE_EPOCHS = 10  # of the runs that compare this network with the last chapter's
 SEEDS = 3
 
@@ -70,27 +77,7 @@ def deep_network() -> Sequential:
     )
 
 
-def learn(
-    device: str | Device | None = None,
-    seed: int = 0,
-    *,
-    name: str = "CNN",
-    build: Callable[[], Sequential] = network,
-    least: float = 1.5,
-    dtype: Any = tinytorch.float32,
-    updates: int | None = None,
-    spoil: Callable[[Module], Any] | None = None,
-    progress: Progress | None = None,
-) -> Run:
-    """Train a convolutional network, on the recipe of the last chapter; its filters must move by `least` their norm."""
-    run = mlp_digits.learn(
-        device, seed, name=name, build=build, dtype=dtype, updates=updates, spoil=spoil, progress=progress
-    )
-    for path, module in run.model.named_modules():
-        if isinstance(module, Conv2d):
-            moved = run.moved[f"{path}.weight"]
-            run.gate(f"filters {path}.weight moved > {least} x their norm", moved > least, f"{moved:.2f} x")
-    return run
+learn = partial(mlp_digits.learn, build=network)  # the recipe is the last chapter's
 
 
 def shuffled(seed: int) -> Callable[[], Data]:
@@ -112,7 +99,8 @@ def probe(
     build: Callable[[], Sequential], data: Callable[[], Data], device: str | Device | None, seed: int
 ) -> tuple[float, list[float]]:
     """The loss on test images after 10 epochs, and the accuracy after each."""
-    run = mlp_digits.learn(device, seed, build=build, data=data, epochs=PROBE_EPOCHS)
+    learn = partial(mlp_digits.learn, build=build, data=data, epochs=PROBE_EPOCHS)
+    run = record(learn, device=device, seed=seed)
     with run.device, tinytorch.no_grad():
         images, labels = data()[1].tensors
         return float(tinytorch.cross_entropy(run.model(images), labels).item()), run.curve
@@ -147,23 +135,29 @@ def scalars(model: Module) -> int:
     return sum(p.size for p in model.parameters())
 
 
-def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
+def verified(build: Callable[[], Sequential] = network, least: float = 1.5, **settings: Any) -> Report:
+    """Train a network on the last chapter's recipe; its filters must move by `least` their norm, too."""
+    judges = [*mlp_digits.GATES, gates.movement(least, of="[03].weight", name="filters")]
+    name = "CNN" if build is network else "CNN, two convolutions"
+    return verify(partial(mlp_digits.learn, build=build), name=name, gates=judges, **settings)
+
+
+def train(device: str | Device | None = None, seed: int = 0, **settings: Any) -> Report:
     """Learn to read digits by their strokes, and compare with the last chapter."""
-    cnn = learn(device, seed, progress=progress)
-    deep = learn(device, seed, name="CNN, two convolutions", build=deep_network, least=1.0, progress=progress)
-    result = Result(TITLE, cnn.device, [cnn, deep])
+    settings |= {"device": device, "seeds": [seed]}
+    report = Report.joined(TITLE, [verified(**settings), verified(deep_network, 1.0, **settings)])
 
     sizes = scalars(network()), scalars(mlp_digits.network())
-    result.gate("810 numbers against 17,226", sizes == (810, 17_226), f"{sizes[0]:,} against {sizes[1]:,}")
+    report.claim("810 numbers against 17,226", sizes == (810, 17_226), f"{sizes[0]:,} against {sizes[1]:,}")
     seeds = range(seed, seed + SEEDS)  # of one run alone, chance would decide
     (cost, curve), (mlp_cost, mlp_curve) = (compare(b, device, seeds) for b in (network, mlp_digits.network))
     first, second = epochs_to(0.8, curve), epochs_to(0.8, mlp_curve)
-    result.gate("80 % no later than the MLP", first <= second, f"after {first} epochs against {second}, {SEEDS} seeds")
-    result.gate(
+    report.claim("80 % no later than the MLP", first <= second, f"after {first} epochs against {second}, {SEEDS} seeds")
+    report.claim(
         "shuffling pixels costs the CNN more than the MLP",
         cost > mlp_cost + 0.1,
         f"test loss {cost:+.3f} against {mlp_cost:+.3f}, {SEEDS} seeds",
     )
-    error = shift_error(cnn.model[0], cnn.device)
-    result.gate("a shifted image gives a shifted map", error < 1e-5, f"largest difference {error:.1e}")
-    return result
+    error = shift_error(report.runs[0].model[0], report.device)
+    report.claim("a shifted image gives a shifted map", error < 1e-5, f"largest difference {error:.1e}")
+    return report

@@ -25,20 +25,26 @@ Source: LeCun et al. (1989), "Backpropagation Applied to Handwritten Zip Code Re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tinytorch
-from milestones.result import Progress, Result, Run, accuracy
-from tinytorch import SGD, CrossEntropyLoss, Device, Flatten, Linear, ReLU, Sequential
+from milestones.perceptron import accuracy
+from tinytorch import SGD, CrossEntropyLoss, Device, Flatten, Linear, ReLU, Sequential, Tensor
 from tinytorch.data import DataLoader, TensorDataset, tinydigits
-from tinytorch.nn import Module
+from tinytorch.verify import Report, Run, controls, gates, verify
 
 TITLE = "1989 MLP digits"
 EPOCHS = 25
 BATCH = 32
 LEARNING_RATE = 0.05
 UPDATES = 775  # 1000 // 32 = 31 batches, 25 times
+GATES = [gates.metric(0.8, name="accuracy"), gates.gap(0.15), gates.overfit(), gates.updates(UPDATES)]
+CONTROLS = [
+    controls.shuffle_labels(),
+    controls.shuffle_labels(fails="loss drop"),
+    controls.freeze("1", "3"),
+]
 
 Data = tuple[TensorDataset, TensorDataset]  # to train, to test
 
@@ -49,53 +55,41 @@ def network() -> Sequential:
 
 
 def learn(
-    device: str | Device | None = None,
-    seed: int = 0,
-    *,
-    name: str = "MLP",
+    run: Run,
     build: Callable[[], Sequential] = network,
     data: Callable[[], Data] = tinydigits,
-    dtype: Any = tinytorch.float32,
     epochs: int = EPOCHS,
-    updates: int | None = None,
-    spoil: Callable[[Module], Any] | None = None,
-    progress: Progress | None = None,
-) -> Run:
+    dtype: Any = tinytorch.float32,
+) -> Iterator[Tensor]:
     """Train a network on TinyDigits: this chapter's, or the next one's."""
-    with tinytorch.device(device) as dev:
-        tinytorch.manual_seed(seed)
-        train_set, test_set = (TensorDataset(x.to(dtype), y) for x, y in (part.tensors for part in data()))
-        images, labels = train_set.tensors
-        test_images, test_labels = test_set.tensors
-        model = build().to(dtype)  # the weights are drawn as float32, whatever the dtype
-        criterion = CrossEntropyLoss()
-        optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
-        loader = DataLoader(train_set, batch_size=BATCH, shuffle=True, drop_last=True)
-        run = Run(
-            name,
-            model,
-            dev,
-            loss=lambda: criterion(model(images), labels),
-            accuracy=lambda: accuracy(model(test_images).argmax(axis=1), test_labels),
-            curve=True,
-            updates=updates,
-            spoil=spoil,
-            progress=progress,
-        )
-        for x, y in run.batches(loader, epochs):
-            optimizer.zero_grad()
-            loss = criterion(model(x), y)
-            loss.backward()
-            run.watch(loss)
-            optimizer.step()
-        run.finish(accuracy=0.8, updates=epochs * (len(train_set) // BATCH))
-        with tinytorch.no_grad():
-            learned = accuracy(model(images).argmax(axis=1), labels).item()
-        gap = learned - run.accuracy
-        run.gate("less than 15 points better on training data", gap < 0.15, f"{learned:.1%} - {run.accuracy:.1%}")
-        return run
+    train_set, test_set = (TensorDataset(x.to(dtype), y) for x, y in (part.tensors for part in data()))
+    images, labels = train_set.tensors
+    test_images, test_labels = test_set.tensors
+    model = build().to(dtype)  # the weights are drawn as float32, whatever the dtype
+    criterion = CrossEntropyLoss()
+    optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
+    run.watch(
+        model,
+        optimizer,
+        loss=lambda: criterion(model(images), labels),
+        metric=lambda: accuracy(model(test_images).argmax(axis=1), test_labels),
+        train_metric=lambda: accuracy(model(images).argmax(axis=1), labels),
+        curve=True,
+    )
+    loader = DataLoader(train_set, batch_size=BATCH, shuffle=True, drop_last=True)
+    for x, y in run.batches(loader, epochs):
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        yield loss
+        optimizer.step()
 
 
-def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
+def verified(**settings: Any) -> Report:
+    """Learn the digits, and be judged; the settings are those of `verify`."""
+    return verify(learn, name="MLP", gates=GATES, **settings)
+
+
+def train(device: str | Device | None = None, seed: int = 0, **settings: Any) -> Report:
     """Learn to read digits, pixel by pixel."""
-    return Result(TITLE, tinytorch.device(device), [learn(device, seed, progress=progress)])
+    return Report.joined(TITLE, [verified(device=device, seeds=[seed], **settings)])

@@ -32,13 +32,14 @@ Source: Vaswani et al. (2017), "Attention Is All You Need".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import tinytorch
-from milestones.result import Progress, Result, Run, accuracy
+from milestones.perceptron import accuracy
 from tinytorch import (
     Adam,
     CrossEntropyLoss,
@@ -52,14 +53,15 @@ from tinytorch import (
     TransformerEncoderLayer,
 )
 from tinytorch.data import DataLoader, TensorDataset
-from tinytorch.nn import Module
+from tinytorch.verify import Found, Gate, Report, Run, controls, gates, verify
 
 TITLE = "2017 transformer"
 VOCABULARY, LENGTH = 10, 4
 D_MODEL, HEADS = 48, 2
 SEQUENCES, BATCH, EPOCHS = 640, 32, 50  # 20 batches, 50 times: 1,000 updates
 LEARNING_RATE = 0.01
-KEY_BIAS = "softmax does not see what is added to all scores of a query"
+KEY_BIAS = {"*k_proj.bias": "softmax does not see what is added to all scores of a query"}
+CONTROLS = [controls.no_positions(), controls.uniform_attention(), controls.remove(MultiHeadAttention)]
 
 
 def network() -> Sequential:
@@ -96,81 +98,74 @@ def every_sequence() -> Tensor:
     return Tensor(np.stack(np.unravel_index(np.arange(VOCABULARY**LENGTH), (VOCABULARY,) * LENGTH), axis=1).tolist())
 
 
-def attention_where_due(model: Sequential, task: str, sequences: Tensor) -> float:
+def attention_where_due(run: Run, task: str) -> Found:
     """The mean attention that a position pays to the one position whose token it must write; by chance 1 / 4."""
-    vectors = model[:2](sequences)
+    vectors = run.model[:2](every_sequence()[::10])
     with tinytorch.no_grad():
-        _, weights = model[2](vectors, need_weights=True)  # (N, heads, T, T)
-    rows = tinytorch.arange(LENGTH, device=sequences.device)
+        _, weights = run.model[2](vectors, need_weights=True)  # (N, heads, T, T)
+    rows = tinytorch.arange(LENGTH)
     columns = rows if task == "copy" else (LENGTH - 1) - rows
     due = tinytorch.astype(rows[:, None] == rows[None, :], weights.dtype)[columns]
-    return float((weights * due).sum(axis=-1).mean().item())
+    mean = float((weights * due).sum(axis=-1).mean().item())
+    return Found(mean > 2 / LENGTH, f"{mean:.2f}, chance {1 / LENGTH}")
+
+
+def count(run: Run) -> Found:
+    """Whether there are 19 parameters."""
+    found = len(list(run.model.parameters()))
+    return Found(found == 19, str(found))
 
 
 def learn(
-    device: str | Device | None = None,
-    seed: int = 0,
-    *,
+    run: Run,
     task: str = "copy",
     build: Callable[[], Sequential] = network,
     dtype: Any = tinytorch.float32,
-    updates: int | None = None,
-    spoil: Callable[[Module], Any] | None = None,
-    progress: Progress | None = None,
-) -> Run:
+) -> Iterator[Tensor]:
     """Train a model to "copy" or to "reverse"."""
-    with tinytorch.device(device) as dev:
-        tinytorch.manual_seed(seed)
-        model = build().to(dtype)
-        sequences = tinytorch.randint(VOCABULARY, size=(SEQUENCES, LENGTH))
-        everything = every_sequence()
-        criterion = CrossEntropyLoss()
-        optimizer = Adam(model.parameters(), lr=LEARNING_RATE)
-        loader = DataLoader(TensorDataset(sequences, wanted(task, sequences)), batch_size=BATCH, shuffle=True)
+    model = build().to(dtype)
+    sequences = tinytorch.randint(VOCABULARY, size=(SEQUENCES, LENGTH))
+    everything = every_sequence()
+    criterion = CrossEntropyLoss()
+    optimizer = Adam(model.parameters(), lr=LEARNING_RATE)
 
-        def loss_of(x: Tensor, y: Tensor) -> Tensor:
-            return criterion(model(x).reshape(-1, VOCABULARY), y.reshape(-1))
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        return criterion(model(x).reshape(-1, VOCABULARY), y.reshape(-1))
 
-        run = Run(
-            f"{'block' if build is block else 'attention'}, {task}",
-            model,
-            dev,
-            loss=lambda: loss_of(sequences, wanted(task, sequences)),
-            accuracy=lambda: accuracy(model(everything).argmax(axis=-1), wanted(task, everything)),
-            updates=updates,
-            spoil=spoil,
-            progress=progress,
-        )
-        for x, y in run.batches(loader, EPOCHS):
-            optimizer.zero_grad()
-            loss = loss_of(x, y)
-            loss.backward()
-            run.watch(loss)
-            optimizer.step()
-        run.finish(
-            accuracy=1.0 if task == "copy" else 0.99,
-            updates=EPOCHS * (SEQUENCES // BATCH),
-            exempt={name: KEY_BIAS for name, _ in model.named_parameters() if name.endswith("k_proj.bias")},
-        )
-        if build is network:
-            due = attention_where_due(model, task, everything[::10])
-            run.gate(
-                "attention on the right position > 2 x chance", due > 2 / LENGTH, f"{due:.2f}, chance {1 / LENGTH}"
-            )
-        if build is block:
-            count = len(list(model.parameters()))
-            run.gate("19 parameters", count == 19, str(count))
-        return run
-
-
-def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
-    """Copy with attention alone and with the full block, and reverse, which needs attention."""
-    return Result(
-        TITLE,
-        tinytorch.device(device),
-        [
-            learn(device, seed, task="copy", build=network, progress=progress),
-            learn(device, seed, task="copy", build=block, progress=progress),
-            learn(device, seed, task="reverse", build=network, progress=progress),
-        ],
+    run.watch(
+        model,
+        optimizer,
+        loss=lambda: loss_of(sequences, wanted(task, sequences)),
+        metric=lambda: accuracy(model(everything).argmax(axis=-1), wanted(task, everything)),
     )
+    loader = DataLoader(TensorDataset(sequences, wanted(task, sequences)), batch_size=BATCH, shuffle=True)
+    for x, y in run.batches(loader, EPOCHS):
+        optimizer.zero_grad()
+        loss = loss_of(x, y)
+        loss.backward()
+        yield loss
+        optimizer.step()
+
+
+def verified(task: str = "copy", build: Callable[[], Sequential] = network, **settings: Any) -> Report:
+    """Learn a task, and be judged; the settings are those of `verify`."""
+    judges = [
+        gates.metric(1.0 if task == "copy" else 0.99, name="accuracy"),
+        gates.updates(EPOCHS * (SEQUENCES // BATCH)),
+        gates.nonzero_gradients(exempt=KEY_BIAS),
+        gates.movement(exempt=KEY_BIAS),
+    ]
+    if build is network:
+        look = partial(attention_where_due, task=task)
+        judges.append(Gate("attention", "attention on the right position > 2 x chance", look))
+    else:
+        judges.append(Gate("parameters", "19 parameters", count))
+    name = f"{'attention' if build is network else 'block'}, {task}"
+    return verify(partial(learn, task=task, build=build), name=name, gates=judges, **settings)
+
+
+def train(device: str | Device | None = None, seed: int = 0, **settings: Any) -> Report:
+    """Copy with attention alone and with the full block, and reverse, which needs attention."""
+    settings |= {"device": device, "seeds": [seed]}
+    variants = [("copy", network), ("copy", block), ("reverse", network)]
+    return Report.joined(TITLE, [verified(task, build, **settings) for task, build in variants])

@@ -26,21 +26,26 @@ Source: Rumelhart, Hinton and Williams (1986), "Learning representations by back
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import tinytorch
-from milestones.perceptron import CORNERS, TRUTH
-from milestones.result import Progress, Result, Run, accuracy
+from milestones.perceptron import CORNERS, TRUTH, accuracy
 from tinytorch import SGD, BCELoss, Device, Linear, Sequential, Sigmoid, Tanh, Tensor
 from tinytorch.data import DataLoader, TensorDataset
-from tinytorch.nn import Module
+from tinytorch.verify import Found, Gate, Report, Run, controls, gates, verify
 
 TITLE = "1986 XOR"
 EPOCHS = 500
 LEARNING_RATE = 0.5
+CONTROLS = [
+    controls.remove("1", fails="metric"),
+    controls.remove("1", fails="separable"),
+    controls.freeze("0", fails="hidden"),
+]
 
 
 def network() -> Sequential:
@@ -72,60 +77,50 @@ def separable(points: np.ndarray[Any, Any], which: Sequence[bool], passes: int =
     return False
 
 
-def learn(
-    device: str | Device | None = None,
-    seed: int = 0,
-    *,
-    build: Callable[[], Sequential] = network,
-    dtype: Any = tinytorch.float32,
-    updates: int | None = None,
-    spoil: Callable[[Module], Any] | None = None,
-    progress: Progress | None = None,
-) -> Run:
+def hidden_separable(run: Run) -> Found:
+    """Whether a line separates the two kinds of points as the last neuron sees them."""
+    points = Tensor(CORNERS, next(run.model.parameters()).dtype)
+    hidden = run.model[:-2](points).detach().numpy()  # (4, 4)
+    wanted = [row[0] > 0.5 for row in TRUTH["XOR"]]
+    before, after = separable(np.array(CORNERS), wanted), separable(hidden, wanted)
+    said = {True: "yes", False: "no"}
+    return Found(after and not before, f"hidden {said[after]}, inputs {said[before]}")
+
+
+def learn(run: Run, build: Callable[[], Sequential] = network, dtype: Any = tinytorch.float32) -> Iterator[Tensor]:
     """Train a network on the truth table of XOR."""
-    with tinytorch.device(device) as dev:
-        tinytorch.manual_seed(seed)
-        points, which = Tensor(CORNERS, dtype), Tensor(TRUTH["XOR"], dtype)
-        model = build().to(dtype)
-        criterion = BCELoss()
-        optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
-        loader = DataLoader(TensorDataset(points, which), batch_size=4)
-        run = Run(
-            "-".join(["2", *(str(m.out_features) for m in model if isinstance(m, Linear))]),
-            model,
-            dev,
-            loss=lambda: criterion(model(points), which),
-            accuracy=lambda: accuracy(model(points) > 0.5, which > 0.5),
-            updates=updates,
-            spoil=spoil,
-            progress=progress,
-        )
-        for x, y in run.batches(loader, EPOCHS):
-            optimizer.zero_grad()
-            loss = criterion(model(x), y)
-            loss.backward()
-            run.watch(loss)
-            optimizer.step()
-        run.finish(accuracy=1.0, updates=EPOCHS)
-        run.gate("hidden weights moved > 1 x their norm", run.moved["0.weight"] > 1, f"{run.moved['0.weight']:.2f} x")
-        hidden = model[:-2](points).detach().numpy()  # (4, 4), what the last neuron sees
-        wanted = [row[0] > 0.5 for row in TRUTH["XOR"]]
-        before, after = separable(np.array(CORNERS), wanted), separable(hidden, wanted)
-        run.gate(
-            "a line separates the hidden activations, none the inputs",
-            after and not before,
-            f"hidden {'yes' if after else 'no'}, inputs {'yes' if before else 'no'}",
-        )
-        return run
-
-
-def train(device: str | Device | None = None, seed: int = 0, progress: Progress | None = None) -> Result:
-    """Solve XOR with one hidden layer, and with three."""
-    return Result(
-        TITLE,
-        tinytorch.device(device),
-        [
-            learn(device, seed, build=network, progress=progress),
-            learn(device, seed, build=deep_network, progress=progress),
-        ],
+    points, which = Tensor(CORNERS, dtype), Tensor(TRUTH["XOR"], dtype)
+    model = build().to(dtype)
+    criterion = BCELoss()
+    optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
+    run.watch(
+        model,
+        optimizer,
+        loss=lambda: criterion(model(points), which),
+        metric=lambda: accuracy(model(points) > 0.5, which > 0.5),
     )
+    loader = DataLoader(TensorDataset(points, which), batch_size=4)
+    for x, y in run.batches(loader, EPOCHS):
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        yield loss
+        optimizer.step()
+
+
+def verified(build: Callable[[], Sequential] = network, **settings: Any) -> Report:
+    """Solve XOR, and be judged; the settings are those of `verify`."""
+    judges = [
+        gates.metric(1.0, name="accuracy"),
+        gates.updates(EPOCHS),
+        gates.movement(1.0, of="0.weight", name="hidden"),
+        Gate("separable", "a line separates the hidden activations, none the inputs", hidden_separable),
+    ]
+    name = "2-4-1" if build is network else "2-4-4-4-1"
+    return verify(partial(learn, build=build), name=name, gates=judges, **settings)
+
+
+def train(device: str | Device | None = None, seed: int = 0, **settings: Any) -> Report:
+    """Solve XOR with one hidden layer, and with three."""
+    settings |= {"device": device, "seeds": [seed]}
+    return Report.joined(TITLE, [verified(build, **settings) for build in (network, deep_network)])

@@ -20,7 +20,8 @@ BELOW = {  # what a module, or all of a package, may import of ours: itself and 
     "tinytorch.autograd": ("backends",),
     "tinytorch.ops": ("backends", "tinytorch.dtypes", "tinytorch.autograd"),
     "tinytorch.namespace": ("backends", "tinytorch.dtypes"),
-    "tinytorch.tensor": ("backends", "tinytorch.dtypes", "tinytorch.autograd", "tinytorch.ops"),
+    "tinytorch.origin": ("backends", "tinytorch.autograd"),
+    "tinytorch.tensor": ("backends", "tinytorch.dtypes", "tinytorch.autograd", "tinytorch.ops", "tinytorch.origin"),
 }
 LATE = {  # imports inside functions, which would be circular at the top
     "tinytorch.ops": ("tinytorch.creation",),

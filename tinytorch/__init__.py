@@ -28,8 +28,10 @@ from tinytorch.ops.reduce import *
 from tinytorch.ops.shape import *
 from tinytorch.ops.window import *
 from tinytorch.optim import *
+from tinytorch.origin import debug
 from tinytorch.random import *
 from tinytorch.tensor import Tensor
+from tinytorch import verify  # needs all of the above
 
 __version__ = "0.1.0"
 
@@ -39,6 +41,7 @@ __all__ = [
     "Tensor",
     "Unavailable",
     "data",
+    "debug",
     "default_device",
     "device",
     "devices",
@@ -54,6 +57,7 @@ __all__ = [
     "set_grad_enabled",
     "testing",
     "to",
+    "verify",
 ]
 __all__ += creation.__all__
 __all__ += dtypes.__all__

@@ -65,13 +65,14 @@ class Node:
     The tensors between the ops of a graph are not kept: a rule keeps what it needs, and nothing else does.
     """
 
-    __slots__ = ("__weakref__", "device", "dtype", "inputs", "meta", "op", "order", "rules", "shape")
+    __slots__ = ("__weakref__", "device", "dtype", "inputs", "made_at", "meta", "op", "order", "rules", "shape")
 
     op: Callable[..., Any]
     inputs: Sequence[Any]  # for each: its Node, a leaf, an array that needs no gradient, or a number
     meta: dict[str, Any]  # the keyword arguments
     rules: tuple[Rule | None, ...] | None  # one per input; None once the walk back has freed them
     order: int  # when it was made
+    made_at: Any  # by which line of the user's code, if `tinytorch.debug()` was on
     device: Device  # these three are the result's
     shape: tuple[int, ...]
     dtype: Any
@@ -80,12 +81,13 @@ class Node:
 class Variable:
     """What the tape knows of a tensor: its array, its device, and its node if an op made it. `Tensor` adds the rest."""
 
-    __slots__ = ("__weakref__", "_requires_grad", "array", "changed", "device", "grad", "node", "shared")
+    __slots__ = ("__weakref__", "_requires_grad", "array", "changed", "device", "grad", "made_at", "node", "shared")
 
     array: Array  # of the device's library; never written into, only replaced, by `assign`
     changed: int  # when it was last replaced; not there if it never was
     device: Device
     grad: Any
+    made_at: Any  # by which line of the user's code, where that is known: see `Tensor.origin`
     node: Node | None  # None for a leaf
     shared: bool  # detached or sliced from another tensor, whose values it shows
     _requires_grad: bool
@@ -312,6 +314,9 @@ class Observer:
     def pulled(self, node: Node, source: Any, gradient: Any) -> None:
         """A rule of the node has given the gradient of one of its inputs (a Node, or a leaf), an array or a tensor."""
 
+    def left(self, how: str, tensor: Any, values: Any) -> None:
+        """A tensor's values have left the graph, by its method `how`: "detach", "numpy", "item" or "tolist"."""
+
     def __enter__(self) -> Self:
         _observers.append(self)
         return self
@@ -321,6 +326,13 @@ class Observer:
 
 
 _observers: list[Observer] = []
+
+
+def leaving(how: str, tensor: Variable, values: Any) -> Any:
+    """Tell the observers that the values of a tensor leave the graph; returns the values."""
+    for observer in _observers:
+        observer.left(how, tensor, values)
+    return values
 
 
 def expect_tensors(name: str, *inputs: Any) -> None:
@@ -612,7 +624,8 @@ def _pull(
                 gx = dev.xp.astype(gx if values is not None else dev.asarray(gx), like.dtype)
         except Exception as error:
             error.add_note(
-                f"in the gradient rules of {node.op.__name__.lstrip('_')}, for a result of shape {node.shape}"
+                f"in the gradient rules of {getattr(node, 'made_at', node.op.__name__.lstrip('_'))}, for a result of "
+                f"shape {node.shape}"
             )
             raise
         for observer in _observers:

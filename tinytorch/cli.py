@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib
 import json
 import math
@@ -25,6 +26,7 @@ import backends
 import tinytorch
 from tinytorch.compare import Comparison, NotTheSameRun, Recipe, Report, compare
 from tinytorch.doctor import Card, Finding, examine
+from tinytorch.verify import record
 
 SHOWN = 10  # updates in a table; --json has all
 
@@ -201,10 +203,11 @@ def find_recipe(name: str) -> Recipe:
 
 
 def recipe_of(learn: Callable[..., Any]) -> Recipe:
-    """The `learn` of a milestone as a recipe."""
+    """The `learn` of a milestone, a training function of `tinytorch.verify`, as a recipe."""
 
     def recipe(device: backends.Device, seed: int, dtype: Any, report: Report) -> None:
-        learn(device=device, seed=seed, dtype=dtype, progress=lambda run: report(run.model, run.last_loss))
+        train = functools.partial(learn, dtype=dtype)
+        record(train, device=device, seed=seed, progress=lambda run: report(run.model, run.last_loss))
 
     return recipe
 

@@ -14,6 +14,7 @@ from backends import Device, device_of
 from backends import device as _device
 from tinytorch.autograd import run_on, wrap
 from tinytorch.dtypes import as_dtype, float32
+from tinytorch.origin import noted
 from tinytorch.tensor import Tensor, to_array
 
 __all__ = [
@@ -43,7 +44,7 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
     kwargs |= {"dtype": dev.dtype(as_dtype(dtype)), "device": dev.native}
     function = getattr(dev.xp, name)
     try:
-        return wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev)
+        return noted(name, wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev))
     except (TypeError, ValueError, OverflowError, ZeroDivisionError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, say
             raise
@@ -72,7 +73,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
             raise ValueError("asarray: another dtype or device is not to be had without a copy")
         same = moved is obj or moved.device.memory == obj.device.memory is not None
         return moved.copy() if copy and same else moved
-    return wrap(*to_array(obj, dtype, device, copy))
+    return noted("asarray", wrap(*to_array(obj, dtype, device, copy)))
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Where = None, requires_grad: bool = False) -> Tensor:

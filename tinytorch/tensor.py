@@ -15,6 +15,7 @@ from tinytorch import autograd, ops
 from tinytorch.autograd import Variable
 from tinytorch.dtypes import ALL, as_dtype, float32, in_words
 from tinytorch.ops.index import getitem, may_change, setitem
+from tinytorch.origin import Origin, caller
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -109,6 +110,7 @@ class Tensor(Variable):
         self.grad = self.node = None
         self.shared = self._requires_grad = False
         self.requires_grad = requires_grad
+        self.made_at = caller(type(self).__name__)
 
     # What it is ---------------------------------------------------------------------------------------------------
 
@@ -136,6 +138,12 @@ class Tensor(Variable):
     def is_leaf(self) -> bool:
         """Whether no recorded op made it: gradients are kept in `grad` for leaves."""
         return self.node is None
+
+    @property
+    def origin(self) -> Origin | None:
+        """Which op made it, or that it was made from data, and the line of your code: see `tinytorch.debug`."""
+        known = getattr(self, "made_at", None)
+        return Origin(self.node.op.__name__.lstrip("_")) if known is None and self.node is not None else known
 
     @property
     def data(self) -> Tensor:
@@ -182,7 +190,7 @@ class Tensor(Variable):
         """The same values without the graph. They may share memory, so it cannot be written into: see `copy`."""
         out: Tensor = autograd.wrap(self.array, self.device)
         out.shared = True
-        return out
+        return autograd.leaving("detach", self, out)
 
     # Values -------------------------------------------------------------------------------------------------------
 
@@ -194,7 +202,7 @@ class Tensor(Variable):
         """
         if self._requires_grad:
             raise RuntimeError("numpy: the tensor requires a gradient, which NumPy would lose; use x.detach().numpy()")
-        return self.device.to_numpy(self.array)
+        return autograd.leaving("numpy", self, self.device.to_numpy(self.array))
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number.
@@ -204,11 +212,11 @@ class Tensor(Variable):
         """
         if self.size != 1:
             raise ValueError(f"item: the tensor has {self.size} elements (shape {self.shape}), not one; see tolist()")
-        return self.device.to_numpy(self.array).item()
+        return autograd.leaving("item", self, self.device.to_numpy(self.array).item())
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return self.device.to_numpy(self.array).tolist()
+        return autograd.leaving("tolist", self, self.device.to_numpy(self.array).tolist())
 
     def copy(self) -> Tensor:
         """A tensor with the same values that shares nothing with this one but the graph."""

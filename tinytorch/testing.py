@@ -2,6 +2,41 @@
 
 A gradient is right if it predicts how the result changes: `gradcheck` compares it with central differences along random
 directions, in float64. `gradgradcheck` does the same with the gradient of the gradient.
+
+A test of an op of your own is three lines: its values, its gradient, and the gradient of that.
+
+>>> from tinytorch.autograd import op
+>>> from tinytorch.testing import assert_close, gradcheck, gradgradcheck
+>>> @op(kinds="f")
+... def cube(dev, x, /):
+...     return x * x * x, lambda g: g * (x * x) * 3.0
+>>> x = Tensor([-1.0, 0.5, 2.0], dtype="float64", requires_grad=True)
+>>> assert_close(cube(x).data, x.data ** 3)
+>>> gradcheck(cube, x), gradgradcheck(cube, x)
+(True, True)
+
+Where a rule is wrong, the error says for which input, and by how much:
+
+>>> @op(kinds="f")
+... def scaled(dev, x, factor, /):
+...     return x * factor, lambda g: g * factor, lambda g: g * factor   # the second should be g * x
+>>> gradcheck(scaled, [x, Tensor([3.0], dtype="float64", requires_grad=True)])  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+    ...
+tinytorch.testing.GradcheckError: gradcheck: along a random direction of input 1, (1,), the result changes by ...
+
+What to check, and how:
+
+* Inputs where the op is smooth: a difference quotient across the kink of a ReLU means nothing.
+* Broadcasting, too: give inputs of shapes (3, 1) and (2,). The engine sums the gradient over what was broadcast.
+* A function with options: `gradcheck(lambda x: my_op(x, axis=1), x)`. Integer inputs, such as indices, come along as
+  they are; only inputs that require a gradient are checked, and those must be float64.
+* A layer, of `layer.to("float64")`: `gradcheck(layer, x)` is about its input. Its parameters are checked as inputs of
+  the function behind it: `gradcheck(tinytorch.linear, [x, layer.weight, layer.bias])`.
+* Devices: `assert_close(f(x.to(device)).cpu(), f(x))` first compares dtype, shape and device, then values.
+
+Whether a whole model's gradients are right, in float32 and as it is trained, is what the gate `predicted` of
+`tinytorch.verify` looks at.
 """
 
 from __future__ import annotations

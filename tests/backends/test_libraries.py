@@ -76,7 +76,9 @@ class TestALibrary:
         )
 
     def test_that_cannot_be_imported(self, family, library, tmp_path):
-        (tmp_path / library).mkdir()
+        for package in ("dpctl", library):  # dpnp is on top of dpctl
+            (tmp_path / package).mkdir()
+            (tmp_path / package / "__init__.py").touch()
         (tmp_path / library / "__init__.py").write_text("raise ImportError('libfoo.so: no such file\\nand so on')")
         said = attempt(f"{family}:cpu", f"sys.path.insert(0, {str(tmp_path)!r})")
         assert "is installed but cannot be imported: libfoo.so: no such file" in said

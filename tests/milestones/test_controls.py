@@ -1,179 +1,77 @@
-"""The controls: break the part that learns, and the gate that is about it must fail.
+"""The controls of the chapters: each breaks the part that learns, and the gate that is about it must fail.
 
-A gate that passes anyway would prove nothing. Each control also says which gates still pass: those are the ones that a
-broken model fools.
+Some tests also say what does not notice: those are the gates that a broken model fools.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-import tinytorch
 from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
-from tinytorch import Embedding, Linear, PositionalEncoding, Sequential, Sigmoid
-from tinytorch.data import TensorDataset, tinydigits
-from tinytorch.nn import Module, MultiHeadAttention
+from tinytorch import Embedding, MultiHeadAttention, PositionalEncoding
+from tinytorch.verify import controls
 
 SEEDS = (0, 1, 2)
-seeds = pytest.mark.parametrize("seed", SEEDS)
 
 
-def failed(run):
-    """The names of the gates that failed."""
-    return {gate.name for gate in run.gates if not gate.passed}
+def noticed(report):
+    return [c.noticed for c in report.subjects[0].controls]
 
 
-def frozen(build, *which):
-    """The network with the layers at these places frozen."""
-
-    def frozen_network():
-        model = build()
-        for i in which:
-            model[i].requires_grad_(False)
-        return model
-
-    return frozen_network
+def test_a_perceptron_cannot_learn_xor():
+    report = perceptron.verified("XOR", seeds=SEEDS)
+    assert all({"metric", "loss drop"} <= judged.failed for judged in report.subjects[0].judged)
+    assert all(run.metric <= 0.75 for run in report.runs)
 
 
-# 1957 ------------------------------------------------------------------------------------------------------------
-
-
-@seeds
-def test_a_perceptron_cannot_learn_xor(seed):
-    run = perceptron.learn("XOR", seed=seed)
-    assert run.accuracy <= 0.75
-    assert {"accuracy 100%", "loss drop > 50 %"} <= failed(run)
-
-
-@seeds
 @pytest.mark.parametrize("task", ["AND", "OR", "blobs"])
-def test_a_perceptron_with_no_learning_rate_does_not_learn(task, seed):
-    run = perceptron.learn(task, seed=seed, lr=0.0)
-    assert {"loss drop > 50 %", "every parameter moved"} <= failed(run)
+def test_a_perceptron_needs_its_gradient(task):
+    perceptron.verified(task, seeds=SEEDS, controls=perceptron.CONTROLS).assert_ok()
 
 
-# 1986 ------------------------------------------------------------------------------------------------------------
+def test_xor_needs_a_non_linearity_and_a_hidden_layer_that_learns():
+    xor.verified(seeds=SEEDS, controls=xor.CONTROLS).assert_ok()
 
 
-@seeds
-def test_xor_is_not_learned_without_a_non_linearity(seed):
-    run = xor.learn(seed=seed, build=lambda: Sequential([Linear(2, 4), Identity(), Linear(4, 1), Sigmoid()]))
-    assert {"accuracy 100%", "loss drop > 50 %", "a line separates the hidden activations, none the inputs"} <= failed(
-        run
-    )
+def test_digits_need_their_labels_and_frozen_layers_are_noticed():
+    mlp_digits.verified(seeds=SEEDS, controls=mlp_digits.CONTROLS).assert_ok()
 
 
-class Identity(Module):
-    def forward(self, x):
-        return x
+def test_with_shuffled_labels_a_network_is_busy_all_the_same():
+    assert noticed(mlp_digits.verified(controls=[controls.shuffle_labels(fails="movement")])) == [False]
 
 
-@seeds
-def test_a_frozen_hidden_layer_is_caught_by_the_movement_gates(seed):
-    run = xor.learn(seed=seed, build=frozen(xor.network, 0))
-    assert {
-        "hidden weights moved > 1 x their norm",
-        "every parameter moved",
-        "finite gradients 4/4",
-    } <= failed(run)
+def test_a_convolution_that_does_not_learn_is_noticed():
+    cnn_digits.verified(seeds=SEEDS, controls=cnn_digits.CONTROLS).assert_ok()
 
 
-# 1989 ------------------------------------------------------------------------------------------------------------
+def test_neither_accuracy_nor_loss_notice_a_frozen_convolution_or_a_tenth_of_its_gradient():
+    fooled = [controls.freeze("0", fails="metric")]
+    fooled += [controls.scale_gradient("0", 0.1, fails=gate) for gate in ("metric", "loss drop", "movement")]
+    assert noticed(cnn_digits.verified(controls=fooled)) == [False] * 4
 
 
-def shuffled_labels():
-    train_set, test_set = tinydigits()
-    images, labels = train_set.tensors
-    order = np.random.Generator(np.random.Philox(5)).permutation(len(labels)).tolist()
-    return TensorDataset(images, labels[order]), test_set
+def test_reversing_needs_positions_and_attention():
+    report = transformer_copy.verified("reverse", seeds=SEEDS, controls=transformer_copy.CONTROLS)
+    report.assert_ok()
+    assert all(judged.run.metric < 0.5 for c in report.subjects[0].controls for judged in c.judged)
 
 
-@seeds
-def test_shuffled_labels_do_not_generalize(seed):
-    run = mlp_digits.learn(seed=seed, data=shuffled_labels)
-    assert {"accuracy > 80%", "loss drop > 50 %"} <= failed(run)
-    assert "every parameter moved" not in failed(run)  # it is busy all the same
+def test_copying_needs_neither():
+    """Why the copy task alone would prove nothing: the report says so."""
+    broken = [controls.no_positions(), controls.remove(MultiHeadAttention)]
+    assert transformer_copy.verified("copy", controls=broken).failures == [
+        "metric: proves nothing, it passes as well without PositionalEncoding (100.00%)",
+        "metric: proves nothing, it passes as well without MultiHeadAttention (100.00%)",
+    ]
 
 
-@seeds
-def test_frozen_first_layers_are_caught_by_the_movement_gate(seed):
-    run = mlp_digits.learn(seed=seed, build=frozen(mlp_digits.network, 1, 3))
-    assert {"every parameter moved", "finite gradients 6/6"} <= failed(run)
-
-
-# 1998 ------------------------------------------------------------------------------------------------------------
-
-FILTERS = "filters 0.weight moved > 1.5 x their norm"
-
-
-@seeds
-def test_a_frozen_convolution_is_caught_though_accuracy_is_not(seed):
-    run = cnn_digits.learn(seed=seed, build=frozen_cnn)
-    assert {FILTERS, "every parameter moved", "finite gradients 4/4"} <= failed(run)
-    assert "accuracy > 80%" not in failed(run)
-
-
-def frozen_cnn():
-    return frozen(cnn_digits.network, 0)()
-
-
-def scaled(factor):
-    """Spoil the gradient of the filters."""
-
-    def spoil(model):
-        model[0].weight.grad = model[0].weight.grad * factor
-
-    return spoil
-
-
-@seeds
-def test_a_zero_convolution_gradient_is_caught(seed):
-    run = cnn_digits.learn(seed=seed, spoil=scaled(0.0))
-    assert {FILTERS, "no gradient is zero", "every parameter moved"} <= failed(run)
-
-
-@seeds
-def test_a_convolution_gradient_of_a_tenth_is_caught(seed):
-    run = cnn_digits.learn(seed=seed, spoil=scaled(0.1))
-    assert failed(run) == {FILTERS}  # by nothing else
-
-
-# 2017 ------------------------------------------------------------------------------------------------------------
-
-V, D, T, H = transformer_copy.VOCABULARY, transformer_copy.D_MODEL, transformer_copy.LENGTH, transformer_copy.HEADS
-REVERSED = "accuracy > 99%"
-
-
-class UniformAttention(MultiHeadAttention):
-    """Every position takes the same of each: the mean of the values."""
-
-    def forward(self, query, *args, **kwargs):
-        mean = tinytorch.mean(self.v_proj(query), axis=1, keepdims=True)
-        return self.out_proj(tinytorch.broadcast_to(mean, query.shape))
-
-
-def without_positions():
-    return Sequential([Embedding(V, D), MultiHeadAttention(D, H), Linear(D, V)])
-
-
-def uniform_attention():
-    return Sequential([Embedding(V, D), PositionalEncoding(D, T), UniformAttention(D, H), Linear(D, V)])
-
-
-def without_attention():
-    return Sequential([Embedding(V, D), PositionalEncoding(D, T), Linear(D, V)])
-
-
-@pytest.mark.parametrize("build", [without_positions, uniform_attention, without_attention])
-@seeds
-def test_reversing_needs_positions_and_attention(build, seed):
-    run = transformer_copy.learn(seed=seed, task="reverse", build=build)
-    assert REVERSED in failed(run)
-    assert run.accuracy < 0.5
-
-
-@pytest.mark.parametrize("build", [without_positions, without_attention])
-def test_copying_needs_neither(build):
-    """Why the copy task alone would prove nothing."""
-    assert transformer_copy.learn(task="copy", build=build).accuracy == 1
+def test_a_control_finds_what_it_breaks():
+    with pytest.raises(ValueError, match=r"the model has no '7'; there are '0', '1'"):
+        perceptron.verified(controls=[controls.freeze("7")])
+    with pytest.raises(ValueError, match=r"no <class .*Embedding"):
+        perceptron.verified(controls=[controls.remove(Embedding)])
+    with pytest.raises(
+        ValueError, match="must make the gate 'accuracy' fail, but there is none: there are finite gradients, fresh"
+    ):
+        perceptron.verified(controls=[controls.remove(PositionalEncoding, fails="accuracy")])

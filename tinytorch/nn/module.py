@@ -9,6 +9,7 @@ import numpy as np
 
 from backends import Device
 from tinytorch.dtypes import in_words
+from tinytorch.origin import Origin, caller
 from tinytorch.tensor import Tensor
 
 
@@ -61,6 +62,12 @@ class Module:
 
     training: bool = True
     _buffers: tuple[str, ...] = ()
+    made_at: Origin  # by which line of the user's code
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = object.__new__(cls)
+        object.__setattr__(self, "made_at", caller(cls.__name__))
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name)

@@ -1,0 +1,224 @@
+"""Which gate catches which bug? python -m milestones.sabotage [BUG ...] [--write FILE] [--healthy SEEDS]
+
+Each of the bugs of `tinytorch.verify.sabotage` is let loose on each model that runs the code it lives in, and the gates
+that fail are put into a table. The models are those of the chapters, and a small language model for what they do not
+use: a causal mask and dropout. With --healthy nothing is broken: then no gate of any chapter may fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
+from milestones.perceptron import accuracy
+from tinytorch import (
+    Adam,
+    CrossEntropyLoss,
+    Embedding,
+    Linear,
+    PositionalEncoding,
+    Sequential,
+    Tensor,
+    TransformerEncoderLayer,
+)
+from tinytorch.data import DataLoader, TensorDataset
+from tinytorch.nn import Module
+from tinytorch.verify import Report, Run, gates, sabotage, verify
+
+CHAPTERS = (perceptron, xor, mlp_digits, cnn_digits, transformer_copy)
+VOCABULARY, LENGTH, D_MODEL = 10, 8, 32
+LIKELY = 0.9  # how often the next token follows from the last one
+
+
+class CausalLayer(Module):
+    """An encoder layer in which no position sees a later one."""
+
+    def __init__(self) -> None:
+        self.layer = TransformerEncoderLayer(D_MODEL, 2, 2 * D_MODEL, dropout=0.1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, D_MODEL) -> the same."""
+        return self.layer(x, is_causal=True)
+
+
+def text(count: int, seed: int) -> Tensor:
+    """Sequences in which a token is followed by the next number, or, one time in ten, by any: (count, LENGTH + 1)."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    tokens = rng.integers(VOCABULARY, size=(count, LENGTH + 1))
+    for t in range(1, LENGTH + 1):
+        follows = rng.random(count) < LIKELY
+        tokens[follows, t] = (tokens[follows, t - 1] + 1) % VOCABULARY
+    return Tensor(tokens.tolist())
+
+
+def learn_language(run: Run) -> Iterator[Tensor]:
+    """Predict the next token. More than 91 % cannot be right: who gets more has seen the answer."""
+    train_text, test_text = text(640, run.seed), text(400, run.seed + 1000)
+    x, y, test_x, test_y = train_text[:, :-1], train_text[:, 1:], test_text[:, :-1], test_text[:, 1:]
+    model = Sequential(
+        [
+            Embedding(VOCABULARY, D_MODEL),
+            PositionalEncoding(D_MODEL, LENGTH),
+            CausalLayer(),
+            Linear(D_MODEL, VOCABULARY),
+        ]
+    )
+    criterion = CrossEntropyLoss()
+    optimizer = Adam(model.parameters(), lr=0.01)
+
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        return criterion(model(x).reshape(-1, VOCABULARY), y.reshape(-1))
+
+    run.watch(
+        model, optimizer, loss=lambda: loss_of(x, y), metric=lambda: accuracy(model(test_x).argmax(axis=-1), test_y)
+    )
+    for a, b in run.batches(DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True), epochs=10):
+        optimizer.zero_grad()
+        loss = loss_of(a, b)
+        loss.backward()
+        yield loss
+        optimizer.step()
+
+
+def language(**settings: Any) -> Report:
+    """Learn to predict the next token, and be judged."""
+    exempt = transformer_copy.KEY_BIAS
+    judges = [
+        gates.metric(0.85, most=0.95, name="accuracy"),
+        gates.updates(200),
+        gates.nonzero_gradients(exempt=exempt),
+        gates.movement(exempt=exempt),
+    ]
+    return verify(learn_language, name="language", gates=judges, **settings)
+
+
+MODELS: dict[str, Callable[..., Report]] = {
+    "P": perceptron.verified,
+    "X": xor.verified,
+    "M": mlp_digits.verified,
+    "C": cnn_digits.verified,
+    "B": partial(transformer_copy.verified, build=transformer_copy.block),
+    "T": partial(transformer_copy.verified, task="reverse"),
+    "L": language,
+}
+LEGEND = """P the perceptron on two clouds of points, X XOR 2-4-1, M the MLP and C the CNN on digits, B the transformer
+block that copies, T attention that reverses, L a small causal language model with dropout (no chapter has these)"""
+
+LIVES_IN = {  # the models that run the code a bug is in; all others have it in code that all of them run
+    "conv_gradient_zero": "C",
+    "conv_gradient_tenth": "C",
+    "conv_gradient_transposed": "C",
+    "kernel_transposed": "C",
+    "relu_gradient_everywhere": "MCBL",
+    "tanh_gradient_forgotten": "X",
+    "key_gradient_missing": "BTL",
+    "layer_norm_statistics_constant": "BL",
+    "repeated_tokens_overwrite": "BTL",
+    "graph_cut": "XMCBTL",
+    "causal_mask_off_by_one": "L",
+    "positions_ignored": "BTL",
+    "dropout_always_on": "L",
+    "labels_misaligned": "PXMCBTL",
+    "same_batch_again": "MCBTL",
+    "epochs_cut_short": "MCBTL",
+    "held_out_transposed": "MC",
+}
+
+
+def models_of(bug: str) -> str:
+    """The letters of the models that run the code a bug lives in."""
+    return LIVES_IN.get(bug, "".join(MODELS))
+
+
+def caught_by(bug: str, model: str, **settings: Any) -> set[str]:
+    """The gates of a model that fail because of a bug."""
+    with sabotage.BUGS[bug]():
+        report = MODELS[model](**settings)
+    return {gate for subject in report.subjects for judged in subject.judged for gate in judged.failed}
+
+
+Matrix = dict[str, dict[str, str]]  # bug -> gate -> the letters of the models in which it fails
+
+
+def matrix(bugs: Sequence[str], **settings: Any) -> Matrix:
+    """For each bug and gate, the models in which the gate fails."""
+    found: Matrix = {}
+    for bug in bugs:
+        found[bug] = {}
+        for model in models_of(bug):
+            for gate in caught_by(bug, model, **settings):
+                found[bug][gate] = found[bug].get(gate, "") + model
+    return found
+
+
+def gate_names() -> list[str]:
+    """All gates, in the order in which the chapters have them."""
+    every = [*gates.common(), gates.overfit(), gates.metric(0.5), gates.gap(), gates.updates(1)]
+    return [*(g.name for g in every), "hidden", "separable", "filters", "attention"]
+
+
+def page(found: Matrix) -> str:
+    """The table as Markdown."""
+    columns = gate_names()
+    rows = [["bug", "lives in", *columns], ["---"] * (len(columns) + 2)]
+    rows += [[f"`{bug}`", models_of(bug), *(row.get(gate, "") for gate in columns)] for bug, row in found.items()]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    meanings = "\n".join(f"* `{bug}`: {function.__doc__}" for bug, function in sabotage.BUGS.items())
+    return f"""# Which gate catches which bug
+
+Written by `python -m milestones.sabotage --write docs/sabotage.md`. Each bug of `tinytorch.verify.sabotage` was let
+loose on the models that run the code it lives in, from seed 0. A letter says in which of them the gate failed:
+{LEGEND}.
+
+{table}
+
+{meanings}
+"""
+
+
+def healthy(seeds: int) -> tuple[int, list[str]]:
+    """All chapters from so many seeds: how many verdicts there were, and the failures."""
+    count, failures = 0, []
+    for seed in range(seeds):
+        for chapter in CHAPTERS:
+            report = chapter.train(seed=seed)
+            count += report.counted[1]
+            failures += [f"{report.name}, seed {seed}: {f}" for f in report.failures]
+    return count, failures
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table, or the false alarms; 1 if a bug is not caught or a healthy run fails."""
+    parser = argparse.ArgumentParser(prog="python -m milestones.sabotage", description="Which gate catches which bug?")
+    parser.add_argument("bugs", nargs="*", metavar="BUG", help=f"which: {', '.join(sabotage.BUGS)}; or all")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into a file")
+    parser.add_argument("--healthy", type=int, metavar="SEEDS", help="break nothing, and count the gates that fail")
+    options = parser.parse_args(argv)
+    start = time.perf_counter()
+    if options.healthy:
+        count, failures = healthy(options.healthy)
+        print(*failures, sep="\n")
+        seconds = time.perf_counter() - start
+        runs = f"{len(CHAPTERS)} chapters, {options.healthy} seeds, {seconds:.0f} s"
+        print(f"{len(failures)} false alarms in {count} verdicts: {runs}")
+        return int(bool(failures))
+    found = matrix(options.bugs or list(sabotage.BUGS))
+    table = page(found)
+    print(table)
+    if options.write:
+        options.write.write_text(table)
+    missed = [bug for bug, row in found.items() if not row]
+    print(f"{len(found) - len(missed)} of {len(found)} bugs caught, {time.perf_counter() - start:.0f} s")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Does my model learn, and would I notice if it did not?
+
+`verify` runs a training loop, judges it by gates, and breaks it on purpose to see that the gates notice. `diagnose`
+looks at one forward and backward pass, and names what is wrong. The module `sabotage`, which has to be imported by
+itself, has classic bugs to try both on.
+"""
+
+from tinytorch.verify import controls, gates
+from tinytorch.verify.controls import Control
+from tinytorch.verify.diagnosis import Diagnosis, Finding, diagnose
+from tinytorch.verify.gates import Found, Gate
+from tinytorch.verify.report import Report, Verdict
+from tinytorch.verify.run import Run, record
+from tinytorch.verify.verifying import verify
+
+__all__ = [
+    "Control",
+    "Diagnosis",
+    "Finding",
+    "Found",
+    "Gate",
+    "Report",
+    "Run",
+    "Verdict",
+    "controls",
+    "diagnose",
+    "gates",
+    "record",
+    "verify",
+]

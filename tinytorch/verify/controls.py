@@ -1,0 +1,147 @@
+"""Controls: break the part that learns, and the gate that is about it must fail; one that passes proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinytorch.creation import zeros_like
+from tinytorch.nn import Identity, Module, ModuleList, MultiHeadAttention, PositionalEncoding
+from tinytorch.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Control:
+    """A way to break a run, and the gate that must notice.
+
+    Args:
+        name: what is broken, as in "with `0` frozen".
+        fails: the name of the gate that must fail.
+        model: changes the model, before the first update.
+        batch: changes a batch; it is given the batch and a NumPy random generator.
+        gradients: changes the gradients of the model, after each `backward`.
+    """
+
+    name: str
+    fails: str
+    model: Callable[[Module], Any] | None = None
+    batch: Callable[[Any, np.random.Generator], Any] | None = None
+    gradients: Callable[[Module], Any] | None = None
+
+
+Which = str | type[Module]  # a module by its path, or all of a class
+
+
+def _found(model: Module, which: Which) -> list[tuple[str, Any]]:
+    modules = list(model.named_modules())
+    found = [(path, m) for path, m in modules if (path == which if isinstance(which, str) else isinstance(m, which))]
+    if not found:
+        raise ValueError(
+            f"control: the model has no {which!r}; there are {', '.join(repr(p) for p, _ in modules if p)}"
+        )
+    return found
+
+
+def _replace(model: Module, path: str, new: Module) -> None:
+    """Put a module in the place of another one."""
+    lead, _, name = path.rpartition(".")
+    parent = dict(model.named_modules())[lead]
+    if isinstance(parent, ModuleList) and name.isdigit():
+        parent[int(name)] = new
+    else:
+        setattr(parent, name, new)
+
+
+def _named(which: tuple[Which, ...]) -> str:
+    return ", ".join(f"`{w}`" if isinstance(w, str) else w.__name__ for w in which)
+
+
+def freeze(*layers: Which, fails: str = "movement") -> Control:
+    """Layers that do not learn.
+
+    >>> from tinytorch.verify.controls import freeze
+    >>> freeze("0", "2").name
+    'with `0`, `2` frozen'
+    """
+
+    def change(model: Module) -> None:
+        for layer in layers:
+            for _, module in _found(model, layer):
+                module.requires_grad_(False)
+
+    return Control(f"with {_named(layers)} frozen", fails, model=change)
+
+
+def remove(*layers: Which, fails: str = "metric") -> Control:
+    """Layers that hand on what comes in: for a non-linearity, or whatever keeps the shape.
+
+    >>> from tinytorch.verify.controls import remove
+    >>> remove(tinytorch.Tanh).name
+    'without Tanh'
+    """
+
+    def change(model: Module) -> None:
+        for layer in layers:
+            for path, _ in _found(model, layer):
+                _replace(model, path, Identity())
+
+    return Control(f"without {_named(layers)}", fails, model=change)
+
+
+def no_positions(fails: str = "metric") -> Control:
+    """A sequence without order: every PositionalEncoding removed."""
+    return remove(PositionalEncoding, fails=fails)
+
+
+class _Silent(Module):
+    """Zeros in the place of what a module gives."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return zeros_like(self.module(*args, **kwargs))
+
+
+def uniform_attention(fails: str = "metric") -> Control:
+    """Attention that takes the same of each position: the queries of every MultiHeadAttention are zero."""
+
+    def change(model: Module) -> None:
+        for _, attention in _found(model, MultiHeadAttention):
+            attention.q_proj = _Silent(attention.q_proj)
+
+    return Control("with uniform attention", fails, model=change)
+
+
+def shuffle_labels(fails: str = "metric") -> Control:
+    """The last entry of each batch in random order: there is nothing to learn that holds for other examples."""
+
+    def change(batch: Any, rng: np.random.Generator) -> Any:
+        *inputs, labels = batch
+        if not isinstance(labels, Tensor) or not labels.ndim:
+            raise TypeError("shuffle_labels: the last entry of a batch is a Tensor of labels")
+        return *inputs, labels[rng.permutation(len(labels)).tolist()]
+
+    return Control("with shuffled labels", fails, batch=change)
+
+
+def scale_gradient(layer: Which = "", factor: float = 0.0, fails: str = "movement") -> Control:
+    """The gradient of a layer, or of the whole model, times a factor.
+
+    >>> from tinytorch.verify.controls import scale_gradient
+    >>> scale_gradient("0", 0.1).name
+    'with the gradient of `0` x 0.1'
+    """
+
+    def change(model: Module) -> None:
+        for _, module in _found(model, layer):
+            for p in module.parameters():
+                if p.grad is not None:
+                    p.grad = p.grad.detach() * factor
+
+    return Control(
+        f"with the gradient of {_named((layer,)) if layer else 'the model'} x {factor:g}", fails, gradients=change
+    )

@@ -1,0 +1,323 @@
+"""One training run, watched: `record` drives a training function from update to update and measures on the way."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from backends import Device
+from backends import device as _device
+from tinytorch import random
+from tinytorch.autograd import no_grad
+from tinytorch.nn import Module
+from tinytorch.ops import stack
+from tinytorch.optim import Optimizer
+from tinytorch.tensor import Tensor
+from tinytorch.verify.controls import Control
+from tinytorch.verify.trace import Trace
+
+Train = Callable[["Run"], Iterator[Tensor]]
+Measure = Callable[[], Any]  # the loss or a metric: a one-element tensor or a number
+
+HOW = """a training function is a generator:
+
+    def train(run):
+        model = ...
+        optimizer = ...
+        run.watch(model, optimizer)
+        for x, y in run.batches(loader, epochs=10):
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            yield loss
+            optimizer.step()
+"""
+
+
+class Run:
+    """What a training function is given, and what was seen of it: see `record`.
+
+    Attributes:
+        device, seed: where it trains, and from which seed; both are set already when it starts.
+        model, optimizer: as given to `watch`.
+        losses: of each update, on its batch.
+        before, after: the loss on all data, if `watch` was told how to compute it; else the mean of the first and last
+            twentieth of `losses`.
+        metric, train_metric: at the end; NaN if `watch` was not told how to compute them.
+        curve: the metric after each epoch, if `watch` was told to.
+        gradients: at updates 0, 1, 2, 4, 8, ... and the last, the norm of each parameter's gradient by name; parameters
+            without one are left out.
+        moved: the change of each parameter relative to its norm at the start.
+        stale: parameters whose gradient was added to that of the update before.
+        updates, total: how many there have been, and how many were planned, as far as `batches` knows.
+        seconds: how long it took.
+    """
+
+    def __init__(
+        self,
+        train: Train,
+        seed: int,
+        device: Device,
+        name: str = "",
+        control: Control | None = None,
+        limit: int | None = None,
+        one_batch: bool = False,
+        traced: tuple[int, ...] = (0, 1),
+        progress: Callable[[Run], Any] | None = None,
+    ) -> None:
+        self.name, self.seed, self.device = name, seed, device
+        self.model: Any = None
+        self.optimizer: Optimizer | None = None
+        self.total = limit or 0
+        self.before = self.after = self.metric = self.train_metric = float("nan")
+        self.curve: list[float] = []
+        self.gradients: dict[int, dict[str, float]] = {}
+        self.moved: dict[str, float] = {}
+        self.stale: list[str] = []
+        self.seconds = 0.0
+        self._train, self._control, self._limit, self._one_batch = train, control, limit, one_batch
+        self._traced, self._progress = traced, progress
+        self._losses: list[Tensor] = []
+        self._initial: dict[str, np.ndarray[Any, Any]] = {}
+        self._last: dict[str, Any] = {}  # gradients of the update before
+        self._reasons: dict[int, dict[str, str]] = {}
+        self._trace: Trace | None = None
+        self._hands_out = False  # whether the batches come from `batches`
+        self._measures: dict[str, Measure | None] = {}
+
+    # For the training function ------------------------------------------------------------------------------------
+
+    def watch(
+        self,
+        model: Module,
+        optimizer: Optimizer | None = None,
+        *,
+        loss: Measure | None = None,
+        metric: Measure | None = None,
+        train_metric: Measure | None = None,
+        curve: bool = False,
+    ) -> None:
+        """Say what learns, before the first update.
+
+        Args:
+            model: its parameters are judged.
+            optimizer: then a parameter it was not given is named.
+            loss: computes the loss on all training data, or enough of it.
+            metric: computes what should get large, on held-out data where there are any.
+            train_metric: the same on the training data: the difference is the generalization gap.
+            curve: measure the metric after each epoch of `batches`, too.
+
+        These three are called without arguments, in `eval` mode and under `no_grad`.
+        """
+        if self.model is not None:
+            raise RuntimeError("watch: once for each run; a model of several parts is one Module")
+        if self._control is not None and self._control.model is not None:
+            self._control.model(model)
+        self.model, self.optimizer = model, optimizer
+        self._measures = {
+            "loss": loss,
+            "metric": metric,
+            "train_metric": train_metric,
+            "curve": metric if curve else None,
+        }
+        self._initial = {name: p.detach().numpy() for name, p in model.named_parameters()}
+        if loss is not None:
+            self.before = self.measure("loss")
+
+    def batches(self, loader: Iterable[Any], epochs: int = 1) -> Iterator[Any]:
+        """The batches of so many passes over the data. Controls and gates that change the data do it here."""
+        if isinstance(loader, Sized):
+            self.total = self.total or epochs * len(loader)
+        self._hands_out = True
+        change = self._control.batch if self._control is not None else None
+        rng = np.random.Generator(np.random.Philox(self.seed))
+        for _ in range(epochs):
+            for batch in itertools.repeat(next(iter(loader))) if self._one_batch else loader:
+                if self.updates == self._limit:
+                    return
+                yield batch if change is None else change(batch, rng)
+            if self._measures.get("curve") is not None:
+                self.curve.append(self.measure("curve"))
+
+    # Driving ------------------------------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """Train, to the end or to the limit."""
+        start = time.perf_counter()
+        with self.device, np.errstate(all="ignore"):
+            random.manual_seed(self.seed)
+            steps = self._train(self)
+            if not isinstance(steps, Iterator):
+                raise TypeError(f"verify: {HOW}This one returned {type(steps).__name__}")
+            while True:
+                self._trace = Trace() if self.updates in self._traced else None
+                with self._trace or nullcontext():
+                    loss = next(steps, None)
+                if loss is None or self.updates == self._limit:
+                    break
+                self._note(loss)
+            getattr(steps, "close", lambda: None)()
+            if self.model is None:
+                raise RuntimeError(f"verify: the training function called no `run.watch(model)`; {HOW}")
+            if not self._hands_out and (self._one_batch or (self._control is not None and self._control.batch)):
+                raise RuntimeError(f"verify: a gate or control changes the batches, so use `run.batches`; {HOW}")
+            self._finish()
+        self.seconds = time.perf_counter() - start
+
+    def _note(self, loss: Any) -> None:
+        """An update has been computed, and is about to be made."""
+        if not isinstance(loss, Tensor) or loss.size != 1:
+            raise TypeError(f"verify: yield the loss, a one-element Tensor, not {loss!r}; {HOW}")
+        if self.model is None:
+            raise RuntimeError(f"verify: call `run.watch(model)` before the first `yield`; {HOW}")
+        update, trace = self.updates, self._trace
+        if self._control is not None and self._control.gradients is not None:
+            self._control.gradients(self.model)
+        if update & (update - 1) == 0 or trace is not None:  # 0, 1, 2, 4, 8, ...: each is read to the host
+            self.gradients[update] = self._norms()
+        if trace is not None:
+            trace.names_of(self.model)
+            self._reasons[update] = self._explained(trace, loss)
+            self._compare_with_last(trace)
+        self._losses.append(loss.detach())
+        if self._progress is not None:
+            self._progress(self)
+
+    def _finish(self) -> None:
+        losses, k = self.losses, max(self.updates // 20, 1)
+        if self._measures["loss"] is not None:
+            self.after = self.measure("loss")
+        elif losses:
+            self.before, self.after = float(np.mean(losses[:k])), float(np.mean(losses[-k:]))
+        self.metric, self.train_metric = self.measure("metric"), self.measure("train_metric")
+        if self.updates:
+            self.gradients[self.updates - 1] = self._norms()
+        for name, p in self.model.named_parameters():
+            start = self._initial.get(name, np.zeros(1))
+            norm, change = float(np.linalg.norm(start)), float(np.linalg.norm(p.detach().numpy() - start))
+            self.moved[name] = change / norm if norm else float("inf" if change else 0.0)  # from zero: all the way
+
+    # Measuring ----------------------------------------------------------------------------------------------------
+
+    def measure(self, what: str) -> float:
+        """The "loss", "metric" or "train_metric" of the model as it is now; NaN if `watch` was not told how."""
+        function = self._measures.get(what)
+        if function is None:
+            return float("nan")
+        training = self.model.training
+        self.model.eval()
+        with no_grad(), self._trace.paused() if self._trace is not None else nullcontext():
+            value = function()
+            value = float(value.item() if isinstance(value, Tensor) else value)
+        self.model.train(training)
+        return value
+
+    def loss_function(self) -> Measure | None:
+        """The loss on all data, as `watch` was given it."""
+        return self._measures.get("loss")
+
+    def again(self, **changes: Any) -> Run:
+        """The same run once more, up to a `limit` of updates, or on `one_batch` only."""
+        settings = {"name": self.name, "control": self._control, "traced": (), **changes}
+        run = Run(self._train, self.seed, self.device, **settings)
+        run.go()
+        return run
+
+    def reason(self, name: str, update: int) -> str:
+        """Why a parameter has no gradient, one of zeros, or one that is not finite, at an update."""
+        if update not in self._reasons:  # the run is the same again, and is traced there
+            self._reasons |= self.again(limit=update + 1, traced=(update,))._reasons
+        return self._reasons[update].get(name, "")
+
+    @property
+    def updates(self) -> int:
+        """How many there have been."""
+        return len(self._losses)
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each update, read from the device now."""
+        return stack([loss.reshape(()) for loss in self._losses]).tolist() if self._losses else []
+
+    @property
+    def last_loss(self) -> float:
+        """The loss of the last update, read from the device now."""
+        return float(self._losses[-1].item())
+
+    @property
+    def loss_drop(self) -> float:
+        """The part of the loss that is gone."""
+        return 1 - self.after / self.before if self.before else float("nan")
+
+    def _norms(self) -> dict[str, float]:
+        return {
+            name: float(np.linalg.norm(p.grad.detach().numpy().astype(np.float64)))
+            for name, p in self.model.named_parameters()
+            if p.grad is not None
+        }
+
+    def _explained(self, trace: Trace, loss: Tensor) -> dict[str, str]:
+        """For each parameter whose gradient is missing, zero or not finite: why."""
+        norms = self.gradients[self.updates]
+        reasons = {}
+        for name, p in self.model.named_parameters():
+            if not norms.get(name):
+                reasons[name] = trace.why_without_gradient(p, loss)
+            elif not np.isfinite(norms[name]):
+                reasons[name] = trace.born_nan()
+        return reasons
+
+    def _compare_with_last(self, trace: Trace) -> None:
+        """Whether a gradient is that of this update, or was added to the one before."""
+        for name, p in self.model.named_parameters():
+            old, new = self._last.get(name), trace.sums.get(id(p))
+            if old is not None and new is not None and p.grad is not None and old.any():
+                g, scale = p.grad.detach().numpy(), float(np.abs(new).max() + np.abs(old).max())
+                if np.abs(g - (old + new)).max() < 1e-4 * scale < np.abs(g - new).max():
+                    self.stale.append(name)
+            self._last[name] = None if p.grad is None else p.grad.detach().numpy()
+
+
+def record(
+    train: Train,
+    *,
+    seed: int = 0,
+    device: str | Device | None = None,
+    updates: int | None = None,
+    control: Control | None = None,
+    name: str = "",
+    progress: Callable[[Run], Any] | None = None,
+) -> Run:
+    """Run a training function from a seed on a device, and watch it.
+
+    Args:
+        train: a generator function: it is given the `Run`, calls its `watch`, and yields the loss of each update
+            between `backward` and the optimizer's step.
+        updates: stop after so many.
+        control: what to break: see `tinytorch.verify.controls`.
+        name: of the run, for reports.
+        progress: called with the run at each update.
+
+    >>> from tinytorch.verify import record
+    >>> def train(run):
+    ...     model = tinytorch.Linear(2, 1)
+    ...     optimizer = tinytorch.SGD(model.parameters(), lr=0.1)
+    ...     run.watch(model, optimizer)
+    ...     for step in range(20):
+    ...         optimizer.zero_grad()
+    ...         loss = tinytorch.mse_loss(model(tinytorch.ones((1, 2))), tinytorch.ones((1, 1)))
+    ...         loss.backward()
+    ...         yield loss
+    ...         optimizer.step()
+    >>> run = record(train)
+    >>> run.updates, run.loss_drop > 0.9, sorted(run.moved)
+    (20, True, ['bias', 'weight'])
+    """
+    run = Run(train, seed, _device(device), name, control, updates, progress=progress)
+    run.go()
+    return run

@@ -1,0 +1,80 @@
+"""`verify`: train, judge by gates, break on purpose, and see that the gates notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from backends import Device
+from backends import device as _device
+from tinytorch.verify.controls import Control
+from tinytorch.verify.gates import Gate, common
+from tinytorch.verify.report import Controlled, Judged, Report, Subject, judge
+from tinytorch.verify.run import Run, Train, record
+
+
+def verify(
+    train: Train,
+    *,
+    gates: Iterable[Gate] = (),
+    controls: Iterable[Control] = (),
+    seeds: int | Sequence[int] = 1,
+    enough: int | None = None,
+    device: str | Device | None = None,
+    name: str = "",
+    progress: Callable[[Run], Any] | None = None,
+) -> Report:
+    """Whether a model learns, and whether these gates would notice if it did not.
+
+    Args:
+        train: your training loop, as a generator: see `record`.
+        gates: what must be true beyond what always must (`gates.common`); one of the same name takes its place.
+        controls: ways to break the run, each with the gate that must then fail.
+        seeds: which, or how many.
+        enough: of so many seeds all gates must pass; of all unless given.
+        device: where to train.
+        name: of the model, for the report.
+        progress: called with the `Run` at each update.
+
+    Raises:
+        ValueError: a control names a gate that is not there.
+
+    >>> from tinytorch.verify import controls, gates, verify
+    >>> x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> y = Tensor([[0.0], [1.0], [1.0], [0.0]])
+    >>> def train(run):
+    ...     model = tinytorch.Sequential(tinytorch.Linear(2, 4), tinytorch.Tanh(), tinytorch.Linear(4, 1))
+    ...     optimizer = tinytorch.Adam(model.parameters(), lr=0.1)
+    ...     run.watch(model, optimizer, metric=lambda: ((model(x) > 0) == (y > 0.5)).astype("float32").mean())
+    ...     for step in range(100):
+    ...         optimizer.zero_grad()
+    ...         loss = tinytorch.binary_cross_entropy_with_logits(model(x), y)
+    ...         loss.backward()
+    ...         yield loss
+    ...         optimizer.step()
+    >>> report = verify(train, gates=[gates.metric(1.0)], controls=[controls.remove("1"), controls.freeze("0")])
+    >>> report.ok
+    True
+    """
+    mine = {g.name: g for g in gates}
+    judged_by = [mine.pop(g.name, g) for g in common()] + list(mine.values())
+    known = {g.name for g in judged_by}
+    controls = list(controls)
+    for control in controls:
+        if control.fails not in known:
+            raise ValueError(
+                f"verify: {control.name!r} must make the gate {control.fails!r} fail, but there is none: there are "
+                f"{', '.join(sorted(known))}"
+            )
+    where, title = _device(device), name or getattr(train, "__name__", "model")
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+
+    def judged(by: list[Gate], control: Control | None = None) -> list[Judged]:
+        show = progress if control is None else None
+        return [
+            judge(record(train, seed=s, device=where, control=control, name=title, progress=show), by) for s in numbers
+        ]
+
+    subject = Subject(title, judged(judged_by), [], len(numbers) if enough is None else enough)
+    subject.controls = [Controlled(c, judged([g for g in judged_by if g.name == c.fails], c)) for c in controls]
+    return Report(title, where, [subject])

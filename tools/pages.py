@@ -1,0 +1,49 @@
+"""Run the programs of a page of documentation: python tools/pages.py PAGE ... puts in what they print.
+
+A code block whose first line is `# name.py` is that file; a text block after it is what `python name.py` prints. A
+later program can import an earlier one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+BLOCK = re.compile(r"```(?P<kind>python|text)\n(?P<body>.*?)```", re.DOTALL)
+
+
+def rerun(page: str) -> str:
+    """The page with every output replaced by what is printed now.
+
+    Raises:
+        subprocess.CalledProcessError: a program fails.
+    """
+    program = ""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def replaced(block: re.Match[str]) -> str:
+            nonlocal program
+            body = block["body"]
+            if block["kind"] == "python":
+                named = re.match(r"# (\w+\.py)\n", body)
+                program = named[1] if named else ""
+                if named:
+                    Path(folder, program).write_text(body)
+                return block[0]
+            if not program:
+                return block[0]
+            command = [sys.executable, "-W", "error", program]
+            program = ""
+            run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+            return f"```text\n{run.stdout}```"
+
+        return BLOCK.sub(replaced, page)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(rerun(path.read_text()))
