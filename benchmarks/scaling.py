@@ -104,14 +104,14 @@ def threads(rounds: int = 5) -> None:
 
 
 def memory(name: str = "S3") -> None:
-    """The peak of resident memory over five steps, in a process of its own, and what of it came after the imports."""
+    """The peak of resident memory over five steps, in a process of its own (Linux), and what of it came after the imports."""
     print(f"\n{'memory of ' + name:<28}{'peak':>12}{'of steps':>12}    MB")
     for module in ("tinytorch_", "tinytorch_kept", "torch_eager"):
         code = f"""
-import resource
+from pathlib import Path
 from benchmarks.peers import {module} as peer
 from benchmarks.workloads import WORKLOADS
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = lambda: int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 before = peak()
 step, _ = peer.build(WORKLOADS["{name}"], peer.variants()[0])
 for _ in range(5):

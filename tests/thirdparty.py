@@ -1,4 +1,4 @@
-"""A device of another package, which computes as the CPU does, with any fault: what the doctor and `compare` have to see."""
+"""A device of another package, on NumPy, with any fault: what the doctor and `compare` have to see."""
 
 from __future__ import annotations
 
