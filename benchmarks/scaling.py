@@ -104,7 +104,7 @@ def threads(rounds: int = 5) -> None:
 
 
 def memory(name: str = "S3") -> None:
-    """The peak of resident memory over five steps, in a process of its own (Linux), and what of it came after the imports."""
+    """The peak of resident memory over five steps, in a process of its own, and what of it came after the imports."""
     print(f"\n{'memory of ' + name:<28}{'peak':>12}{'of steps':>12}    MB")
     for module in ("tinytorch_", "tinytorch_kept", "torch_eager"):
         code = f"""

@@ -76,7 +76,7 @@ def tanh_gradient_forgotten() -> Iterator[None]:
 @bug
 def key_gradient_missing() -> Iterator[None]:
     """Attention has no gradient for its keys."""
-    with rule("scaled_dot_product_attention", 1, lambda right, g: right(g) * 0.0):
+    with rule("multi_head_attention", 1, lambda right, g: right(g) * 0.0):
         yield
 
 
@@ -178,7 +178,7 @@ def causal_mask_off_by_one() -> Iterator[None]:
 
         return patch.object(ops, name, attend)
 
-    with leaking("scaled_dot_product_attention"), leaking("attention_weights"):
+    with leaking("multi_head_attention"), leaking("attention_weights"):
         yield
 
 
