@@ -152,6 +152,8 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
         s = xp.arange(S, dtype=integer, device=dev.native)
         scores += xp.where(s[None, :] <= t[:, None], zero, -math.inf)
     if mask is not None:
+        if any(m != n and 1 not in (m, n) for m, n in zip(mask.shape[::-1], scores.shape[::-1])):
+            raise ValueError(f"a mask of shape {tuple(mask.shape)} does not broadcast with {tuple(scores.shape)}")
         scores = scores + (xp.where(mask, zero, -math.inf) if mask.dtype == xp.bool else mask)
     top = xp.max(scores, axis=-1, keepdims=True)
     if mask is not None:
