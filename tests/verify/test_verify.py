@@ -103,6 +103,17 @@ def test_measures_are_taken_in_eval_mode_and_training_goes_on():
     assert run.model.training
 
 
+def test_a_part_that_is_in_eval_mode_stays_in_it():
+    def train(run):
+        model = Sequential(Linear(1, 1), Dropout(0.5))
+        model[1].eval()
+        run.watch(model, loss=lambda: Tensor(1.0))
+        assert (model.training, model[1].training) == (True, False)
+        return iter(())
+
+    record(train)
+
+
 def test_without_a_loss_function_the_ends_of_the_losses_are_compared():
     run = record(learner(loss=False), updates=40)
     losses = run.losses
@@ -178,6 +189,22 @@ def test_a_cut_graph_is_named_with_its_line():
     assert f"finite gradients: {expected}" in failures(learner(cut))
 
 
+def test_what_the_run_itself_reads_is_not_where_the_graph_is_cut():
+    def train(run):
+        x, y = task(run.seed)  # before `watch`, which reads all parameters
+        model = Sequential(Linear(2, 1), Linear(2, 2))
+        optimizer = SGD(model.parameters(), lr=0.5)
+        run.watch(model, optimizer)
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = tinytorch.binary_cross_entropy_with_logits(model[0](x), y)
+            loss.backward()
+            yield loss
+            optimizer.step()
+
+    assert "finite gradients: `1.weight`, `1.bias`: no gradient since update 0: it is not used" in failures(train)
+
+
 def test_a_gradient_that_becomes_zero_later_is_traced_where_it_does():
     def dies(model):
         def forward(h):
@@ -203,6 +230,11 @@ def test_nan_is_traced_to_the_op_and_the_update():
     train = learner(explodes, loss=False)
     (found,) = [f for f in failures(train) if f.startswith("loss drop")]
     assert found.startswith("loss drop: the loss is nan at update 5: NaN is born in `log` in ")
+
+
+def test_nan_is_reported_not_raised_as_a_warning():
+    ill = learner(lambda model: setattr(model[1], "forward", lambda h: tinytorch.log(h * 0.0 - 1.0)))
+    assert any(f.startswith("predicted: ") for f in failures(ill, gates=[gates.predicted()]))
 
 
 def test_gradients_that_are_not_cleared_are_named():
@@ -321,6 +353,17 @@ def test_enough_seeds_of_all():
     settings = {"gates": [gates.loss_drop(0.2), luck], "seeds": [0, 1, 2]}
     assert verify(learner(), **settings, enough=2).ok
     assert verify(learner(), **settings).failures == ["luck: an even seed: 1 (seed 1)"]
+
+
+@pytest.mark.parametrize("settings", [{"seeds": 0}, {"seeds": []}, {"enough": 0}, {"seeds": 2, "enough": 3}])
+def test_a_report_that_would_prove_nothing_is_refused(settings):
+    with pytest.raises(ValueError, match=r"verify: .* seeds shall pass, which proves nothing"):
+        verify(learner(), **settings)
+
+
+def test_no_gate_is_dropped_for_another_of_its_name():
+    with pytest.raises(ValueError, match="two gates are named 'movement'; give one another name"):
+        verify(learner(), gates=[gates.movement(of="*.weight"), gates.movement(of="*.bias")])
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,8 @@ class Run:
             "train_metric": train_metric,
             "curve": metric if curve else None,
         }
-        self._initial = {name: p.detach().numpy() for name, p in model.named_parameters()}
+        with self._unseen():
+            self._initial = {name: p.detach().numpy() for name, p in model.named_parameters()}
         if loss is not None:
             self.before = self.measure("loss")
 
@@ -209,13 +210,19 @@ class Run:
         function = self._measures.get(what)
         if function is None:
             return float("nan")
-        training = self.model.training
+        modes = [(m, m.training) for m in self.model.modules()]  # a part may be in another than the whole
         self.model.eval()
-        with no_grad(), self._trace.paused() if self._trace is not None else nullcontext():
-            value = function()
-            value = float(value.item() if isinstance(value, Tensor) else value)
-        self.model.train(training)
-        return value
+        try:
+            with no_grad(), self._unseen():
+                value = function()
+                return float(value.item() if isinstance(value, Tensor) else value)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _unseen(self) -> AbstractContextManager[None]:
+        """What happens inside is no part of the update that is traced."""
+        return self._trace.paused() if self._trace is not None else nullcontext()
 
     def loss_function(self) -> Measure | None:
         """The loss on all data, as `watch` was given it."""

@@ -37,7 +37,8 @@ def verify(
         progress: called with the `Run` at each update.
 
     Raises:
-        ValueError: a control names a gate that is not there.
+        ValueError: a control names a gate that is not there, two gates have one name, or no seed or none of the gates
+            would have to pass.
 
     >>> from tinytorch.verify import controls, gates, verify
     >>> x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -56,7 +57,11 @@ def verify(
     >>> report.ok
     True
     """
+    gates = list(gates)
     mine = {g.name: g for g in gates}
+    if len(mine) < len(gates):
+        twice = next(g.name for g in gates if mine[g.name] is not g)
+        raise ValueError(f"verify: two gates are named {twice!r}; give one another name, as in gates.movement(name=...)")
     judged_by = [mine.pop(g.name, g) for g in common()] + list(mine.values())
     known = {g.name for g in judged_by}
     controls = list(controls)
@@ -68,6 +73,12 @@ def verify(
             )
     where, title = _device(device), name or getattr(train, "__name__", "model")
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    enough = len(numbers) if enough is None else enough
+    if not 1 <= enough <= len(numbers):
+        raise ValueError(
+            f"verify: {enough} of {len(numbers)} seeds shall pass, which proves nothing; let seeds be 1 or more, and "
+            "enough from 1 to as many"
+        )
 
     def judged(by: list[Gate], control: Control | None = None) -> list[Judged]:
         show = progress if control is None else None
@@ -75,6 +86,6 @@ def verify(
             judge(record(train, seed=s, device=where, control=control, name=title, progress=show), by) for s in numbers
         ]
 
-    subject = Subject(title, judged(judged_by), [], len(numbers) if enough is None else enough)
+    subject = Subject(title, judged(judged_by), [], enough)
     subject.controls = [Controlled(c, judged([g for g in judged_by if g.name == c.fails], c)) for c in controls]
     return Report(title, where, [subject])
