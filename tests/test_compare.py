@@ -334,6 +334,11 @@ def test_what_cannot_be_compared(strict):
         compare(recipe, ["cpu"])
     with pytest.raises(ValueError, match="at least one update, not 0"):
         compare(recipe, ["cpu", "cpu"], updates=0)
+    with pytest.raises(ValueError, match="a seed is not negative: -1"):
+        compare(recipe, ["cpu", "cpu"], seed=-1)
+    with pytest.raises(RuntimeError, match="the recipe breaks off on cpu") as caught:
+        compare(lambda device, seed, dtype, report: report([], 0.0), ["cpu", "cpu"])
+    assert str(caught.value.__cause__) == "compare: report(model, loss) takes a Module, not list"
     with pytest.raises(ValueError, match="the recipe reports no model"):
         compare(lambda *args: None, ["cpu", "cpu"])
     with pytest.raises(TypeError, match="no float64"):
@@ -395,7 +400,7 @@ def test_the_command_prints_every_update_as_json(capsys, monkeypatch):
 
 
 def test_the_command_takes_a_recipe_of_the_users(capsys):
-    assert cli.main(["compare", "tests.test_compare:recipe", "--devices", "cpu,cpu"]) == 0
+    assert cli.main(["compare", "tests.test_compare:recipe", "--devices", "cpu, cpu"]) == 0
     assert "tests.test_compare:recipe, float32, seed 0" in capsys.readouterr().out
 
 

@@ -152,6 +152,7 @@ def show_card(card: Card, console: Console) -> None:
 def compare_devices(options: argparse.Namespace) -> int:
     """`compare`: the same training run on several devices."""
     devices = [d.name for d in backends.usable_devices()] if options.devices == "all" else options.devices.split(",")
+    devices = [name.strip() for name in devices]
     recipes = {name: find_recipe(name) for name in options.recipes}
     settings = {"seed": options.seed, "updates": options.updates, "dtype": options.dtype}
     errors = Console(stderr=True)

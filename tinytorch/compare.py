@@ -128,7 +128,7 @@ def compare(
     Raises:
         NotTheSameRun: initial weights, batches or masks are not bit-identical, or the runs ran different ops.
         RuntimeError: the recipe raised an error, which is the cause.
-        ValueError: fewer than two devices, or no update.
+        ValueError: fewer than two devices, no update, or a negative seed.
         TypeError: a device does not have the dtype.
 
     >>> def recipe(device, seed, dtype, report):
@@ -149,6 +149,8 @@ def compare(
         raise ValueError("compare: takes two devices or more, the first to compare the others with")
     if updates < 1:
         raise ValueError(f"compare: at least one update, not {updates}")
+    if seed < 0:
+        raise ValueError(f"compare: a seed is not negative: {seed}")
     for target in targets:
         target.dtype(dtype)
     reference = _Lane(recipe, targets[0], seed, dtype, None)
@@ -299,6 +301,8 @@ class _Lane(Observer):
         self._paused.release()
 
     def _report(self, model: Module, loss: Any) -> None:
+        if not isinstance(model, Module):
+            raise TypeError(f"compare: report(model, loss) takes a Module, not {type(model).__name__}")
         self.model, self.loss = model, float(loss.item() if isinstance(loss, Tensor) else loss)
         self._paused.release()
         self._go.acquire()

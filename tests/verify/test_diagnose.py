@@ -154,6 +154,21 @@ def test_where_nan_is_born():
     assert first.text.startswith(f"NaN is born in `log` in {here(model.between)}, from [-10")
 
 
+def test_nan_that_was_there_already_is_not_born():
+    model, x = Net(ReLU()), data()
+    (first, *_) = diagnose(model, lambda: model(x * float("nan")).sum())
+    assert first.text.startswith("NaN is born in `multiply`")
+    spoiled = Tensor(np.full((16, 4), np.nan, np.float32))
+    (first, *_) = diagnose(model, lambda: model(spoiled).sum())
+    assert first.text.startswith("NaN comes into `linear` in `first` (Linear)")
+    assert "with `Tensor at test_diagnose.py:" in first.text
+    model.second.weight.data = model.second.weight.data * float("nan")
+    (first, *_) = diagnose(model, lambda: model(x).sum())
+    assert first.kind == "nan"
+    assert first.text.startswith("NaN comes into `linear` in `second` (Linear)")
+    assert first.text.endswith("with `second.weight`")
+
+
 def test_where_an_infinity_that_becomes_nan_is_born():
     model, x = Net(lambda h: tinytorch.log(h * 0.0) * 0.0), data()
     (first, *_) = diagnose(model, lambda: model(x).sum())
@@ -211,6 +226,20 @@ def test_parameters_that_the_optimizer_was_not_given():
     assert found(diagnose(model, lambda: model(x).sum(), optimizer)) == names
     model.second.requires_grad_(False)
     assert diagnose(model, lambda: model(x).sum(), optimizer).ok  # frozen on purpose
+
+
+def test_there_may_be_several_optimizers():
+    model, x = Net(ReLU()), data()
+    optimizers = [SGD(layer.parameters(), lr=0.1) for layer in (model.first, model.second)]
+    assert diagnose(model, lambda: model(x).sum(), optimizers).ok
+    names = {("not optimized", "second.weight"), ("not optimized", "second.bias")}
+    assert found(diagnose(model, lambda: model(x).sum(), optimizers[:1])) == names
+
+
+@pytest.mark.parametrize("loss", [None, lambda: 3.0])
+def test_a_loss_is_a_tensor(loss):
+    with pytest.raises(TypeError, match="diagnose: the loss is a Tensor"):
+        diagnose(Net(ReLU()), loss)
 
 
 def test_a_second_backward_without_zero_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -180,6 +181,25 @@ def test_a_parameter_that_the_optimizer_was_not_given_is_named():
     assert "movement: `0.weight`, `0.bias`: not given to the optimizer" in found
 
 
+@pytest.mark.parametrize(("given", "passes"), [((0, 2), True), ((0,), False)])
+def test_there_may_be_several_optimizers(given, passes):
+    def train(run):
+        x, y = task(run.seed)
+        model = Sequential(Linear(2, 16), ReLU(), Linear(16, 1))
+        optimizers = [SGD(model[i].parameters(), lr=0.5) for i in given]
+        run.watch(model, (o for o in optimizers))
+        for _ in range(60):
+            model.zero_grad()
+            loss = tinytorch.binary_cross_entropy_with_logits(model(x), y)
+            loss.backward()
+            yield loss
+            for optimizer in optimizers:
+                optimizer.step()
+
+    found = failures(train, gates=[gates.loss_drop(0.01)])
+    assert found == ([] if passes else ["movement: `2.weight`, `2.bias`: not given to the optimizer"])
+
+
 def test_a_cut_graph_is_named_with_its_line():
     def cut(model):
         model[1].forward = lambda h: Tensor(h.detach().numpy()).relu()
@@ -355,6 +375,15 @@ def test_enough_seeds_of_all():
     assert verify(learner(), **settings).failures == ["luck: an even seed: 1 (seed 1)"]
 
 
+def test_a_loss_of_nan_was_measured():
+    def ill(run):
+        run.watch(Linear(1, 1), loss=lambda: Tensor(math.nan))
+        return iter(())
+
+    assert gates.repeatable().check(record(ill)) == Found(True, "nan twice")
+    assert gates.repeatable().check(record(learner(loss=False), updates=1)).measured.endswith(" twice")
+
+
 @pytest.mark.parametrize("settings", [{"seeds": 0}, {"seeds": []}, {"enough": 0}, {"seeds": 2, "enough": 3}])
 def test_a_report_that_would_prove_nothing_is_refused(settings):
     with pytest.raises(ValueError, match=r"verify: .* seeds shall pass, which proves nothing"):
@@ -407,6 +436,7 @@ def test_a_report_as_junit_xml(broken):
         "every parameter moved > 0.001 x its norm [seed 0]",
         "every parameter moved > 0.001 x its norm [seed 1]",
     }
+    assert ElementTree.fromstring(dataclasses.replace(broken, name="\x1b[1m \x00").to_junit()) is not None
     assert (
         "`0.weight`, `0.bias`: frozen"
         in suite.find(".//failure[@message]/..[@name='" + min(n for n in failed if "moved" in n) + "']/failure").text

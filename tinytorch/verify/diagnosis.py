@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from tinytorch.nn import Module
 from tinytorch.nn.module import Parameter
 from tinytorch.optim import Optimizer
 from tinytorch.tensor import Tensor
+from tinytorch.verify.run import given_to
 from tinytorch.verify.trace import Event, Trace
 
 DEAD = 0.5  # a ReLU is reported if more of its units than this are zero for all examples
@@ -51,7 +52,9 @@ class Diagnosis(list[Finding]):
         return "\n".join(map(str, self)) or "nothing found"
 
 
-def diagnose(model: Module, loss: Tensor | Callable[[], Tensor], optimizer: Optimizer | None = None) -> Diagnosis:
+def diagnose(
+    model: Module, loss: Tensor | Callable[[], Tensor], optimizer: Optimizer | Iterable[Optimizer] | None = None
+) -> Diagnosis:
     """What is wrong with a model: call it where you would call `loss.backward()`.
 
     It finds where a NaN is born, dead ReLUs, layers whose gradient vanishes or explodes, parameters that the loss does
@@ -61,7 +64,10 @@ def diagnose(model: Module, loss: Tensor | Callable[[], Tensor], optimizer: Opti
     Args:
         model: whose parameters and modules are named.
         loss: a function that computes it, which is then watched; or the loss, of which less can be told.
-        optimizer: what will step.
+        optimizer: what will step; one or several.
+
+    Raises:
+        TypeError: the loss is not a Tensor.
 
     >>> from tinytorch.verify import diagnose
     >>> model = tinytorch.Sequential(tinytorch.Linear(2, 3), tinytorch.ReLU(), tinytorch.Linear(3, 1))
@@ -75,7 +81,9 @@ def diagnose(model: Module, loss: Tensor | Callable[[], Tensor], optimizer: Opti
     trace = Trace()
     trace.names_of(model)
     with _undisturbed(parameters), trace:
-        value = loss if isinstance(loss, Tensor) else loss()
+        value = loss() if callable(loss) else loss
+        if not isinstance(value, Tensor):
+            raise TypeError(f"diagnose: the loss is a Tensor, without .item(), or a function of it, not {value!r}")
         forward = list(trace.events)
         if value.requires_grad:
             value.backward(retain_graph=True)
@@ -85,7 +93,7 @@ def diagnose(model: Module, loss: Tensor | Callable[[], Tensor], optimizer: Opti
             found += _unreached(parameters, trace, value)
             found += _uneven(parameters)
     if optimizer is not None:
-        given = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        given = given_to(optimizer)
         found += [
             Finding("not optimized", name, f"`{name}` was not given to the optimizer: it will stay as it is")
             for name, p in parameters.items()

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinytorch.autograd import grad, no_grad
 from tinytorch.tensor import Tensor
-from tinytorch.verify.run import Run
+from tinytorch.verify.run import Run, given_to
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,7 @@ def movement(least: float = 1e-3, *, of: str = "*", exempt: Exempt | None = None
     """
 
     def check(run: Run) -> Found:
-        given = None
-        if run.optimizer is not None:
-            given = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+        given = given_to(run.optimizer) if run.optimizer is not None else None
         parameters = dict(run.model.named_parameters())
         judged = [n for n in parameters if fnmatch(n, of) and not _exempt(n, exempt)]
         causes: dict[str, str] = {}
@@ -242,9 +240,11 @@ def repeatable() -> Gate:
     def check(run: Run) -> Found:
         what = "loss" if run.loss_function() is not None else "metric"
         first, second = run.measure(what), run.measure(what)
-        same = first == second or math.isnan(first)
+        if what == "metric" and math.isnan(first):
+            return Found(True, "not measured: pass run.watch(loss=...)")
+        same = first == second or (math.isnan(first) and math.isnan(second))
         why = () if same else (f"the {what} is {first!r}, then {second!r}: is dropout on in `eval` mode?",)
-        return Found(same, "not measured" if math.isnan(first) else f"{first:.6g} twice" if same else "differs", why)
+        return Found(same, f"{first:.6g} twice" if same else "differs", why)
 
     return Gate("repeatable", "in eval mode the same data give the same loss", check)
 

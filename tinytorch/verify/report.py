@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -263,7 +264,8 @@ class Report:
                 if failure is not None:
                     ElementTree.SubElement(case, "failure", message=failure.split("\n")[0]).text = failure
         ElementTree.indent(suites)
-        return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+        text = ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+        return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)  # what XML has
 
     def _cases(self) -> Iterator[tuple[str, Sequence[tuple[str, str | None, float]]]]:
         """(suite, [(case, failure or None, seconds)]); the time of a run is that of its first case."""

@@ -72,7 +72,7 @@ class Run:
     ) -> None:
         self.name, self.seed, self.device = name, seed, device
         self.model: Any = None
-        self.optimizer: Optimizer | None = None
+        self.optimizer: Optimizer | Iterable[Optimizer] | None = None
         self.total = limit or 0
         self.before = self.after = self.metric = self.train_metric = float("nan")
         self.curve: list[float] = []
@@ -95,7 +95,7 @@ class Run:
     def watch(
         self,
         model: Module,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | Iterable[Optimizer] | None = None,
         *,
         loss: Measure | None = None,
         metric: Measure | None = None,
@@ -106,7 +106,7 @@ class Run:
 
         Args:
             model: its parameters are judged.
-            optimizer: then a parameter it was not given is named.
+            optimizer: one or several; then a parameter that none was given is named.
             loss: computes the loss on all training data, or enough of it.
             metric: computes what should get large, on held-out data where there are any.
             train_metric: the same on the training data: the difference is the generalization gap.
@@ -118,7 +118,8 @@ class Run:
             raise RuntimeError("watch: once for each run; a model of several parts is one Module")
         if self._control is not None and self._control.model is not None:
             self._control.model(model)
-        self.model, self.optimizer = model, optimizer
+        self.model = model
+        self.optimizer = optimizer if optimizer is None or hasattr(optimizer, "param_groups") else list(optimizer)
         self._measures = {
             "loss": loss,
             "metric": metric,
@@ -288,6 +289,12 @@ class Run:
                 if np.abs(g - (old + new)).max() < 1e-4 * scale < np.abs(g - new).max():
                     self.stale.append(name)
             self._last[name] = None if p.grad is None else p.grad.detach().numpy()
+
+
+def given_to(optimizer: Optimizer | Iterable[Optimizer]) -> set[int]:
+    """The ids of the parameters that an optimizer, or one of several, was given."""
+    several: Any = [optimizer] if hasattr(optimizer, "param_groups") else optimizer
+    return {id(p) for one in several for group in one.param_groups for p in group["params"]}
 
 
 def record(

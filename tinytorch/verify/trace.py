@@ -183,7 +183,10 @@ class Trace(Observer):
         return f"its gradient becomes zero in the rule of `{event.where.what}` {event.place(self.names)}{why}"
 
     def born_nan(self) -> str:
-        """Which op first made a NaN or infinity of finite numbers, forward or else backward; "" if none did."""
+        """Which op first made a NaN or infinity of finite numbers, or was given a NaN, forward or else backward.
+
+        An empty text if none did.
+        """
         ill: dict[Key, Event] = {}  # the arrays that are not finite, and who first made the infinity in them
         infinite: Event | None = None
         with self.paused():
@@ -205,7 +208,13 @@ class Trace(Observer):
         return "" if infinite is None else self._birth("infinity", infinite, None)
 
     def _birth(self, what: str, event: Event, guilty: Event | None) -> str:
-        text = f"{what} is born in `{event.where.what}` {event.place(self.names)}" + self._range(event)
+        with self.paused():
+            ill = [x for x in event.inputs if x.dtype.kind == "f" and np.isnan(x.detach().numpy()).any()]
+        verb = "comes into" if ill else "is born in"  # from data or a parameter that has it already
+        text = f"{what} {verb} `{event.where.what}` {event.place(self.names)}" + self._range(event)
+        if ill:
+            name = getattr(ill[0], "name", "") or ill[0].origin
+            text += f", with `{name}`" if name else ""
         if guilty is not None and guilty is not event:
             text += f", after the infinity of `{guilty.where.what}` {guilty.place(self.names)}" + self._range(guilty)
         return text

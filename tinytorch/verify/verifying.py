@@ -61,7 +61,9 @@ def verify(
     mine = {g.name: g for g in gates}
     if len(mine) < len(gates):
         twice = next(g.name for g in gates if mine[g.name] is not g)
-        raise ValueError(f"verify: two gates are named {twice!r}; give one another name, as in gates.movement(name=...)")
+        raise ValueError(
+            f"verify: two gates are named {twice!r}; give one another name, as in gates.movement(name=...)"
+        )
     judged_by = [mine.pop(g.name, g) for g in common()] + list(mine.values())
     known = {g.name for g in judged_by}
     controls = list(controls)
