@@ -202,6 +202,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into a file")
     parser.add_argument("--healthy", type=int, metavar="SEEDS", help="break nothing, and count the gates that fail")
     options = parser.parse_args(argv)
+    if unknown := [bug for bug in options.bugs if bug not in sabotage.BUGS]:
+        parser.error(f"no bug {', '.join(unknown)}; there are {', '.join(sabotage.BUGS)}")
+    if options.healthy is not None and options.healthy < 1:
+        parser.error(f"--healthy: 1 seed or more, not {options.healthy}")
     start = time.perf_counter()
     if options.healthy:
         count, failures = healthy(options.healthy)

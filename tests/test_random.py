@@ -24,6 +24,11 @@ def draws(device=None):
     return [x.tolist() for x in made]
 
 
+def test_a_seed_is_not_negative():
+    with pytest.raises(ValueError, match="manual_seed: a seed is not negative: -1"):
+        tinytorch.manual_seed(-1)
+
+
 def test_a_seed_starts_all_randomness_anew():
     tinytorch.manual_seed(3)
     first, second = draws(), draws()

@@ -26,11 +26,16 @@ def manual_seed(seed: int) -> None:
 
     Without it the seed is 0.
 
+    Raises:
+        ValueError: the seed is negative.
+
     >>> tinytorch.manual_seed(1); a = tinytorch.rand(2)
     >>> tinytorch.manual_seed(1); b = tinytorch.rand(2)
     >>> bool((a == b).all())
     True
     """
+    if seed < 0:
+        raise ValueError(f"manual_seed: a seed is not negative: {seed}")
     generator.bit_generator.state = np.random.Philox(seed).state
 
 

@@ -90,3 +90,12 @@ def test_the_command_counts_false_alarms(capsys, monkeypatch):
     with sabotage.step_does_nothing():
         assert command.main(["--healthy", "1"]) == 1
     assert "XOR, seed 0: movement: `0.weight`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [(["typo"], "no bug typo; there are sign_flip"), (["--healthy", "0"], "1 seed")]
+)
+def test_the_command_says_what_it_cannot_do(asked, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(asked)
+    assert said in capsys.readouterr().err
