@@ -6,6 +6,7 @@ costs a walk up the call stack for each op, so it is not always on.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -24,12 +25,14 @@ class Origin:
     Attributes:
         what: the op, or the class of a leaf or module.
         file, line: of the innermost code outside the library; an empty file and 0 where they are not known.
+        order: what was made later has a larger one.
     """
 
-    __slots__ = ("file", "line", "what")
+    __slots__ = ("file", "line", "order", "what")
+    _orders = itertools.count()
 
     def __init__(self, what: str, file: str = "", line: int = 0) -> None:
-        self.what, self.file, self.line = what, file, line
+        self.what, self.file, self.line, self.order = what, file, line, next(self._orders)
 
     @property
     def place(self) -> str:

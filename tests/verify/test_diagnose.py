@@ -120,6 +120,18 @@ def test_parameters_that_are_not_used_or_whose_result_is_not_used():
     assert diagnose(model, lambda: model(x).sum()).ok  # frozen on purpose
 
 
+def test_values_of_what_is_not_used_that_are_only_looked_at_are_not_where_it_is_cut():
+    model, hidden = Net(ReLU()), Tensor(np.ones((16, 8), np.float32))
+
+    def loss():
+        print(model.first.weight.detach().numpy().mean())  # before the data are used, but these are older
+        return model.second(hidden).sum()
+
+    texts = {f.culprit: f.text for f in diagnose(model, loss)}
+    assert texts["first.weight"].endswith("the loss does not depend on what is computed from it")
+    assert texts["first.bias"].endswith("it is not used")
+
+
 def test_what_is_cut_elsewhere_is_not_to_blame():
     first, second, third = Linear(4, 3), Linear(4, 3), Linear(4, 3)
     model, x = Sequential(first, second, third), data()

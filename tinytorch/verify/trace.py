@@ -160,7 +160,7 @@ class Trace(Observer):
         # into NumPy or Python: data that come from there are new, and are best known by their line
         back = math.inf
         for key, (first, made) in self._first.items():
-            if first > i and key in above:
+            if first > i and key in above and (made is None or made.order > where.order):
                 below = made.line - where.line if made is not None and made.file == where.file else -1
                 back = min(back, below if below >= 0 else 1_000_000 + first - i)
         return back
