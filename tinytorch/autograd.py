@@ -149,7 +149,8 @@ def op(
     The body takes the device, then the arrays (positional-only), then everything else. It returns its result and one
     rule per array: a function from the gradient of the result to the gradient of that array, or None where there is
     none. It uses standard names, array operators and the device's extension points, never looks at values, and
-    changes nothing that it was given. In place of an array a Python number may be given, or None where the body allows it.
+    changes nothing that it was given. In place of an array a Python number may be given, or None where the body allows
+    it.
 
     Args:
         kinds: the kinds of dtype it takes, as NumPy abbreviates them: b(ool), i(nteger), u(nsigned), f(loating).
