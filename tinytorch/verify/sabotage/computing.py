@@ -130,7 +130,7 @@ def graph_cut() -> Iterator[None]:
     with (
         Tampering("tanh", change),
         Tampering("relu", change),
-        Tampering("scaled_dot_product_attention", change),
+        Tampering("multi_head_attention", change),
     ):
         yield
 
