@@ -188,7 +188,7 @@ class CudaDevice(Device):
     def erf(self, x: Array) -> Array:
         return erf(x)
 
-    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
         """As the default, but the error comes when values are next read or the device is synchronized."""
         bad = xp.any(self._outside(indices, size, ignore))
         with self._lock:
@@ -196,6 +196,7 @@ class CudaDevice(Device):
             full = len(self._unread) >= _PENDING
         if full:
             self.synchronize()
+        return None
 
     def _raise_unread(self) -> None:
         """Read the answers of all index checks, in one copy, and raise the first error."""

@@ -284,14 +284,20 @@ class Device:
         """
         return self.xp.asarray(array, copy=True)
 
-    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
         """Raise IndexError if any of the integers `indices` is outside [0, size) and is not `ignore`.
+
+        Returns whether all are inside: True if that is known, even without `ignore`.
 
         The default reads the answer at once. A device whose reads wait for its whole queue may put the error off to the
         next time values are read or it is synchronized.
         """
-        if self.xp.any(self._outside(indices, size, ignore)):
+        xp = self.xp
+        if not xp.any(self._outside(indices, size, None)):
+            return True
+        if ignore is None or xp.any(self._outside(indices, size, ignore)):
             raise IndexError(self._out_of_range(self.to_numpy(indices), size, what, ignore))
+        return False
 
     def _outside(self, indices: Array, size: int, ignore: int | None) -> Array:
         bad = (indices < 0) | (indices >= size)

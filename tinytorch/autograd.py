@@ -121,6 +121,13 @@ class Variable:
             self.node, self._requires_grad = node, True
 
 
+def assign_all(tensors: Iterable[Variable], arrays: Iterable[Array]) -> None:
+    """`assign` each tensor its array."""
+    now = next(_clock)
+    for tensor, array in zip(tensors, arrays, strict=True):
+        tensor.array, tensor.changed = array, now
+
+
 # Recording --------------------------------------------------------------------------------------------------------
 
 
@@ -614,14 +621,12 @@ def _pull(
             continue
         try:
             gx = rule(g)
-            like: Any = source
+            like: Any = source if made else source.array
             if values is not None:
-                like = values.get(like, like)
-            elif not made:
-                like = like.array
+                like = values.get(source, source)
             if gx.shape != like.shape:
                 gx = _unbroadcast(dev.xp, gx, like.shape)
-            if gx.dtype != like.dtype:
+            if gx.dtype is not like.dtype and gx.dtype != like.dtype:
                 gx = dev.xp.astype(gx if values is not None else dev.asarray(gx), like.dtype)
         except Exception as error:
             error.add_note(

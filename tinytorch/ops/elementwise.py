@@ -546,7 +546,7 @@ def sigmoid(dev: Device, x: Array, /) -> Any:
     """
     xp = dev.xp
     lowest = -88.0 if dev.dtype_of(x).itemsize < 8 else -709.0  # exp of it is a number still
-    y = 1.0 / (xp.exp(-xp.maximum(x, lowest)) + 1.0)
+    y = xp.reciprocal(xp.exp(-xp.maximum(x, lowest)) + 1.0)
     return y, lambda g: g * (y * (1.0 - y))
 
 

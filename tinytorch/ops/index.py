@@ -123,36 +123,38 @@ def _getitem(dev: Device, x: Array, /, key: tuple[Any, ...]) -> Any:
 # Integer indices --------------------------------------------------------------------------------------------------
 
 
-def checked_index(indices: Any, n: int, what: str, *, negative: bool = False, ignore: int | None = None) -> Any:
-    """An integer tensor of indices into n elements, as the device's integers; negative ones counted from the end.
+def as_index(indices: Any, what: str) -> Any:
+    """An integer tensor as the device's integers. Raises TypeError if it is something else; `what` says whose it is."""
+    if not isinstance(indices, Variable):
+        raise TypeError(f"{what}: indices are a Tensor, not {type(indices).__name__}; use tinytorch.asarray(...)")
+    dtype = indices.dtype
+    if dtype.kind not in "iu":
+        raise TypeError(f"{what}: indices are integers, not {dtype.name}; convert with .astype(...)")
+    default = indices.device.default_int
+    return indices if dtype == default else astype(indices, default)
+
+
+def checked_index(indices: Any, n: int, what: str, *, negative: bool = False) -> Any:
+    """An integer tensor of indices into n elements, as the device's integers.
 
     Args:
         what: whose indices they are, for messages.
-        negative: whether negative ones are allowed.
-        ignore: another number that is allowed.
+        negative: whether negative ones are allowed, and counted from the end.
 
     Raises:
         TypeError: they are not integers.
         IndexError: one is out of range (on a GPU, when values are next read).
     """
-    if not isinstance(indices, Variable):
-        raise TypeError(f"{what}: indices are a Tensor, not {type(indices).__name__}; use tinytorch.asarray(...)")
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"{what}: indices are integers, not {indices.dtype.name}; convert with .astype(...)")
-    dev = indices.device
+    indices = as_index(indices, what)
     if negative:
         indices = _wrapped(indices, n)
-    elif indices.dtype != dev.default_int:
-        indices = astype(indices, dev.default_int)
-    run_on(dev, dev.check_index, indices.array, n, what, ignore)
+    run_on(indices.device, indices.device.check_index, indices.array, n, what)
     return indices
 
 
 @op(kinds="iu")
 def _wrapped(dev: Device, x: Array, /, n: int) -> Any:
-    xp = dev.xp
-    x = xp.astype(x, dev.dtype(dev.default_int), copy=False)
-    return xp.where(x < 0, x + n, x), None
+    return dev.xp.where(x < 0, x + n, x), None
 
 
 @op(apart=(1,))

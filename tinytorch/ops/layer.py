@@ -79,24 +79,36 @@ def layer_norm(
     n = math.prod(shape)
     size = (math.prod(x.shape[: x.ndim - ndim]), n)
     rows = xp.reshape(x, size)
-    h = rows - xp.sum(rows, axis=1, keepdims=True) / n
-    r = 1.0 / xp.sqrt(xp.sum(h * h, axis=1, keepdims=True) / n + eps)
+    h = rows - xp.mean(rows, axis=1, keepdims=True)
+    r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
     h *= r
-    w = None if weight is None else xp.reshape(weight, (n,))
-    y = h if w is None else h * w
-    y = y if bias is None else y + xp.reshape(bias, (n,))
+    y, w = h, None
+    if weight is not None:
+        w = xp.reshape(weight, (n,))
+        y = h * w
+    if bias is not None:
+        y = y + xp.reshape(bias, (n,))
 
     flat = shared(lambda g: xp.reshape(g, size))
+    along = shared(lambda g: flat(g) * h)
 
     def of_x(g: Array) -> Array:
-        d = flat(g) if w is None else flat(g) * w
-        mean, slope = (xp.sum(a, axis=1, keepdims=True) / n for a in (d, d * h))
-        return xp.reshape((d - mean - h * slope) * r, x.shape)
+        d, dh = flat(g), along(g)
+        if w is None:
+            mean, slope = xp.mean(d, axis=1, keepdims=True), xp.mean(dh, axis=1, keepdims=True)
+        else:  # of d * w and dh * w
+            share = xp.reshape(w / n, (n, 1))
+            mean, slope = xp.matmul(d, share), xp.matmul(dh, share)
+            d = d * w
+        d = d - mean
+        d -= h * slope
+        d *= r
+        return xp.reshape(d, x.shape)
 
     return (
         xp.reshape(y, x.shape),
         of_x,
-        lambda g: xp.reshape(xp.sum(flat(g) * h, axis=0), shape),
+        lambda g: xp.reshape(xp.sum(along(g), axis=0), shape),
         lambda g: xp.reshape(xp.sum(flat(g), axis=0), shape),
     )
 

@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 from backends import Array, Device
-from tinytorch.autograd import expect_tensors, op
-from tinytorch.ops.index import checked_index
+from tinytorch.autograd import expect_tensors, op, run_on
+from tinytorch.ops.index import as_index
 
 __all__ = [
     "binary_cross_entropy",
@@ -71,7 +71,8 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     xp = dev.xp
     _same_shape(input, target)
     log_p = xp.maximum(xp.log(xp.maximum(input, 1e-44)), -100.0)
-    log_q = xp.where(input == 1, -100.0, xp.log1p(-xp.where(input == 1, 0.0, input)))
+    sure = xp.floor(input)  # 1 where the input is 1, else 0
+    log_q = xp.log1p(sure - input) - sure * 100.0
     y, each = _reduce(dev, target * (log_q - log_p) - log_q, reduction)
 
     def of_input(g: Array) -> Array:
@@ -101,46 +102,58 @@ def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /
 
 @op(kinds="f", apart=(1,))
 def _cross_entropy(
-    dev: Device, input: Array, target: Array, /, *, reduction: str, ignore_index: int, label_smoothing: float
+    dev: Device, input: Array, target: Array, /, *, reduction: str, ignore_index: int | None, label_smoothing: float
 ) -> Any:
     xp, smooth = dev.xp, label_smoothing
     axis = min(input.ndim - 1, 1)  # of the classes
-    C = input.shape[axis]
+    C, shape = input.shape[axis], input.shape
+    others = (*shape[:axis], *shape[axis + 1 :])
+
+    def rows(x: Array) -> Array:  # the classes of each example, (M, C)
+        return x if x.ndim == 2 else xp.reshape(xp.moveaxis(x, axis, -1), (-1, C))
+
+    def unrows(x: Array) -> Array:
+        return x if len(shape) == 2 else xp.moveaxis(xp.reshape(x, (*others, C)), -1, axis)
+
+    def column(g: Array) -> Array:  # the gradient of each loss, (M, 1), or that of all
+        return xp.reshape(g, (-1, 1)) if g.ndim else g
+
+    z = rows(input)
+    M = z.shape[0]
     indices = target.ndim < input.ndim
-    if indices:
-        kept = target != ignore_index
-        input = xp.where(xp.expand_dims(kept, axis=axis), input, 0.0)
-    z = input - xp.max(input, axis=axis, keepdims=True)
+    labels = xp.reshape(target, (M,)) if indices else rows(target)
+    kept = labels != ignore_index if indices and ignore_index is not None else None
+    if kept is not None:
+        z, labels = xp.where(kept[:, None], z, 0.0), xp.where(kept, labels, 0)
+    z = z - xp.max(z, axis=1, keepdims=True)
     e = xp.exp(z)
-    s = xp.sum(e, axis=axis, keepdims=True)
+    s = xp.sum(e, axis=1, keepdims=True)
     if not indices:
         cost = xp.log(s) - z  # -log of the probability of each class
-        q = target * (1.0 - smooth) + smooth / C if smooth else target
-        losses = xp.sum(q * cost, axis=axis)
-        y, each = _reduce(dev, losses, reduction, math.prod(input.shape) // C)
-
-        def spread(g: Array) -> Array:  # the gradient of each loss, with the axis of the classes
-            return xp.expand_dims(xp.broadcast_to(each(g), losses.shape), axis=axis)
-
+        q = labels * (1.0 - smooth) + smooth / C if smooth else labels
+        y, each = _reduce(dev, xp.reshape(xp.sum(q * cost, axis=1), others), reduction)
         return (
             y,
-            lambda g: (e / s * xp.sum(q, axis=axis, keepdims=True) - q) * spread(g),
-            lambda g: cost * (spread(g) * (1.0 - smooth)),
+            lambda g: unrows((e / s * xp.sum(q, axis=1, keepdims=True) - q) * column(each(g))),
+            lambda g: unrows(cost * (column(each(g)) * (1.0 - smooth))),
         )
 
-    classes = xp.reshape(xp.arange(C, dtype=target.dtype, device=dev.native), (C,) + (1,) * (input.ndim - axis - 1))
-    hot = xp.expand_dims(target, axis=axis) == classes
-    picked = xp.sum(xp.where(hot, z, 0.0), axis=axis)  # not a product: a class that is ruled out has logit -infinity
-    losses = xp.log(xp.reshape(s, picked.shape)) - picked
+    starts = xp.arange(0, M * C, C, dtype=labels.dtype, device=dev.native)
+    losses = xp.reshape(xp.log(s), (M,)) - xp.take(xp.reshape(z, (-1,)), labels + starts, axis=0)
     if smooth:
-        losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=axis) * (smooth / C)
-    weight = xp.astype(kept, input.dtype)
-    y, each = _reduce(dev, losses * weight, reduction, xp.sum(weight))
+        losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=1) * (smooth / C)
+    weight = None if kept is None else xp.astype(kept, z.dtype)
+    if weight is not None:
+        losses = losses * weight
+    losses = xp.reshape(losses, others)
+    y, each = _reduce(dev, losses, reduction, M if weight is None else xp.sum(weight))
 
     def of_input(g: Array) -> Array:
-        q = xp.astype(hot, input.dtype)
+        classes = xp.arange(C, dtype=labels.dtype, device=dev.native)
+        q = xp.astype(labels[:, None] == classes, z.dtype)
         d = e / s - (q * (1.0 - smooth) + smooth / C if smooth else q)
-        return d * xp.expand_dims(each(g) * weight, axis=axis)
+        g = column(each(g))
+        return unrows(d * (g if weight is None else g * weight[:, None]))
 
     return y, of_input, None
 
@@ -166,30 +179,30 @@ def cross_entropy(
     tensor(0.6931)
     """
     expect_tensors("cross_entropy", input, target)
-    shape, of_target = input.shape, target.shape
+    shape, kind, dev = input.shape, target.dtype.kind, target.device
     if not shape:
         raise ValueError("cross_entropy: the input has logits of classes along an axis, not shape ()")
     axis = min(len(shape) - 1, 1)
-    C = shape[axis]
-    integral = target.dtype.kind in "iu"
-    needed = shape[:axis] + shape[axis + 1 :] if integral else shape
-    if of_target != needed:
+    C, others = shape[axis], shape[:axis] + shape[axis + 1 :]
+    if target.shape != (others if kind in "iu" else shape):
         raise ValueError(
-            f"cross_entropy: with an input of shape {shape} the target has shape {shape[:axis] + shape[axis + 1 :]} if "
-            f"it holds class indices and {shape} if it holds probabilities; it is {target.dtype.name} of shape "
-            f"{of_target}"
+            f"cross_entropy: with an input of shape {shape} the target has shape {others} if it holds class indices "
+            f"and {shape} if it holds probabilities; it is {target.dtype.name} of shape {target.shape}"
         )
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}")
     if 0 in shape and reduction == "mean":
         raise ValueError(f"cross_entropy: the mean of an empty batch is not defined: input of shape {shape}")
-    if integral:
-        target = checked_index(target, C, "cross_entropy: class", ignore=ignore_index)
+    ignore: int | None = ignore_index
+    if kind in "iu":
+        target, what = as_index(target, "cross_entropy"), "cross_entropy: class"
+        if run_on(dev, dev.check_index, target.array, C, what, ignore_index) and not 0 <= ignore_index < C:
+            ignore = None  # there is nothing to ignore
     elif target.dtype != input.dtype:
         raise TypeError(
             f"cross_entropy: the target holds class indices (integers) or probabilities ({input.dtype.name} as the "
             f"input), not {target.dtype.name}; convert with .astype(...)"
         )
     return _cross_entropy(
-        input, target, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing
+        input, target, reduction=reduction, ignore_index=ignore, label_smoothing=label_smoothing
     )

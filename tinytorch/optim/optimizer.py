@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from backends import Array, Device
-from tinytorch.autograd import describe
+from tinytorch.autograd import assign_all, describe, run_on
 from tinytorch.creation import zeros_like
 from tinytorch.tensor import Tensor
 
@@ -37,8 +37,20 @@ class _Flat:
         self.state = {name: self.join([s[name] for s in states]) for name in states[0]}
 
     def join(self, arrays: Sequence[Array]) -> Array:
-        xp = self.device.xp
-        return xp.concat([a if a.ndim == 1 else xp.reshape(a, (-1,)) for a in arrays])
+        return self.device.xp.concat(arrays, axis=None)
+
+    def gradients(self) -> list[Array] | None:
+        """The gradient of each parameter; None unless all have one that fits, and nobody else has set a parameter."""
+        arrays, device = [], self.device
+        for p, part, shape in zip(self.parameters, self.parts, self.shapes):
+            g = p.grad
+            if not isinstance(g, Tensor) or p.array is not part or g.device is not device:
+                return None
+            array = g.array
+            if array.shape != shape or array.dtype != part.dtype:
+                return None
+            arrays.append(array)
+        return arrays
 
     def split(self, flat: Array) -> list[Array]:
         xp, starts = self.device.xp, [0, *self.ends]
@@ -135,47 +147,55 @@ class Optimizer:
         Raises:
             ValueError: a gradient has another shape, dtype or device than its parameter. Then no parameter has changed.
         """
-        for group in self.param_groups:
-            for p in group["params"]:
-                g = p.grad
-                if g is not None and not (
-                    isinstance(g, Tensor)
-                    and g.device is p.device
-                    and g.array.shape == p.array.shape
-                    and g.array.dtype == p.array.dtype
-                ):
-                    raise ValueError(
-                        f"{type(self).__name__}: the gradient of {describe(p)} must be a tensor of the same dtype and "
-                        f"shape, on the same device, not {describe(g) if isinstance(g, Tensor) else type(g).__name__}"
-                        + ("; p.grad = p.grad.to(p) makes it so" if getattr(g, "shape", None) == p.shape else "")
-                    )
-        for index, settings in enumerate(self.param_groups):
+        ready = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        gradients = self._gradients()
+        if gradients is None or sum(map(len, gradients)) != sum(map(len, ready)):
+            for parameters in ready:
+                self._check_gradients(parameters)
+            for index, parameters in enumerate(ready):
+                self._arrange(index, parameters)
+            gradients = self._gradients() or []
+        remaining = iter(gradients)
+        for settings, flats in zip(self.param_groups, self._flats, strict=True):
             group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
-            ready = [p for p in group["params"] if p.grad is not None]
-            if not self._arranged(index, ready):
-                self._arrange(index, ready)
-            for flat in self._flats[index]:
-                if flat.device.current is None:
-                    self._advance(flat, group)
-                else:
-                    flat.device.current(self._advance, flat, group)
+            for flat in flats:
+                run_on(flat.device, self._advance, flat, next(remaining), group)
 
-    def _advance(self, flat: _Flat, group: Mapping[str, Any]) -> None:
-        grad = flat.join([p.grad.array for p in flat.parameters])
+    def _advance(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> None:
         flat.steps += 1
         values = flat.device.own(flat.values, flat.parts)
-        values, flat.state = self.update(flat.device, values, grad, flat.state, flat.steps, group)
+        values, flat.state = self.update(
+            flat.device, values, flat.join(gradients), flat.state, flat.steps, group
+        )
         if values is not flat.values:
             flat.values, flat.parts = values, flat.split(values)
-        for p, part in zip(flat.parameters, flat.parts):
-            p.assign(part)
+        assign_all(flat.parameters, flat.parts)
 
-    def _arranged(self, index: int, ready: list[Tensor]) -> bool:
-        """Whether the flat arrays are of just these parameters, and nobody else has set one since."""
-        flats = self._flats[index]
-        return sum(len(f.parameters) for f in flats) == len(ready) and all(
-            p.grad is not None and p.array is part for f in flats for p, part in zip(f.parameters, f.parts, strict=True)
-        )
+    def _gradients(self) -> list[list[Array]] | None:
+        """The gradients for each flat array; None if these have to be arranged anew."""
+        found = []
+        for flats in self._flats:
+            for flat in flats:
+                gradients = flat.gradients()
+                if gradients is None:
+                    return None
+                found.append(gradients)
+        return found
+
+    def _check_gradients(self, parameters: Iterable[Tensor]) -> None:
+        for p in parameters:
+            g = p.grad
+            if not (
+                isinstance(g, Tensor)
+                and g.device is p.device
+                and g.array.shape == p.array.shape
+                and g.array.dtype == p.array.dtype
+            ):
+                raise ValueError(
+                    f"{type(self).__name__}: the gradient of {describe(p)} must be a tensor of the same dtype and "
+                    f"shape, on the same device, not {describe(g) if isinstance(g, Tensor) else type(g).__name__}"
+                    + ("; p.grad = p.grad.to(p) makes it so" if getattr(g, "shape", None) == p.shape else "")
+                )
 
     def _arrange(self, index: int, ready: list[Tensor]) -> None:
         self._rest(index)
