@@ -65,21 +65,59 @@ def _along_last(rows: Array, shape: tuple[int, ...], keepdims: bool) -> Array:
     return rows.reshape((*shape[:-1], 1) if keepdims else shape[:-1])
 
 
+_SMALL = 1_000_000  # as many multiplications OpenBLAS does without packing the matrices into blocks of its own first
+
+
 def _matmul(x1: Array, x2: Array, /) -> Array:
-    ndim = x1.ndim
-    if ndim > 1 < x2.ndim and x1.strides[-1] == x1.itemsize < x2.strides[-1]:
-        # OpenBLAS takes up to twice as long for small matrices when the second alone is transposed: copy one of them
-        if ndim > 2:
-            if x2.size <= x1.size:
-                x2 = np.ascontiguousarray(x2)
-        elif x1.size + x2.size <= 32_768 and x1.size * x2.shape[-1] > 100_000:
-            x1, x2 = (np.asfortranarray(x1), x2) if x1.size <= x2.size else (x1, np.ascontiguousarray(x2))
-    # of two matrices `dot` is the same, and takes 0.4 us less to start
-    return x1.dot(x2) if ndim == 2 == x2.ndim else np.matmul(x1, x2)
+    if x1.ndim == 2 == x2.ndim:
+        return _product(x1, x2)
+    if x1.ndim == 3 == x2.ndim and len(x1) == 1 == len(x2):
+        return _product(x1[0], x2[0])[None]
+    if x1.ndim > 2 < x2.ndim and x1.strides[-1] == x1.itemsize < x2.strides[-1] and x2.size <= x1.size:
+        x2 = np.ascontiguousarray(x2)  # see below
+    return np.matmul(x1, x2)
+
+
+def _product(x1: Array, x2: Array) -> Array:
+    """The product of two matrices; `dot`, which is the same, takes 0.4 us less to start than `matmul`."""
+    (m, k), n = x1.shape, x2.shape[1]
+    turned = x1.strides[1] == x1.itemsize < x2.strides[1]
+    if m * k * n > _SMALL and x1.dtype.kind == "f":
+        # packing takes longer than multiplying where two of the lengths are small: so, parts that are not packed
+        if m * k <= 8192 < n and not turned:
+            return _by_columns(np.asfortranarray(x1), x2, min(512, _SMALL // (m * k) // 64 * 64))
+        if m * n <= 1024 < k and turned:
+            return _by_terms(x1, x2, min(1024, _SMALL // (m * n)))
+        if 8 * m <= n and turned:  # the matrix with more rows first, and back
+            return np.ascontiguousarray(x2.T.dot(x1.T).T)
+    if turned and x1.size + x2.size <= 32_768 and m * k * n > 100_000:
+        # small matrices take OpenBLAS up to twice as long when the second alone is transposed: copy one of them
+        x1, x2 = (np.asfortranarray(x1), x2) if x1.size <= x2.size else (x1, np.ascontiguousarray(x2))
+    return x1.dot(x2)
+
+
+def _by_columns(x1: Array, x2: Array, width: int) -> Array:
+    """The product, of some columns of x2 at a time."""
+    (m, k), n = x1.shape, x2.shape[1]
+    end, out = n - n % width, np.empty((m, n), x1.dtype)
+    parts = out[:, :end].reshape(m, -1, width).swapaxes(0, 1)
+    np.matmul(x1, x2[:, :end].reshape(k, -1, width).swapaxes(0, 1), out=parts)
+    np.matmul(x1, x2[:, end:], out=out[:, end:])
+    return out
+
+
+def _by_terms(x1: Array, x2: Array, depth: int) -> Array:
+    """The product, of some columns of x1 and rows of x2 at a time, which are then added up."""
+    (m, k), n = x1.shape, x2.shape[1]
+    end = k - k % depth
+    parts = np.matmul(x1[:, :end].reshape(m, -1, depth).swapaxes(0, 1), x2[:end].reshape(-1, depth, n))
+    return _add(parts, axis=0) + x1[:, end:].dot(x2[end:])
 
 
 def _maximum(x1: Array, x2: Array, /) -> Array:
-    if type(x2) is float and x1.size > 512 and x1.dtype.kind == "f":  # with an array it is vectorized, not with a number
+    if (
+        type(x2) is float and x1.size > 512 and x1.dtype.kind == "f"
+    ):  # with an array it is vectorized, not with a number
         bound = np.empty_like(x1)
         bound.fill(x2)
         return np.maximum(x1, bound, out=bound)
@@ -148,6 +186,8 @@ class _Namespace:
         return object.__getattribute__(self, name)
 
 
+_UNSIGNED = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
+
 _KEEP = {  # M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD: what mallopt takes is an int
     -1: 2**31 - 1,
     -2: 2**26,
@@ -205,7 +245,7 @@ class CpuDevice(Device):
         return out
 
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
-        unsigned = indices.view(f"u{indices.itemsize}")  # in which negative ones are large
+        unsigned = indices.view(_UNSIGNED[indices.itemsize])  # in which negative ones are large
         if not unsigned.size or np.maximum.reduce(unsigned, axis=None) < size:
             return True
         return super().check_index(indices, size, what, ignore)

@@ -183,8 +183,10 @@ def op(
         if len(inputs) > count:
             meta = _named(name, others, inputs[count:], meta)
             inputs = inputs[:count]
-        if meta:
-            meta = {k: v.item() if isinstance(v, np.generic) else v for k, v in meta.items()}
+        for v in meta.values():
+            if isinstance(v, np.generic):
+                meta = {k: v.item() if isinstance(v, np.generic) else v for k, v in meta.items()}
+                break
         device = dtype = lead = out = None  # type: Any
         tracked, uniform = False, True
         arrays, sources = [], []

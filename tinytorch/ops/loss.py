@@ -203,6 +203,4 @@ def cross_entropy(
             f"cross_entropy: the target holds class indices (integers) or probabilities ({input.dtype.name} as the "
             f"input), not {target.dtype.name}; convert with .astype(...)"
         )
-    return _cross_entropy(
-        input, target, reduction=reduction, ignore_index=ignore, label_smoothing=label_smoothing
-    )
+    return _cross_entropy(input, target, reduction=reduction, ignore_index=ignore, label_smoothing=label_smoothing)

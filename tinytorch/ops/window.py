@@ -28,6 +28,8 @@ Pair = int | tuple[int, int]
 
 def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     """One integer, or two, as (rows, columns)."""
+    if type(value) is int and value >= least:
+        return value, value
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= least:
         return value
     try:

@@ -55,10 +55,11 @@ class Adam(Optimizer):
         if group["weight_decay"]:
             grad += values * group["weight_decay"]
         m, v = (state[name] if state else xp.zeros_like(values) for name in ("exp_avg", "exp_avg_sq"))
+        grad *= 1.0 - b1
         m *= b1
-        m += grad * (1.0 - b1)
+        m += grad
         grad *= grad
-        grad *= 1.0 - b2
+        grad *= (1.0 - b2) / (1.0 - b1) ** 2
         v *= b2
         v += grad
         root = math.sqrt(1.0 - b2**steps)

@@ -164,9 +164,7 @@ class Optimizer:
     def _advance(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> None:
         flat.steps += 1
         values = flat.device.own(flat.values, flat.parts)
-        values, flat.state = self.update(
-            flat.device, values, flat.join(gradients), flat.state, flat.steps, group
-        )
+        values, flat.state = self.update(flat.device, values, flat.join(gradients), flat.state, flat.steps, group)
         if values is not flat.values:
             flat.values, flat.parts = values, flat.split(values)
         assign_all(flat.parameters, flat.parts)
