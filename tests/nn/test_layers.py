@@ -183,7 +183,7 @@ def test_flatten_joins_the_axes():
         (nn.Softmax(dim=0), lambda x: np.exp(x) / np.exp(x).sum(0)),
         (nn.Softmax(), lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
     ],
-    ids=repr,
+    ids=lambda x: repr(x) if isinstance(x, nn.Module) else "",  # a function's address differs from run to run
 )
 def test_activations(layer, function, device):
     x = np.linspace(-3, 3, 12, dtype="float32").reshape(3, 4)
