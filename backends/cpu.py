@@ -115,9 +115,7 @@ def _by_terms(x1: Array, x2: Array, depth: int) -> Array:
 
 
 def _maximum(x1: Array, x2: Array, /) -> Array:
-    if (
-        type(x2) is float and x1.size > 512 and x1.dtype.kind == "f"
-    ):  # with an array it is vectorized, not with a number
+    if type(x2) is float and x1.size > 512 and x1.dtype.kind == "f":  # against an array it is vectorized
         bound = np.empty_like(x1)
         bound.fill(x2)
         return np.maximum(x1, bound, out=bound)

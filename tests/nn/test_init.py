@@ -32,7 +32,7 @@ def drawn(function, *args, shape=SHAPE, **kwargs):
         (init.kaiming_uniform_, {"a": math.sqrt(5)}, 1 / math.sqrt(288)),
         (init.kaiming_uniform_, {"nonlinearity": "tanh"}, 5 / 3 * math.sqrt(3 / 288)),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_uniform_within_the_bound(function, kwargs, bound):
     values = drawn(function, **kwargs)
@@ -53,7 +53,7 @@ def test_uniform_within_the_bound(function, kwargs, bound):
         (init.trunc_normal_, {"std": 0.02}, 0.0, 0.02),
         (init.trunc_normal_, {"std": 1.0, "a": -2.0, "b": 2.0}, 0.0, 0.8796),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_normal_of_the_deviation(function, kwargs, mean, deviation):
     values = drawn(function, **kwargs)
