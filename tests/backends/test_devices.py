@@ -316,15 +316,16 @@ def test_the_real_cupy_without_a_gpu():
     assert error.startswith(reason)
 
 
-def test_importing_tinytorch_imports_no_other_array_library():
+def test_importing_tinytorch_imports_no_other_array_library_and_verification_only_when_it_is_used():
     code = (
         "import sys, tinytorch, tinytorch.testing\n"
         "tinytorch.Linear(1, 1)(tinytorch.ones((1, 1))).sum().backward()\n"
         "libraries = 'cupy', 'cupyx', 'array_api_strict', 'torch', 'jax', 'dpnp', 'array_api_compat.cupy'\n"
         "print([m for m in sys.modules if m in libraries or m.startswith('backends.') and\n"
-        "       m.partition('.')[2] not in ('cpu', 'device', 'registry', 'standard', 'tree')])"
+        "       m.partition('.')[2] not in ('cpu', 'device', 'registry', 'standard', 'tree')],\n"
+        "      'tinytorch.verify' in sys.modules, 'verify' in dir(tinytorch), tinytorch.verify.gates.__name__)"
     )
-    assert python(code, TINYTORCH_DEVICE=None) == "[]"
+    assert python(code, TINYTORCH_DEVICE=None) == "[] False True tinytorch.verify.gates"
 
 
 # Registering ------------------------------------------------------------------------------------------------------
