@@ -15,7 +15,7 @@ from backends.standard import Pair, counts, shifts
 
 # Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
 # functions of these names take longer to look at their arguments than to compute; sums as products with ones, and
-# maxima along a short last axis across rows, since its reductions along short rows are not vectorized.
+# maxima along a last axis across short rows, or by argmax, since its reductions along rows are not vectorized.
 
 
 _add: Any = np.add.reduce
@@ -52,9 +52,15 @@ def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    if x.ndim > 1 and (axis == -1 or axis == x.ndim - 1) and 0 < x.shape[-1] <= 16:
-        columns = np.ascontiguousarray((x if x.ndim == 2 else x.reshape(-1, x.shape[-1])).T)
-        return _along_last(np.maximum.reduce(columns), x.shape, keepdims)
+    if x.ndim > 1 and x.size and (axis == -1 or axis == x.ndim - 1):
+        n = x.shape[-1]
+        rows = x if x.ndim == 2 else x.reshape(-1, n)
+        if n <= 16:
+            return _along_last(np.maximum.reduce(np.ascontiguousarray(rows.T)), x.shape, keepdims)
+        if rows.flags.c_contiguous:
+            at = rows.argmax(axis=1)  # is vectorized, and the first NaN if there is one
+            at += _range(0, x.size, n)
+            return _along_last(rows.reshape(-1).take(at), x.shape, keepdims)
     return _largest(x, axis=axis, keepdims=keepdims)
 
 
