@@ -568,13 +568,28 @@ def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
     if approximate != "tanh":
         raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
     k, c = math.sqrt(2 / math.pi), 0.044715
-    t = xp.tanh((x * x * (c * k) + k) * x)
+    u = x * x
+    u *= c * k
+    u += k
+    u *= x
+    t = xp.tanh(u)
+    y = t + 1.0
+    y *= x
+    y *= 0.5
 
-    def of_x(g: Array) -> Array:
-        slope = (1.0 - t * t) * x * (x * x * (3 * c * k) + k)
-        return (t + 1.0 + slope) * g * 0.5
+    def of_x(g: Array) -> Array:  # (t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2
+        slope = x * x
+        slope *= 3 * c * k
+        slope += k
+        slope *= x
+        slope *= 1.0 - t * t
+        slope += t
+        slope += 1.0
+        slope *= g
+        slope *= 0.5
+        return slope
 
-    return (t + 1.0) * x * 0.5, of_x
+    return y, of_x
 
 
 # Choosing ---------------------------------------------------------------------------------------------------------

@@ -82,12 +82,14 @@ def layer_norm(
     h = rows - xp.mean(rows, axis=1, keepdims=True)
     r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
     h *= r
-    y, w = h, None
-    if weight is not None:
-        w = xp.reshape(weight, (n,))
-        y = h * w
+    w = None if weight is None else xp.reshape(weight, (n,))
+    y = h if w is None else h * w
     if bias is not None:
-        y = y + xp.reshape(bias, (n,))
+        b = xp.reshape(bias, (n,))
+        if w is None:
+            y = h + b
+        else:
+            y += b
 
     flat = shared(lambda g: xp.reshape(g, size))
     along = shared(lambda g: flat(g) * h)
@@ -170,7 +172,8 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
     top = xp.max(scores, axis=-1, keepdims=True)
     if mask is not None:
         top = xp.where(top == -math.inf, 0.0, top)
-    p = xp.exp(scores - top)
+    scores -= top
+    p = xp.exp(scores)
     total = xp.sum(p, axis=-1, keepdims=True)
     if mask is not None:
         total = xp.where(total == 0, 1.0, total)  # a query that may attend to nothing gets zeros
@@ -178,7 +181,8 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
 
     def of_scores(g: Array) -> Array:
         t = g * p
-        return t - p * xp.sum(t, axis=-1, keepdims=True)
+        t -= p * xp.sum(t, axis=-1, keepdims=True)
+        return t
 
     ds = shared(of_scores)
     learned = mask is not None and mask.dtype != xp.bool

@@ -151,9 +151,11 @@ def _cross_entropy(
     def of_input(g: Array) -> Array:
         classes = xp.arange(C, dtype=labels.dtype, device=dev.native)
         q = xp.astype(labels[:, None] == classes, z.dtype)
-        d = e / s - (q * (1.0 - smooth) + smooth / C if smooth else q)
+        d = e / s
+        d -= q * (1.0 - smooth) + smooth / C if smooth else q
         g = column(each(g))
-        return unrows(d * (g if weight is None else g * weight[:, None]))
+        d *= g if weight is None else g * weight[:, None]
+        return unrows(d)
 
     return y, of_input, None
 
