@@ -586,14 +586,16 @@ def _walk(
         while heap:
             node = heapq.heappop(heap)[1]
             g = grads.pop(node)
-            if node in asked:
-                found[node] = g
-            if through is not None and node not in through:
-                continue
-            if node.device.current is None:
+            if through is not None:
+                if node in asked:
+                    found[node] = g
+                if node not in through:
+                    continue
+            current = node.device.current
+            if current is None:
                 _pull(node, g, grads, heap, needed, values)
             else:
-                node.device.current(_pull, node, g, grads, heap, needed, values)
+                current(_pull, node, g, grads, heap, needed, values)
             if not retain:
                 node.rules, node.inputs, node.meta = None, (), {}
     if wanted is None:
