@@ -88,9 +88,9 @@ def _product(x1: Array, x2: Array) -> Array:
     """The product of two matrices; `dot`, which is the same, takes 0.4 us less to start than `matmul`."""
     (m, k), n = x1.shape, x2.shape[1]
     turned = x1.strides[1] == x1.itemsize < x2.strides[1]
-    if m * k * n > _SMALL and x1.dtype.kind == "f":
+    if m * k * n > _SMALL and x1.dtype == x2.dtype and x1.dtype.kind == "f":
         # packing takes longer than multiplying where two of the lengths are small: so, parts that are not packed
-        if m * k <= 8192 < n and not turned:
+        if m * k <= 8192 and n >= 1024 and not turned:
             return _by_columns(np.asfortranarray(x1), x2, min(512, _SMALL // (m * k) // 64 * 64))
         if m * n <= 1024 < k and turned:
             return _by_terms(x1, x2, min(1024, _SMALL // (m * n)))
@@ -105,7 +105,7 @@ def _product(x1: Array, x2: Array) -> Array:
 def _by_columns(x1: Array, x2: Array, width: int) -> Array:
     """The product, of some columns of x2 at a time."""
     (m, k), n = x1.shape, x2.shape[1]
-    end, out = n - n % width, np.empty((m, n), x1.dtype)
+    end, out = n - n % width, np.empty_like(x2, shape=(m, n), order="C")
     parts = out[:, :end].reshape(m, -1, width).swapaxes(0, 1)
     np.matmul(x1, x2[:, :end].reshape(k, -1, width).swapaxes(0, 1), out=parts)
     np.matmul(x1, x2[:, end:], out=out[:, end:])

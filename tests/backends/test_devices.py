@@ -6,6 +6,7 @@ import copy
 import importlib
 import importlib.metadata
 import importlib.util
+import itertools
 import math
 import os
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 
 import backends
 import tinytorch
-from backends import Device, Unavailable, registry
+from backends import Device, Unavailable, cpu, registry
 from backends.cpu import CpuDevice
 from tinytorch import Tensor
 from tinytorch.testing import assert_close
@@ -594,23 +595,57 @@ def test_own_is_the_array_itself_only_where_nobody_else_has_it(device):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
-@pytest.mark.parametrize("shape", [(), (1,), (7,), (5, 4), (3, 4, 5), (2, 3, 1, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (5, 4), (3, 4, 5), (2, 3, 1, 4), (3, 40), (2, 3, 17), (30, 40)], ids=str)
 def test_the_functions_of_the_cpu_are_numpys(dtype, shape):
     xp = backends.device("cpu").xp
     x = np.random.Generator(np.random.Philox(0)).integers(-9, 9, shape).astype(dtype)
+    layouts = [x, np.asfortranarray(x), np.repeat(x, 2, axis=-1)[..., ::2], x[::-1]] if shape else [x]
+    if x.size > 1 and dtype != "int32":
+        x = x.copy()
+        x.flat[0], x.flat[-1] = np.nan, np.inf
+        layouts.append(x)
     axes = [None, *range(-len(shape), len(shape)), *([tuple(range(1, len(shape)))] if len(shape) > 2 else [])]
-    for axis in axes:
-        for keepdims in (False, True):
-            for name in ("sum", "max"):
-                found = getattr(xp, name)(x, axis=axis, keepdims=keepdims)
-                expected = getattr(np, name)(x, axis=axis, keepdims=keepdims)
-                assert_close(np.asarray(found), np.asarray(expected), rtol=1e-6, atol=0)
-    assert_close(np.asarray(xp.maximum(x, 2.0)), np.asarray(np.maximum(x, 2.0)), rtol=0, atol=0)
+    for x, axis, keepdims in itertools.product(layouts, axes, (False, True)):
+        for name in ("sum", "max") if dtype == "int32" else ("sum", "max", "mean"):
+            found = getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+            expected = getattr(np, name)(x, axis=axis, keepdims=keepdims)
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * (name == "mean"))
+            assert np.asarray(found).dtype == expected.dtype
+    for x in layouts:
+        np.testing.assert_array_equal(xp.maximum(x, 2.0), np.maximum(x, 2.0))
+        assert_close(xp.ones_like(x), np.ones_like(x), rtol=0, atol=0)
+        assert xp.ones_like(x, dtype=np.dtype("int8")).dtype == np.int8
+    x = layouts[0]
     if len(shape) > 1:
         y = np.swapaxes(x, -1, -2)
         big = np.concatenate([x] * 64, axis=-1)  # (..., n, 64 m)
         for a, b in ((x, y), (y, x), (big, np.swapaxes(big, -1, -2)), (np.concatenate([big] * 40, -2), big.mT)):
             assert_close(xp.matmul(a, b), a @ b, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("way", "m", "k", "n"),
+    [("_by_columns", 16, 9, 7777), ("_by_columns", 16, 9, 7680), ("_by_terms", 9, 7777, 16), ("", 16, 300, 900)],
+    ids=["columns", "columns without rest", "terms", "rows first"],
+)
+def test_products_of_large_matrices_in_parts(way, m, k, n, monkeypatch):
+    ways = []
+    for name in ("_by_columns", "_by_terms"):
+        part = getattr(cpu, name)
+        monkeypatch.setattr(cpu, name, lambda *args, name=name, part=part: (ways.append(name), part(*args))[1])
+    xp, random = backends.device("cpu").xp, np.random.Generator(np.random.Philox(0))
+    x = random.standard_normal((m, k))
+    y = random.standard_normal((k, n)) if way == "_by_columns" else random.standard_normal((n, k)).T
+    for dtype, tolerance in (("float32", 1e-6), ("float64", 1e-15)):
+        a, b = x.astype(dtype), y.astype(dtype)
+        for found in (xp.matmul(a, b), xp.matmul(a[None], b[None])[0]):
+            assert found.dtype == dtype
+            assert_close(found / np.sqrt(k), (x @ y).astype(dtype) / np.sqrt(k), rtol=0, atol=10 * tolerance)
+    assert ways == [way] * 4 if way else not ways
+    assert xp.matmul(x.astype("float32"), y).dtype == np.float64
+    for wrong in (y[1:], y[None, 1:]):
+        with pytest.raises(ValueError, match="shape|mismatch|aligned"):
+            xp.matmul(x[None] if wrong.ndim == 3 else x, wrong)
 
 
 def test_keeping_memory_is_for_whoever_asks(device):
