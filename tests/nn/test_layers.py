@@ -425,6 +425,13 @@ def test_an_encoder_layer_with_an_activation_of_one_s_own():
     assert_close(layer(x).detach(), twin(x).detach(), rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of x**3, whose tanh is right
+def test_gelu_is_zero_or_the_identity_far_out(device):
+    x = Tensor([-1e18, -1e14, 1e14, 1e18], device=device, requires_grad=True)
+    tinytorch.gelu(x, approximate="tanh").sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
 def test_where_an_encoder_layer_normalizes(device):
     x = randn(2, 4, 8, device=device) * 10
     after = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, device=device)
