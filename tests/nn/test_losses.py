@@ -46,6 +46,13 @@ def test_certain_and_wrong_is_a_hundred_not_infinite(device):
     assert np.isfinite(p.grad.numpy()).all()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_what_is_no_probability_has_no_good_loss(device):
+    p = Tensor([-0.001, -0.5, 1.5, 2.0], device=device)
+    loss = tinytorch.binary_cross_entropy(p, tinytorch.zeros(4, device=device), reduction="none").numpy()
+    np.testing.assert_allclose(loss, [-math.log(1.001), -math.log(1.5), math.nan, math.nan], rtol=1e-4)
+
+
 @pytest.mark.parametrize("size", [90.0, 1000.0])
 def test_large_logits_do_not_overflow(size, device):
     z = Tensor([size, -size], device=device, requires_grad=True)
@@ -193,3 +200,12 @@ def test_a_loss_shows_its_settings():
     assert repr(tinytorch.MSELoss(reduction="sum")) == "MSELoss(reduction='sum')"
     shown = "CrossEntropyLoss(reduction='mean', ignore_index=-1, label_smoothing=0.1)"
     assert repr(tinytorch.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)) == shown
+
+
+@pytest.mark.filterwarnings("ignore:(invalid value|divide by zero):RuntimeWarning")
+def test_a_batch_of_ignored_targets_has_no_gradient(device):
+    logits = Tensor(LOGITS, device=device, requires_grad=True)
+    loss = tinytorch.cross_entropy(logits, Tensor([-100, -100], device=device))
+    assert math.isnan(loss.detach())
+    loss.backward()
+    assert not logits.grad.numpy().any()

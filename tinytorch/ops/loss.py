@@ -71,7 +71,7 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     xp = dev.xp
     _same_shape(input, target)
     log_p = xp.maximum(xp.log(xp.maximum(input, 1e-44)), -100.0)
-    sure = xp.floor(input)  # 1 where the input is 1, else 0
+    sure = xp.astype(input == 1, input.dtype)  # 1 where the input is 1, else 0
     log_q = xp.log1p(sure - input) - sure * 100.0
     y, each = _reduce(dev, target * (log_q - log_p) - log_q, reduction)
 
@@ -154,7 +154,7 @@ def _cross_entropy(
         d = e / s
         d -= q * (1.0 - smooth) + smooth / C if smooth else q
         g = column(each(g))
-        d *= g if weight is None else g * weight[:, None]
+        d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # g is infinite if none is kept
         return unrows(d)
 
     return y, of_input, None
