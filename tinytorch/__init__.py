@@ -11,7 +11,7 @@ The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library 
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends import Device, Stream, Unavailable, default_device, device, devices, map_tree, set_default_device
 from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random, testing
@@ -79,10 +79,14 @@ __all__.remove("round")
 __all__.remove("sum")
 
 
-def __getattr__(name: str) -> Any:
-    if name == "verify":  # a tenth of the time of importing all, and only verification needs it
-        return importlib.import_module("tinytorch.verify")
-    raise AttributeError(f"module 'tinytorch' has no attribute {name!r}")
+if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute
+    from tinytorch import verify
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "verify":  # a tenth of the time of importing all, and only verification needs it
+            return importlib.import_module("tinytorch.verify")
+        raise AttributeError(f"module 'tinytorch' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
