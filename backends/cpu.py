@@ -24,8 +24,8 @@ _range: Any = np.arange
 
 
 @functools.lru_cache(maxsize=64)
-def _ones(n: int, dtype: np.dtype, parts: int = 1) -> np.ndarray:
-    ones = np.full(n, 1 / parts, dtype)
+def _ones(n: int, dtype: np.dtype) -> np.ndarray:
+    ones = np.ones(n, dtype)
     ones.flags.writeable = False
     return ones
 
@@ -44,10 +44,10 @@ def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = F
 
 
 def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    ndim = x.ndim
-    if ndim > 1 and x.size and x.dtype.kind == "f" and (axis == -1 or axis == ndim - 1):
-        out = (x if ndim == 2 else x.reshape(-1, x.shape[-1])).dot(_ones(x.shape[-1], x.dtype, x.shape[-1]))
-        return _along_last(out, x.shape, keepdims)
+    if x.ndim > 1 and x.size and x.dtype.kind == "f" and (axis == -1 or axis == x.ndim - 1):
+        out = _sum(x, axis=axis, keepdims=keepdims)
+        out /= x.shape[-1]
+        return out
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 

@@ -617,6 +617,7 @@ def test_the_functions_of_the_cpu_are_numpys(dtype, shape):
         np.testing.assert_array_equal(xp.maximum(x, 2.0), np.maximum(x, 2.0))
         assert_close(xp.ones_like(x), np.ones_like(x), rtol=0, atol=0)
         assert xp.ones_like(x, dtype=np.dtype("int8")).dtype == np.int8
+    assert xp.mean(np.full((1, 1000), 1234.5, dtype), axis=1)[0] == 1234.5 or dtype == "int32"  # exact, where sums are
     x = layouts[0]
     if len(shape) > 1:
         y = np.swapaxes(x, -1, -2)

@@ -55,11 +55,10 @@ class Adam(Optimizer):
         if group["weight_decay"]:
             grad += values * group["weight_decay"]
         m, v = (state[name] if state else xp.zeros_like(values) for name in ("exp_avg", "exp_avg_sq"))
-        grad *= 1.0 - b1
         m *= b1
-        m += grad
+        m += grad * (1.0 - b1)
         grad *= grad
-        grad *= (1.0 - b2) / (1.0 - b1) ** 2
+        grad *= 1.0 - b2
         v *= b2
         v += grad
         root = math.sqrt(1.0 - b2**steps)
