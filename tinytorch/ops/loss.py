@@ -142,11 +142,10 @@ def _cross_entropy(
     losses = xp.reshape(xp.log(s), (M,)) - xp.take(xp.reshape(z, (-1,)), labels + starts, axis=0)
     if smooth:
         losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=1) * (smooth / C)
-    weight = None if kept is None else xp.astype(kept, z.dtype)
-    if weight is not None:
-        losses = losses * weight
-    losses = xp.reshape(losses, others)
-    y, each = _reduce(dev, losses, reduction, M if weight is None else xp.sum(weight))
+    count: Any = M
+    if kept is not None:
+        losses, count = xp.where(kept, losses, 0.0), xp.sum(xp.astype(kept, z.dtype))
+    y, each = _reduce(dev, xp.reshape(losses, others), reduction, count)
 
     def of_input(g: Array) -> Array:
         classes = xp.arange(C, dtype=labels.dtype, device=dev.native)
