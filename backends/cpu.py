@@ -207,6 +207,7 @@ class CpuDevice(Device):
     native = "cpu"
     memory = (1, 0)
     array_type = np.ndarray
+    block = 65_536  # which stay in the cache from one call to the next
 
     @classmethod
     def canonical(cls, index: str) -> str:

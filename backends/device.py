@@ -1,9 +1,9 @@
 """What a device is: a place where arrays live, and the array library that computes there.
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
-transfer, and a closed list of extension points (`scatter_add`, `windows`, `add_windows`,
-`erf`, `check_index`, `own`, `synchronize`). Each extension
-point has a default here that uses standard names only; a library's own file may override it. Nothing here knows
+transfer, and a closed list of extension points (`scatter_add`, `windows`, `add_windows`, `erf`, `check_index`, `own`,
+`block`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own file may
+override it. Nothing here knows
 about tensors or gradients.
 """
 
@@ -82,6 +82,7 @@ class Device:
     xp: Any  # array namespace
     native: Any  # the library's own device object: what its creation functions take as `device=`
     array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
+    block: int = 0  # how many numbers an optimizer works on at a time; 0 for all
     current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
     default_int: Any = np.dtype("int64")
     hardware: str = ""  # what it is, in its maker's words, where the library says so

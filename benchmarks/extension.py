@@ -48,6 +48,10 @@ CASES = {
     "maximum with 0, 800,000": _function("maximum", _LARGE, 0.0),
     "matmul, (32, 64) and (128, 64).T": _function("matmul", _draw(32, 64), _draw(128, 64).T),
     "matmul of 64, (64, 32) and (64, 32).T": _function("matmul", _draw(64, 64, 32), _draw(64, 64, 32).mT),
+    "matmul, (16, 9) and (9, 50176)": _function("matmul", _draw(16, 9), _draw(9, 50_176)),
+    "matmul, (9, 50176) and (16, 50176).T": _function("matmul", _draw(9, 50_176), _draw(16, 50_176).T),
+    "mean of rows, (128, 32)": _function("mean", _draw(128, 32), axis=1, keepdims=True),
+    "ones_like": _function("ones_like", _draw(1)),
     "reshape": _function("reshape", _draw(32, 128), (-1,)),
     "permute_dims": _function("permute_dims", _draw(32, 128), (1, 0)),
 }

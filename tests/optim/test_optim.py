@@ -260,6 +260,38 @@ def test_an_optimizer_of_one_s_own(device):
     assert optimizer.state_dict()["state"][0]["total"].tolist() == [[15.0, 15.0]]
 
 
+class Fresh(Optimizer):
+    """A rule that makes all arrays anew, and keeps something from the second step on."""
+
+    kept = ("last",)
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1, "weight_decay": 0.0})
+
+    def update(self, dev, values, grad, state, steps, group):
+        new = values - grad * group["lr"] - state.get("last", 0.0) * 0.5
+        return new, {"last": grad} if steps > 1 else {}
+
+
+@pytest.mark.parametrize("make", [*MAKE.values(), Fresh], ids=[*MAKE, "anew"])
+@pytest.mark.parametrize("block", [5, 7, 20])
+def test_a_block_of_the_parameters_at_a_time_is_the_same(make, block, device, monkeypatch):
+    found = []
+    for size in (0, block):
+        monkeypatch.setattr(type(tinytorch.device(device)), "block", size)
+        model, x, y = problem(device)  # 21 parameters
+        optimizer = make(model.parameters())
+        losses = train(model, optimizer, x, y, 4)
+        found.append((losses, optimizer.state_dict()["state"], model.state_dict()))
+    (losses, state, weights), (again, state_again, weights_again) = found
+    assert again == losses
+    assert state.keys() == state_again.keys()
+    for i in state:
+        assert state[i].keys() == state_again[i].keys()
+        assert all(np.array_equal(state[i][name], state_again[i][name]) for name in state[i])
+    assert all(np.array_equal(weights[name], weights_again[name]) for name in weights)
+
+
 # Moving, and setting values by hand -------------------------------------------------------------------------------
 
 

@@ -129,6 +129,8 @@ class Optimizer:
     ) -> tuple[Array, State]:
         """New values and state, from the old ones and the gradient. All of these may be written into.
 
+        The arrays are of all parameters one after another, or of a part of that: a rule is elementwise.
+
         Args:
             state: empty at first.
             steps: how many there have been, this one included.
@@ -164,10 +166,29 @@ class Optimizer:
     def _advance(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> None:
         flat.steps += 1
         values = flat.device.own(flat.values, flat.parts)
-        values, flat.state = self.update(flat.device, values, flat.join(gradients), flat.state, flat.steps, group)
+        values, flat.state = self._updated(flat, values, flat.join(gradients), group)
         if values is not flat.values:
             flat.values, flat.parts = values, flat.split(values)
         assign_all(flat.parameters, flat.parts)
+
+    def _updated(self, flat: _Flat, values: Array, grad: Array, group: Mapping[str, Any]) -> tuple[Array, State]:
+        """What `update` makes of the whole arrays, a block at a time where the device has a size for that."""
+        dev, size = flat.device, flat.ends[-1]
+        if not 0 < dev.block < size:
+            return self.update(dev, values, grad, flat.state, flat.steps, group)
+        blocks = [slice(i, min(i + dev.block, size)) for i in range(0, size, dev.block)]
+        old = [(values[b], {name: a[b] for name, a in flat.state.items()}) for b in blocks]
+        new = [self.update(dev, v, grad[b], state, flat.steps, group) for b, (v, state) in zip(blocks, old)]
+
+        def whole(array: Array, before: list[Array], after: list[Array]) -> Array:
+            written = all(a is b for a, b in zip(before, after))
+            return array if written else dev.xp.concat(after)
+
+        state = {
+            name: whole(flat.state.get(name), [s.get(name) for _, s in old], [s[name] for _, s in new])
+            for name in new[0][1]
+        }
+        return whole(values, [v for v, _ in old], [v for v, _ in new]), state
 
     def _gradients(self) -> list[list[Array]] | None:
         """The gradients for each flat array; None if these have to be arranged anew."""
