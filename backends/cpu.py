@@ -88,7 +88,7 @@ def _product(x1: Array, x2: Array) -> Array:
     """The product of two matrices; `dot`, which is the same, takes 0.4 us less to start than `matmul`."""
     (m, k), n = x1.shape, x2.shape[1]
     turned = x1.strides[1] == x1.itemsize < x2.strides[1]
-    if m * k * n > _SMALL and x1.dtype == x2.dtype and x1.dtype.kind == "f":
+    if m * k * n > _SMALL and k == len(x2) and x1.dtype == x2.dtype and x1.dtype.kind == "f":
         # packing takes longer than multiplying where two of the lengths are small: so, parts that are not packed
         if m * k <= 8192 and n >= 1024 and not turned:
             return _by_columns(np.asfortranarray(x1), x2, min(512, _SMALL // (m * k) // 64 * 64))

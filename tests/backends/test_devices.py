@@ -651,6 +651,12 @@ def test_products_of_large_matrices_in_parts(way, m, k, n, monkeypatch):
             xp.matmul(x[None] if wrong.ndim == 3 else x, wrong)
 
 
+def test_products_of_matrices_that_do_not_fit_but_in_parts():
+    x, y = np.ones((32, 3 * 976)), np.ones((32, 976)).T  # y is as long as one of the parts of x
+    with pytest.raises(ValueError, match="aligned"):
+        backends.device("cpu").xp.matmul(x, y)
+
+
 def test_keeping_memory_is_for_whoever_asks(device):
     code = f"""
 import resource, numpy as np, tinytorch
