@@ -243,8 +243,11 @@ class CpuDevice(Device):
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         # a product with a one-hot matrix is fastest while there are few rows, but makes NaN of infinities
-        if size <= 256 and size * len(indices) <= 2**22 and np.isfinite(np.add.reduce(values, axis=None)):
-            return super().scatter_add(values, indices, size)
+        if size <= 256 and size * len(indices) <= 2**22:
+            with np.errstate(over="ignore", invalid="ignore"):
+                finite = np.isfinite(np.add.reduce(values, axis=None))
+            if finite:
+                return super().scatter_add(values, indices, size)
         out = np.zeros((size, *values.shape[1:]), values.dtype)
         np.add.at(out, indices, values)
         return out

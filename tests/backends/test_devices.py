@@ -528,6 +528,12 @@ def test_scatter_add(shape, device):
         assert_close(dev.to_numpy(_called(dev, function, *args)), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_scatter_add_of_numbers_whose_sum_is_none():
+    dev = tinytorch.device("cpu")
+    for values in (np.asarray([math.inf, -math.inf, 1.0]), np.asarray([3e38, 3e38, 1.0], "float32")):
+        assert dev.scatter_add(values, np.asarray([0, 2, 3]), 4).tolist() == [values[0], 0.0, values[1], 1.0]
+
+
 WINDOWS = {  # size of the image, kernel, stride, padding, dilation
     "plain": ((5, 4), (3, 2), (1, 1), (0, 0), (1, 1)),
     "padded": ((4, 5), (3, 3), (1, 1), (1, 2), (1, 1)),
