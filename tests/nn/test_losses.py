@@ -67,6 +67,15 @@ def test_large_logits_do_not_overflow(size, device):
     assert_close(rows.grad, Tensor([[1.0, -1.0, 0.0]], device=device))
 
 
+def test_the_curvature_at_logits_of_zero(device):
+    z = Tensor([0.0, 0.0], device=device, requires_grad=True)
+    loss = tinytorch.binary_cross_entropy_with_logits(z, Tensor([0.0, 1.0], device=device), reduction="sum")
+    (slope,) = tinytorch.grad(loss, z, create_graph=True)
+    (curvature,) = tinytorch.grad(slope.sum(), z)
+    assert slope.tolist() == [0.5, -0.5]
+    assert curvature.tolist() == [0.25, 0.25]  # s * (1 - s), s = sigmoid(0)
+
+
 def test_cross_entropy_of_classes(device):
     z, t = Tensor(LOGITS, None, device), Tensor([0, 1], device=device)
     each = [-float(LOG_P[0, 0]), -float(LOG_P[1, 1])]

@@ -91,11 +91,12 @@ def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /
     """
     xp = dev.xp
     _same_shape(input, target)
-    e = xp.exp(-xp.abs(input))
+    negative = input < 0
+    e = xp.exp(xp.where(negative, input, -input))  # not -abs, whose gradient at zero is zero
     y, each = _reduce(dev, xp.maximum(input, 0.0) - input * target + xp.log1p(e), reduction)
     return (
         y,
-        lambda g: each(g) * (xp.where(input < 0, e, 1.0) / (e + 1.0) - target),
+        lambda g: each(g) * (xp.where(negative, e, 1.0) / (e + 1.0) - target),
         lambda g: each(g) * -input,
     )
 
