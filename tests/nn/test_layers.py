@@ -153,6 +153,25 @@ def test_an_empty_batch_goes_through(device):
     assert all(float(p.grad.abs().sum()) == 0.0 for p in model.parameters())
 
 
+@pytest.mark.parametrize("memory", [None, 5], ids=["to itself", "to another"])
+def test_an_empty_batch_attends(memory, device):
+    x = Tensor(np.zeros((0, 3, 4), "float32"), device=device, requires_grad=True)
+    key = None if memory is None else tinytorch.zeros((0, memory, 4), device=device)
+    y = nn.MultiHeadAttention(4, 2, device=device)(x, key)
+    assert y.shape == x.shape
+    y.sum().backward()
+    assert x.grad.shape == x.shape
+    packed = Tensor(np.zeros((0, 3, 12), "float32"), device=device)
+    assert tinytorch.multi_head_attention(packed, num_heads=2).shape == x.shape
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8), (2, 2, 4)], ids=["features", "batch"])
+def test_keys_of_another_shape_are_not_taken_apart(shape, device):
+    query, key = tinytorch.ones((1, 3, 4), device=device), tinytorch.ones(shape, device=device)
+    with pytest.raises(ValueError, match="multi_head_attention"):
+        tinytorch.multi_head_attention(query, key, key, num_heads=2)
+
+
 def test_layer_norm_normalizes_the_last_axes(device):
     x = randn(4, 3, 5, device=device) * 7 + 3
     y = nn.LayerNorm((3, 5), elementwise_affine=False)(x).reshape(4, 15)

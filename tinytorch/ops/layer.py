@@ -304,10 +304,10 @@ def multi_head_attention(
         raise ValueError(f"{query.shape[2]} features are not {3 if packed else 1} x {num_heads} heads of one length")
 
     def split(x: Array) -> Array:  # (N, T, E) -> (N, heads, T, D)
-        return xp.permute_dims(xp.reshape(x, (N, -1, num_heads, E // num_heads)), (0, 2, 1, 3))
+        return xp.permute_dims(xp.reshape(x, (N, x.shape[1], num_heads, E // num_heads)), (0, 2, 1, 3))
 
     def join(x: Array) -> Array:
-        return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (N, -1, E))
+        return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (N, x.shape[2], E))
 
     q, k, v = [query[..., i * E : (i + 1) * E] for i in range(3)] if packed else (query, key, value)
     y, *of_parts, of_mask = _mix(dev, split(q), split(k), split(v), mask, is_causal, scale)
