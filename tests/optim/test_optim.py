@@ -227,6 +227,28 @@ def test_groups_have_settings_of_their_own():
     assert repr(optimizer).startswith("SGD(lr=0.5, momentum=0.0")
 
 
+@pytest.mark.parametrize(("at", "to"), [(0, 1), (1, 0)], ids=["later", "earlier"])
+def test_a_parameter_moves_to_another_group_with_its_state(at, to):
+    a, b, c = (parameter([0.0], grad=[1.0]) for _ in range(3))
+    groups = [{"params": [a], "lr": 1.0}, {"params": [c], "lr": 10.0}]
+    groups[at]["params"].append(b)
+    optimizer = SGD(groups, momentum=0.5)
+    optimizer.step()
+    optimizer.param_groups[to]["params"].append(optimizer.param_groups[at]["params"].pop())
+    optimizer.step()
+    assert (a.item(), c.item()) == (-2.5, -25.0)
+    assert b.item() == -groups[at]["lr"] - 1.5 * groups[to]["lr"]
+
+
+def test_a_parameter_that_takes_the_place_of_another():
+    a, b = (parameter([0.0], grad=[1.0]) for _ in range(2))
+    optimizer = SGD([a], lr=1.0, momentum=0.5)
+    optimizer.step()
+    optimizer.param_groups[0]["params"][0] = b
+    optimizer.step()
+    assert (a.item(), b.item()) == (-1.0, -1.0)
+
+
 def test_an_optimizer_says_how_it_updates():
     class Lazy(Optimizer):
         def __init__(self, params):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -57,6 +58,11 @@ class _Flat:
         return [xp.reshape(flat[i:j], s) for i, j, s in zip(starts, self.ends, self.shapes, strict=False)]
 
 
+def _same(ready: list[Tensor], arranged: list[Tensor]) -> bool:
+    """Whether these are the same tensors."""
+    return len(ready) == len(arranged) and all(map(operator.is_, ready, arranged))
+
+
 class Optimizer:
     """Base of all optimizers: a subclass gives the defaults of a group, defines `update`, and names what that keeps.
 
@@ -83,6 +89,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._flats: list[list[_Flat]] = []
+        self._arranged: list[list[Tensor]] = []  # for each group the parameters in its flat arrays
         self._resting: dict[Tensor, tuple[Device, int, State]] = {}  # state of parameters that are in no flat array
         groups = list(params)
         if not groups:
@@ -115,6 +122,7 @@ class Optimizer:
         self.check(new)
         self.param_groups.append(new)
         self._flats.append([])
+        self._arranged.append([])
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise ValueError if a setting of the group is out of range."""
@@ -151,9 +159,11 @@ class Optimizer:
         """
         ready = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         gradients = self._gradients()
-        if gradients is None or sum(map(len, gradients)) != sum(map(len, ready)):
+        if gradients is None or not all(map(_same, ready, self._arranged)):
             for parameters in ready:
                 self._check_gradients(parameters)
+            for index in range(len(ready)):
+                self._rest(index)
             for index, parameters in enumerate(ready):
                 self._arrange(index, parameters)
             gradients = self._gradients() or []
@@ -217,7 +227,7 @@ class Optimizer:
                 )
 
     def _arrange(self, index: int, ready: list[Tensor]) -> None:
-        self._rest(index)
+        self._arranged[index] = ready
         together: dict[Any, list[Tensor]] = {}
         for p in ready:
             _, steps, state = self._resting.get(p, (p.device, 0, {}))
@@ -245,7 +255,7 @@ class Optimizer:
             }
             for i, p in enumerate(f.parameters):
                 self._resting[p] = (f.device, f.steps, {name: part[i] for name, part in parts.items()})
-        self._flats[index] = []
+        self._flats[index], self._arranged[index] = [], []
 
     # Saving and loading -------------------------------------------------------------------------------------------
 
@@ -306,7 +316,7 @@ class Optimizer:
             self.check(group)
         for mine, new in zip(self.param_groups, settings, strict=True):
             mine.update(new)
-        self._flats = [[] for _ in self.param_groups]
+        self._flats, self._arranged = [[] for _ in self.param_groups], [[] for _ in self.param_groups]
         self._resting = resting
 
     def __repr__(self) -> str:
