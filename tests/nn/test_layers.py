@@ -168,7 +168,7 @@ def test_an_empty_batch_attends(memory, device):
 @pytest.mark.parametrize("shape", [(1, 2, 8), (2, 2, 4)], ids=["features", "batch"])
 def test_keys_of_another_shape_are_not_taken_apart(shape, device):
     query, key = tinytorch.ones((1, 3, 4), device=device), tinytorch.ones(shape, device=device)
-    with pytest.raises(ValueError, match="multi_head_attention"):
+    with pytest.raises(ValueError, match="key and value have the 1 sequences and 4 features of the query"):
         tinytorch.multi_head_attention(query, key, key, num_heads=2)
 
 

@@ -302,6 +302,8 @@ def multi_head_attention(
     N, E = query.shape[0], query.shape[2] // 3 if packed else query.shape[2]
     if num_heads < 1 or E % num_heads or (packed and query.shape[2] != 3 * E):
         raise ValueError(f"{query.shape[2]} features are not {3 if packed else 1} x {num_heads} heads of one length")
+    if not packed and any(x.ndim != 3 or (x.shape[0], x.shape[2]) != (N, E) for x in (key, value)):
+        raise ValueError(f"key and value have the {N} sequences and {E} features of the query")
 
     def split(x: Array) -> Array:  # (N, T, E) -> (N, heads, T, D)
         return xp.permute_dims(xp.reshape(x, (N, x.shape[1], num_heads, E // num_heads)), (0, 2, 1, 3))
