@@ -244,15 +244,12 @@ class Optimizer:
                     states.append({k: dev.xp.astype(a, dev.dtype(dtype), copy=False) for k, a in moved.items()})
                 return _Flat(parameters, steps, states)
 
-            self._flats[index].append(flat() if dev.current is None else dev.current(flat))
+            self._flats[index].append(run_on(dev, flat))
 
     def _rest(self, index: int) -> None:
         """Take the flat arrays of a group apart: each parameter's state for itself."""
         for f in self._flats[index]:
-            parts = {
-                name: f.split(a) if f.device.current is None else f.device.current(f.split, a)
-                for name, a in f.state.items()
-            }
+            parts = {name: run_on(f.device, f.split, a) for name, a in f.state.items()}
             for i, p in enumerate(f.parameters):
                 self._resting[p] = (f.device, f.steps, {name: part[i] for name, part in parts.items()})
         self._flats[index], self._arranged[index] = [], []
