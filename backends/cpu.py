@@ -31,15 +31,16 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    ndim = x.ndim
-    if dtype is None and x.dtype.kind == "f" and ndim and x.size:
-        if ndim == 2 and axis == 0 and not keepdims:
-            return _ones(len(x), x.dtype).dot(x)
-        if ndim > 1 and (axis == -1 or axis == ndim - 1):
-            out = (x if ndim == 2 else x.reshape(-1, x.shape[-1])).dot(_ones(x.shape[-1], x.dtype))
-            return _along_last(out, x.shape, keepdims)
+    shape, kind = x.shape, x.dtype
+    ndim = len(shape)
+    if dtype is None and ndim and kind.kind == "f":
+        if axis == 0 and ndim == 2 and not keepdims:
+            return _ones(shape[0], kind).dot(x)
+        if ndim > 1 and (axis == -1 or axis == ndim - 1) and shape[-1]:
+            out = (x if ndim == 2 else x.reshape(-1, shape[-1])).dot(_ones(shape[-1], kind))
+            return _along_last(out, shape, keepdims)
         if axis is None and x.size <= 4096 and not keepdims:  # of longer ones NumPy's pairwise sum is more accurate
-            return _ones(x.size, x.dtype).dot(x.reshape(-1))
+            return _ones(x.size, kind).dot(x.reshape(-1))
     return _add(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
@@ -75,10 +76,11 @@ _SMALL = 1_000_000  # as many multiplications OpenBLAS does without packing the 
 
 
 def _matmul(x1: Array, x2: Array, /) -> Array:
-    if x1.ndim == 2 == x2.ndim:
-        return _product(x1, x2)
+    s1, s2 = x1.shape, x2.shape
+    if len(s1) == 2 == len(s2):
+        return x1.dot(x2) if s1[0] * s1[1] * s2[1] <= 100_000 else _product(x1, x2)
     if x1.ndim == 3 == x2.ndim and len(x1) == 1 == len(x2):
-        return _product(x1[0], x2[0])[None]
+        return _matmul(x1[0], x2[0])[None]
     if x1.ndim > 2 < x2.ndim and x1.strides[-1] == x1.itemsize < x2.strides[-1] and x2.size <= x1.size:
         x2 = np.ascontiguousarray(x2)  # see below
     return np.matmul(x1, x2)
@@ -96,7 +98,7 @@ def _product(x1: Array, x2: Array) -> Array:
             return _by_terms(x1, x2, min(1024, _SMALL // (m * n)))
         if 8 * m <= n and turned:  # the matrix with more rows first, and back
             return np.ascontiguousarray(x2.T.dot(x1.T).T)
-    if turned and x1.size + x2.size <= 32_768 and m * k * n > 100_000:
+    if turned and x1.size + x2.size <= 32_768:
         # small matrices take OpenBLAS up to twice as long when the second alone is transposed: copy one of them
         x1, x2 = (np.asfortranarray(x1), x2) if x1.size <= x2.size else (x1, np.ascontiguousarray(x2))
     return x1.dot(x2)

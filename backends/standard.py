@@ -5,6 +5,7 @@ Every function takes a device, or what stands for one, for its namespace `xp`; i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ def spaced(dev: Any, g: Array, axis: int, step: int) -> Array:
     return wide[along(axis, slice(0, (n - 1) * step + 1))]
 
 
+@functools.lru_cache(maxsize=256)
 def counts(shape: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
     """The number of places of a kernel along H and W of a padded image: (n - dilation (k - 1) - 1) // stride + 1."""
     places = []
@@ -59,12 +61,15 @@ def counts(shape: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
 
 def shifts(x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> list[Array]:
     """For each offset in the kernel, row by row, the elements under it at all places: slices of x."""
-    (kh, kw), (sh, sw), (dh, dw), (ph, pw) = kernel, stride, dilation, counts(x.shape[1:3], kernel, stride, dilation)
-    return [
-        x[:, i * dh : i * dh + (ph - 1) * sh + 1 : sh, j * dw : j * dw + (pw - 1) * sw + 1 : sw, :]
-        for i in range(kh)
-        for j in range(kw)
-    ]
+    return [x[key] for key in _keys(x.shape[1:3], kernel, stride, dilation)]
+
+
+@functools.lru_cache(maxsize=256)
+def _keys(shape: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> list[tuple[Any, ...]]:
+    (kh, kw), (sh, sw), (dh, dw), (ph, pw) = kernel, stride, dilation, counts(shape, kernel, stride, dilation)
+    rows = [slice(i * dh, i * dh + (ph - 1) * sh + 1, sh) for i in range(kh)]
+    columns = [slice(j * dw, j * dw + (pw - 1) * sw + 1, sw) for j in range(kw)]
+    return [(slice(None), row, column, slice(None)) for row in rows for column in columns]
 
 
 def unshift(dev: Any, parts: list[Array], shape: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Array:

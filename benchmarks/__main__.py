@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import extension, ops, scaling
-from benchmarks.measure import Peer, compare
+from benchmarks.measure import compare, started
 from benchmarks.workloads import WORKLOADS
 
 PEERS = ["numpy_hand", "tinytorch_", "tinytorch_kept", "torch_eager", "torch_compile", "jax_jit"]
@@ -19,19 +19,13 @@ PEERS = ["numpy_hand", "tinytorch_", "tinytorch_kept", "torch_eager", "torch_com
 
 def steps(peers: list[str], workloads: list[str], rounds: int, seconds: float, cpu: int) -> None:
     """One table of times, and two of ratios."""
-    started = [Peer(module, 1, cpu) for module in peers]
-    for peer in started:
-        if peer.missing:
-            print(f"{peer.module} is left out: {peer.missing}")
-    running = [peer for peer in started if not peer.missing]
-    found = {}
+    found, names = {}, []
     for name in workloads:
-        found[name] = compare(running, name, rounds, seconds)
+        with started(peers, cpu=cpu) as running:
+            found[name] = compare(running, WORKLOADS[name], rounds, seconds)
+        peers, names = [peer.module for peer in running], [peer.name for peer in running]
         each = ", ".join(f"{peer} {us:,.1f} ({variant})" for peer, (us, variant) in found[name].items())
-        print(f"{name}: {WORKLOADS[name].title}: {each}")
-    for peer in running:
-        peer.close()
-    names = [peer.name for peer in running]
+        print(f"{name}: {WORKLOADS[name].title}: {each}", flush=True)
     for title, base in (("microseconds", ""), *((f"ratio to {n}", n) for n in ("NumPy by hand", "PyTorch eager"))):
         if base and base not in names:
             continue

@@ -1,5 +1,7 @@
 """Timing: peers in processes of their own, in interleaved rounds, compared by ratios.
 
+Each workload gets new processes: what a process did before decides how much memory its C library keeps, and so whether
+large arrays cost page faults.
 A time means little on a machine that does other things too; the ratio of two times of one round means more. So rounds
 go A B C A B C, and of each peer the median over the quieter half of the rounds is taken, the same rounds for all.
 On one thread it is processor time, which stands still while others have the core; on more it is time by the clock.
@@ -11,13 +13,14 @@ import importlib
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import Workload
 
 RESET = 300  # steps after which training starts again: an overfitted net has denormal numbers, which are slow
 CHECKED = 5  # losses that are compared
@@ -57,7 +60,7 @@ def host(value: Any) -> np.ndarray[Any, Any]:
 
 
 def serve(peer: str, pipe: Any, cpu: int) -> None:
-    """What the process of a peer does: build workloads and time them, as the pipe asks."""
+    """What the process of a peer does: build a workload and time it, as the pipe asks."""
     if cpu >= 0 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cpu})
     try:
@@ -67,10 +70,10 @@ def serve(peer: str, pipe: Any, cpu: int) -> None:
         return
     pipe.send(module.NAME)
     steps: dict[str, Any] = {}
-    for name, variant, seconds in iter(pipe.recv, None):
+    for work, variant, seconds in iter(pipe.recv, None):
         try:
             if seconds is None:  # the first losses of each variant
-                work, steps, values = WORKLOADS[name], {}, {}
+                steps, values = {}, {}
                 for v in module.variants():
                     built = module.build(work, v)
                     if built is not None:
@@ -110,16 +113,28 @@ class Peer:
         self.process.join()
 
 
-def compare(peers: list[Peer], name: str, rounds: int, seconds: float) -> dict[str, tuple[float, str]]:
+@contextmanager
+def started(modules: Sequence[str], threads: int = 1, cpu: int = -1) -> Iterator[list[Peer]]:
+    """Those of the peers that are installed, each in a new process."""
+    peers = [Peer(module, threads, cpu) for module in modules]
+    for peer in peers:
+        if peer.missing:
+            print(f"{peer.module} is left out: {peer.missing}")
+    yield [peer for peer in peers if not peer.missing]
+    for peer in peers:
+        peer.close()
+
+
+def compare(peers: list[Peer], work: Workload, rounds: int, seconds: float) -> dict[str, tuple[float, str]]:
     """Microseconds per step of each peer, and its fastest variant.
 
     Raises:
         AssertionError: the first losses of two peers differ.
     """
-    built = {peer: peer.ask(name, "", None) for peer in peers}
+    built = {peer: peer.ask(work, "", None) for peer in peers}
     for peer, values in built.items():
         if isinstance(values, str):
-            print(f"  {peer.name} is left out of {name}: {values}")
+            print(f"  {peer.name} is left out of {work.title}: {values}")
     runs = [(peer, v) for peer, values in built.items() if not isinstance(values, str) for v in values]
     reference = next(iter(built[runs[0][0]].values()))
     for peer, v in runs:
@@ -128,9 +143,9 @@ def compare(peers: list[Peer], name: str, rounds: int, seconds: float) -> dict[s
     times = {run: [] for run in runs}  # type: ignore[var-annotated]
     for _ in range(rounds):
         for peer, v in runs:
-            answer = peer.ask(name, v, seconds)
+            answer = peer.ask(work, v, seconds)
             if isinstance(answer, str):
-                raise RuntimeError(f"{peer.name} ({v}) on {name}: {answer}")
+                raise RuntimeError(f"{peer.name} ({v}) on {work.title}: {answer}")
             times[peer, v].append(answer)
     loud = [statistics.median(t[i] / min(t) for t in times.values()) for i in range(rounds)]
     quiet = sorted(range(rounds), key=loud.__getitem__)[: (rounds + 1) // 2]

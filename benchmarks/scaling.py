@@ -1,7 +1,4 @@
-"""How time grows: with depth, width, batch and sequence length, beside PyTorch; and with the size of a graph.
-
-Each curve is a forward and a backward pass; the last column shows whether the two grow alike.
-"""
+"""How time grows: with depth, width, batch and sequence length, beside PyTorch; and with the size of a graph."""
 
 from __future__ import annotations
 
@@ -15,10 +12,8 @@ from typing import Any
 import numpy as np
 
 import tinytorch
-from benchmarks.measure import Peer, compare
-from benchmarks.ops import Call, microseconds
-from benchmarks.peers import tinytorch_
-from benchmarks.workloads import Workload
+from benchmarks.measure import Peer, compare, started
+from benchmarks.workloads import WORKLOADS, Workload
 
 
 def mlp(depth: int = 3, width: int = 64, batch: int = 32) -> Workload:
@@ -42,22 +37,16 @@ CURVES: dict[str, tuple[Callable[[int], Workload], tuple[int, ...]]] = {
 
 
 def curves() -> None:
-    """One training step (Adam) for each size."""
-    try:
-        from benchmarks.peers import torch_eager
-    except ImportError as error:
-        torch_eager = None  # type: ignore[assignment]
-        print(f"PyTorch is left out: {error}")
+    """One training step (Adam) for each size, and its ratio to PyTorch's."""
+    peers = ["tinytorch_", "tinytorch_kept", "torch_eager"]
     for title, (make, sizes) in CURVES.items():
-        print(f"\n{title:<28}{'tinytorch':>12}{'PyTorch':>12}    microseconds a step")
+        print(f"\n{title:<28}{'tinytorch':>12}{'kept':>21}{'PyTorch':>21}    microseconds a step")
         for n in sizes:
-            work = make(n)
-            calls: dict[str, Call] = {"ours": tinytorch_.build(work)[0]}
-            if torch_eager is not None:
-                calls["torch"] = torch_eager.build(work)[0]  # type: ignore[index]
-            t = microseconds(calls, rounds=9)
-            row = f"{n:<28}{t['ours']:>12,.0f}"
-            print(row + (f"{t['torch']:>12,.0f}{t['ours'] / t['torch']:>9.2f} x" if "torch" in t else ""))
+            with started(peers) as running:
+                times = [us for us, _ in compare(running, make(n), 5, 0.1).values()]
+            peers = [peer.module for peer in running]
+            ratios = [f"{us / times[2]:>7.2f} x" for us in times[:2]] if len(times) == 3 else ["", ""]
+            print(f"{n:<28}" + "".join(f"{us:>12,.0f}{ratio}" for us, ratio in zip(times, [*ratios, ""])), flush=True)
 
 
 def graph() -> None:
@@ -88,19 +77,18 @@ def threads(rounds: int = 5) -> None:
     """One thread and two, on the larger workloads."""
     print(f"\n{'threads':<28}{'one':>12}{'two':>12}    microseconds a step")
     for module in ("tinytorch_kept", "torch_eager"):
-        peers = [Peer(module, n, -1) for n in (1, 2)]
-        if peers[0].missing:
-            print(f"{module} is left out: {peers[0].missing}")
-            continue
-        for peer, n in zip(peers, ("one", "two")):
-            peer.name += f", {n}"
         for name in ("S1", "S2", "S3"):
-            one, two = (t for t, _ in compare(peers, name, rounds, 0.3).values())
-            print(
-                f"{peers[0].name.partition(', one')[0] + ' ' + name:<28}{one:>12,.0f}{two:>12,.0f}{two / one:>9.2f} x"
-            )
-        for peer in peers:
-            peer.close()
+            peers = [Peer(module, n, -1) for n in (1, 2)]
+            title = f"{peers[0].name} {name}"
+            if peers[0].missing:
+                print(f"{module} is left out: {peers[0].missing}")
+                break
+            for peer, n in zip(peers, ("one", "two")):
+                peer.name += f", {n}"
+            one, two = (t for t, _ in compare(peers, WORKLOADS[name], rounds, 0.3).values())
+            print(f"{title:<28}{one:>12,.0f}{two:>12,.0f}{two / one:>9.2f} x", flush=True)
+            for peer in peers:
+                peer.close()
 
 
 def memory(name: str = "S3") -> None:

@@ -23,7 +23,6 @@ tinytorch's own: the rules it returns are then made of ops, and are recorded lik
 from __future__ import annotations
 
 import functools
-import heapq
 import inspect
 import itertools
 import math
@@ -33,6 +32,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator, nullcontext
+from heapq import heappop, heappush
 from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
@@ -47,7 +47,6 @@ _NUMBERS = (bool, int, float)
 _KINDS = {"b": "bool", "i": "integer", "u": "integer", "f": "floating"}
 _clock = itertools.count(0, -1)  # order of creation, newest smallest: what a heap pops first
 _new = object.__new__
-_unseen = object()
 
 
 class _Mode(threading.local):
@@ -187,16 +186,16 @@ def op(
             if isinstance(v, np.generic):
                 meta = {k: v.item() if isinstance(v, np.generic) else v for k, v in meta.items()}
                 break
-        device = dtype = lead = out = None  # type: Any
-        tracked, uniform = False, True
+        device = dtype = None  # type: Any
+        tracked, uniform, new = False, True, False
         arrays, sources = [], []
         for x in inputs:
             if isinstance(x, Variable):
                 array = x.array
-                if device is None:
-                    device, dtype, lead = x.device, array.dtype, array
-                elif x.device is not device:
-                    raise ValueError(_different_devices(name, inputs))
+                if x.device is not device:
+                    if device is not None:
+                        raise ValueError(_different_devices(name, inputs))
+                    device, dtype = x.device, array.dtype
                 elif array.dtype is not dtype:
                     uniform = False
                 arrays.append(array)
@@ -214,11 +213,11 @@ def op(
             raise TypeError(f"{name}: takes at least one Tensor, not {', '.join(type(x).__name__ for x in inputs)}")
         if not uniform:
             dtype = tuple([x.array.dtype if isinstance(x, Variable) else type(x) for x in inputs])
-        common = checked[device].get(dtype, _unseen)
-        new = common is _unseen
-        if new:
-            _check_dtypes(name, kinds, same, apart, device.dtype_of(lead), inputs, arrays)
-            common = None if uniform else _common_dtype(device, arrays, apart)
+        try:
+            common = checked[device][dtype]
+        except KeyError:
+            _check_dtypes(name, kinds, same, apart, inputs, arrays)
+            common, new = None if uniform else _common_dtype(device, arrays, apart), True
         if common is not None:
             arrays = _converted(device, arrays, apart, common)
         try:
@@ -584,7 +583,7 @@ def _walk(
         for place, seed in zip(starts, seeds):
             _accumulate(grads, heap, place, seed)
         while heap:
-            node = heapq.heappop(heap)[1]
+            node = heappop(heap)[1]
             g = grads.pop(node)
             if through is not None:
                 if node in asked:
@@ -620,12 +619,18 @@ def _pull(
     if values is not None:
         dev, rules = _taped_rules(node, values)
     for source, rule in zip(node.inputs, rules):
-        made = type(source) is Node
-        if rule is None or not (made or isinstance(source, Variable)) or (needed is not None and source not in needed):
+        if rule is None:
+            continue
+        if type(source) is Node:
+            like: Any = source
+        elif isinstance(source, Variable):
+            like = source.array
+        else:
+            continue
+        if needed is not None and source not in needed:
             continue
         try:
             gx = rule(g)
-            like: Any = source if made else source.array
             if values is not None:
                 like = values.get(source, source)
             if gx.shape != like.shape:
@@ -648,7 +653,7 @@ def _accumulate(grads: dict[Place, Any], heap: list[tuple[int, Node]], place: Pl
     if place not in grads:
         grads[place] = g
         if type(place) is Node:
-            heapq.heappush(heap, (place.order, place))
+            heappush(heap, (place.order, place))
     elif place.device.current is None:
         grads[place] = grads[place] + g
     else:
@@ -828,11 +833,11 @@ def _check_dtypes(
     kinds: str,
     same: bool,
     apart: tuple[int, ...],
-    lead: np.dtype[Any],
     inputs: Sequence[Any],
     arrays: Sequence[Any],
 ) -> None:
     """Raise TypeError unless the dtypes are right: the same on every device, whatever its library would do."""
+    lead = next(x.dtype for x in inputs if isinstance(x, Variable))
     mixing = [x for i, x in enumerate(inputs) if i not in apart]
     dtypes = {x.device.dtype_of(x.array) for x in mixing if isinstance(x, Variable)}
     found = {_KINDS[d.kind] for d in dtypes}

@@ -30,8 +30,10 @@ def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     """One integer, or two, as (rows, columns)."""
     if type(value) is int and value >= least:
         return value, value
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= least:
-        return value
+    if type(value) is tuple and len(value) == 2:
+        rows, columns = value
+        if type(rows) is type(columns) is int and rows >= least <= columns:
+            return value
     try:
         two = tuple(operator.index(n) for n in (value if isinstance(value, tuple | list) else (value, value)))
     except TypeError:
