@@ -5,6 +5,8 @@ An extension point of a device is worth its lines if it is 1.5 times as fast as 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -57,9 +59,28 @@ CASES = {
 }
 
 
+def block(size: int) -> float:
+    """A step of Adam on an MLP 512 wide, an optimizer working on that many numbers at a time, in a new process."""
+    code = f"""
+import time
+from benchmarks.peers import tinytorch_
+from benchmarks.scaling import mlp
+type(tinytorch_.tinytorch.device("cpu")).block = {size}
+step, _ = tinytorch_.build(mlp(width=512))
+times = []
+for _ in range(150):
+    start = time.process_time()
+    step()
+    times.append(time.process_time() - start)
+print(sorted(times[50:])[50] * 1e6)"""
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
 def main() -> None:
     """Measure and print."""
     print(f"{'microseconds':<40}{'default':>10}{'CPU':>10}")
     for name, (default, own) in CASES.items():
         t = microseconds({"default": default, "own": own}, rounds=25)
         print(f"{name:<40}{t['default']:>10.1f}{t['own']:>10.1f}{t['default'] / t['own']:>8.1f} x")
+    whole, parts = block(0), block(CPU.block)
+    print(f"{'block, MLP 512 wide, Adam, whole step':<40}{whole:>10.1f}{parts:>10.1f}{whole / parts:>8.1f} x")

@@ -23,9 +23,12 @@ def randn(*shape, device=None, **kwargs):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Linear(0, 2), "Linear: features are at least 1, not 0 and 2"),
+        (lambda: nn.Linear(0, 2), "Linear: in_features is an integer, at least 1, not 0"),
+        (lambda: nn.LayerNorm(0), r"LayerNorm: normalized_shape\[0\] is an integer, at least 1, not 0"),
+        (lambda: nn.LayerNorm([2, -1]), r"normalized_shape\[1\] is an integer, at least 1, not -1"),
+        (lambda: nn.LayerNorm(()), "LayerNorm: normalized_shape names at least one axis"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "Conv2d: 3 and 4 channels must be multiples of groups=2"),
-        (lambda: nn.Conv2d(4, 4, 3, groups=0), "groups=0, at least 1"),
+        (lambda: nn.Conv2d(4, 4, 3, groups=0), "Conv2d: groups is an integer, at least 1, not 0"),
         (lambda: nn.Conv2d(1, 1, 0), "kernel_size is an integer, at least 1, or two"),
         (lambda: nn.Conv2d(1, 1, (3, 3, 3)), r"kernel_size .* not \(3, 3, 3\)"),
         (lambda: nn.Conv2d(1, 1, 3, stride=0), "stride is an integer, at least 1"),
@@ -33,18 +36,40 @@ def randn(*shape, device=None, **kwargs):
         (lambda: nn.Conv2d(1, 1, 3, padding="same"), "padding is an integer, at least 0"),
         (lambda: nn.MaxPool2d(2, stride=0), "stride is an integer, at least 1"),
         (lambda: nn.AvgPool2d(0), "kernel_size is an integer, at least 1"),
-        (lambda: nn.Embedding(0, 3), "Embedding: sizes are at least 1, not 0 and 3"),
-        (lambda: nn.PositionalEncoding(4, 0), "PositionalEncoding: sizes are at least 1, not 4 and 0"),
+        (lambda: nn.Embedding(0, 3), "Embedding: num_embeddings is an integer, at least 1, not 0"),
+        (lambda: nn.PositionalEncoding(4, 0), "PositionalEncoding: max_len is an integer, at least 1, not 0"),
         (lambda: nn.MultiHeadAttention(6, 4), "embed_dim 6 is not a multiple of 4 heads"),
-        (lambda: nn.MultiHeadAttention(6, 0), "not a multiple of 0 heads"),
+        (lambda: nn.MultiHeadAttention(6, 0), "num_heads is an integer, at least 1, not 0"),
         (lambda: nn.TransformerEncoderLayer(4, 2, activation="swish"), "'relu', 'gelu' or a function, not 'swish'"),
         (lambda: nn.Dropout(1.5), "Dropout: p is a probability between 0 and 1, not 1.5"),
     ],
-    ids=range(16),
+    ids=range(19),
 )
 def test_layers_that_cannot_be_made(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Linear(2.0, 2), "Linear: in_features is an integer, at least 1, not 2.0"),
+        (lambda: nn.Linear(2, None), "Linear: out_features is an integer, at least 1, not None"),
+        (lambda: nn.Linear(True, 2), "Linear: in_features is an integer, at least 1, not True"),
+        (lambda: nn.Conv2d(1, "2", 3), "Conv2d: out_channels is an integer, at least 1, not '2'"),
+        (lambda: nn.Embedding(3.0, 2), "Embedding: num_embeddings is an integer, at least 1, not 3.0"),
+        (lambda: nn.LayerNorm(2.5), r"LayerNorm: normalized_shape\[0\] is an integer, at least 1, not 2.5"),
+        (lambda: nn.LayerNorm("ab"), r"LayerNorm: normalized_shape\[0\] is an integer, at least 1, not 'ab'"),
+    ],
+    ids=range(7),
+)
+def test_sizes_of_layers_are_integers(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_sizes_of_layers_may_be_numpy_integers():
+    assert nn.Linear(np.int64(3), np.int32(2)).weight.shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +205,16 @@ def test_layer_norm_normalizes_the_last_axes(device):
     plain = nn.LayerNorm(5, elementwise_affine=False)
     assert list(plain.parameters()) == []
     assert [name for name, _ in nn.LayerNorm(5, bias=False).named_parameters()] == ["weight"]
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(1000.1, 0.0), (1000.1, 1.0), (-1e5, 1.0)])
+def test_layer_norm_far_from_zero(device, offset, spread):
+    """The mean of a float32 row of a thousand numbers near 1000 is known to 1e-4 only: it must not be what counts."""
+    x = (np.random.Generator(np.random.Philox(0)).standard_normal((4, 1000)) * spread + offset).astype("float32")
+    h = x.astype("float64") - x.astype("float64").mean(axis=1, keepdims=True)
+    h /= np.sqrt((h * h).mean(axis=1, keepdims=True) + 1e-5)
+    y = tinytorch.layer_norm(Tensor(x, device=device))
+    np.testing.assert_allclose(y.numpy(), h, rtol=0, atol=2e-6)
 
 
 def test_flatten_joins_the_axes():

@@ -10,7 +10,7 @@ from tinytorch import ops
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
 from tinytorch.nn.dropout import Dropout
-from tinytorch.nn.linear import Linear
+from tinytorch.nn.linear import Linear, check_sizes
 from tinytorch.nn.module import Module
 from tinytorch.nn.norm import LayerNorm
 from tinytorch.tensor import Tensor
@@ -43,7 +43,8 @@ class MultiHeadAttention(Module):
         device: str | Device | None = None,
         dtype: Any = float32,
     ) -> None:
-        if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
+        check_sizes("MultiHeadAttention", embed_dim=embed_dim, num_heads=num_heads)
+        if embed_dim % num_heads:
             raise ValueError(f"MultiHeadAttention: embed_dim {embed_dim} is not a multiple of {num_heads} heads")
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.q_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)

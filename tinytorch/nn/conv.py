@@ -7,7 +7,7 @@ from typing import Any
 from backends import Device
 from tinytorch import ops
 from tinytorch.dtypes import float32
-from tinytorch.nn.linear import init_affine, new_parameter
+from tinytorch.nn.linear import check_sizes, init_affine, new_parameter
 from tinytorch.nn.module import Module
 from tinytorch.ops.window import Pair, pair
 from tinytorch.tensor import Tensor
@@ -49,10 +49,9 @@ class Conv2d(Module):
         device: str | Device | None = None,
         dtype: Any = float32,
     ) -> None:
-        if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"Conv2d: {in_channels} and {out_channels} channels must be multiples of groups={groups}, at least 1"
-            )
+        check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"Conv2d: {in_channels} and {out_channels} channels must be multiples of groups={groups}")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = pair("kernel_size", kernel_size, 1)
         self.stride, self.dilation = pair("stride", stride, 1), pair("dilation", dilation, 1)

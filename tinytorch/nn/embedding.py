@@ -11,7 +11,7 @@ from backends import device as _device
 from tinytorch import ops
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
-from tinytorch.nn.linear import new_parameter
+from tinytorch.nn.linear import check_sizes, new_parameter
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
 
@@ -37,8 +37,7 @@ class Embedding(Module):
     def __init__(
         self, num_embeddings: int, embedding_dim: int, *, device: str | Device | None = None, dtype: Any = float32
     ) -> None:
-        if num_embeddings < 1 or embedding_dim < 1:
-            raise ValueError(f"Embedding: sizes are at least 1, not {num_embeddings} and {embedding_dim}")
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.weight = new_parameter(num_embeddings, embedding_dim, device=device, dtype=dtype)
         init.normal_(self.weight)
@@ -84,8 +83,7 @@ class PositionalEncoding(Module):
         device: str | Device | None = None,
         dtype: Any = float32,
     ) -> None:
-        if d_model < 1 or max_len < 1:
-            raise ValueError(f"PositionalEncoding: sizes are at least 1, not {d_model} and {max_len}")
+        check_sizes("PositionalEncoding", d_model=d_model, max_len=max_len)
         self.d_model, self.max_len, self.learned = d_model, max_len, learned
         if learned:
             self.pe = init.normal_(new_parameter(max_len, d_model, device=device, dtype=dtype), 0.0, 0.02)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from backends import Device
 from tinytorch import ops
 from tinytorch.creation import empty
@@ -12,6 +14,14 @@ from tinytorch.dtypes import float32
 from tinytorch.nn import init
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor import Tensor
+
+
+def check_sizes(layer: str, **sizes: Any) -> None:
+    """Raise TypeError or ValueError unless each of the sizes of a layer is an integer, at least 1."""
+    for name, n in sizes.items():
+        integer = isinstance(n, int | np.integer) and not isinstance(n, bool)
+        if not integer or n < 1:
+            raise (ValueError if integer else TypeError)(f"{layer}: {name} is an integer, at least 1, not {n!r}")
 
 
 def new_parameter(*shape: int, device: str | Device | None, dtype: Any) -> Parameter:
@@ -52,8 +62,7 @@ class Linear(Module):
         device: str | Device | None = None,
         dtype: Any = float32,
     ) -> None:
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"Linear: features are at least 1, not {in_features} and {out_features}")
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = new_parameter(out_features, in_features, device=device, dtype=dtype)
         self.bias = new_parameter(out_features, device=device, dtype=dtype) if bias else None

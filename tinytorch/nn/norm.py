@@ -8,7 +8,7 @@ from backends import Device
 from tinytorch import ops
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
-from tinytorch.nn.linear import new_parameter
+from tinytorch.nn.linear import check_sizes, new_parameter
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor import Tensor
 
@@ -37,7 +37,11 @@ class LayerNorm(Module):
         device: str | Device | None = None,
         dtype: Any = float32,
     ) -> None:
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        lengths = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        check_sizes("LayerNorm", **{f"normalized_shape[{i}]": n for i, n in enumerate(lengths)})
+        if not lengths:
+            raise ValueError("LayerNorm: normalized_shape names at least one axis")
+        self.normalized_shape = lengths
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight: Parameter | None = None
         self.bias: Parameter | None = None
