@@ -192,6 +192,10 @@ class _Namespace:
         return object.__getattribute__(self, name)
 
 
+_program_break: Any = getattr(ctypes.CDLL(None), "sbrk", None) if sys.platform == "linux" else None
+if _program_break:
+    _program_break.argtypes, _program_break.restype = [ctypes.c_ssize_t], ctypes.c_size_t
+
 _UNSIGNED = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
 
 _KEEP = {  # M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD: what mallopt takes is an int
@@ -210,6 +214,8 @@ class CpuDevice(Device):
     memory = (1, 0)
     array_type = np.ndarray
     block = 65_536  # which stay in the cache from one call to the next
+    large = 65_536 if _program_break else 0
+    held: tuple[int, Array] = (0, None)  # an array, and where it is
 
     @classmethod
     def canonical(cls, index: str) -> str:
@@ -238,10 +244,24 @@ class CpuDevice(Device):
     def asarray(self, x: Array) -> Array:
         return np.asarray(x)
 
-    def keep_memory(self) -> bool:
+    def keep_memory(self, keep: bool = True) -> bool:
         """Set glibc's thresholds (mallopt(3)), so that large arrays of one step do not cost page faults in the next."""
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+        if not keep:
+            self.large, self.held = 0, (0, None)
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if keep and sys.platform == "linux" else None
         return mallopt is not None and all(mallopt(option, size) for option, size in _KEEP.items())
+
+    def hold(self, array: Array) -> None:
+        """Keep the topmost one: so the heap stays as large as a step needs it.
+
+        The C library gives free memory back from the top of its heap down to what is in use, and takes a page fault for
+        each 4 kB of it in the next step.
+        """
+        place = array.__array_interface__["data"][0]
+        if _program_break and self.held[0] < place < _program_break(
+            0
+        ):  # beyond the break is memory that is not part of the heap
+            self.held = place, array
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         # a product with a one-hot matrix is fastest while there are few rows, but makes NaN of infinities

@@ -2,7 +2,7 @@
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
 transfer, and a closed list of extension points (`scatter_add`, `windows`, `add_windows`, `erf`, `check_index`, `own`,
-`block`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own file may
+`hold`, `block`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own file may
 override it. Nothing here knows about tensors or gradients.
 """
 
@@ -82,6 +82,7 @@ class Device:
     native: Any  # the library's own device object: what its creation functions take as `device=`
     array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
     block: int = 0  # how many numbers an optimizer works on at a time; 0 for all
+    large: int = 0  # the bytes from which on the result of an op is shown to `hold`; 0 for none
     current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
     default_int: Any = np.dtype("int64")
     hardware: str = ""  # what it is, in its maker's words, where the library says so
@@ -195,11 +196,12 @@ class Device:
     def synchronize(self) -> None:
         """Return when all work submitted to the device is complete."""
 
-    def keep_memory(self) -> bool:
+    def keep_memory(self, keep: bool = True) -> bool:
         """Keep memory that is no longer used for the next arrays, rather than give it back to the system.
 
         For the whole process, and for good: so it is done only when asked for. Returns whether the device has that to
-        ask for; a GPU library keeps its memory anyway.
+        ask for; a GPU library keeps its memory anyway. With `keep=False` the device lets go of what it held by itself
+        (see `hold`), and holds nothing more.
         """
         return False
 
@@ -283,6 +285,12 @@ class Device:
         The default is a copy. A device that can tell that nobody else has the array or a part may return the array.
         """
         return self.xp.asarray(array, copy=True)
+
+    def hold(self, array: Array) -> None:
+        """Is shown a large result of an op, and may keep it, so that the memory below it stays with the process.
+
+        The default keeps nothing.
+        """
 
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
         """Raise IndexError if any of the integers `indices` is outside [0, size) and is not `ignore`.

@@ -240,6 +240,8 @@ def op(
         out = result[0]
         if type(out) is not device.array_type:
             out = device.asarray(out)
+        if device.large and out.nbytes >= device.large:
+            device.hold(out)
         tensor = _new(Variable.result)
         tensor.array = out
         tensor.device = device
@@ -643,6 +645,8 @@ def _pull(
                 f"shape {node.shape}"
             )
             raise
+        if values is None and dev.large and gx.nbytes >= dev.large:
+            dev.hold(gx)
         for observer in _observers:
             observer.pulled(node, source, gx)
         _accumulate(grads, heap, source, gx)

@@ -688,6 +688,54 @@ print(kept, faults() - before > 1000)
         assert outputs[True][1] == "False"
 
 
+@pytest.mark.skipif(not backends.device("cpu").large, reason="the C library's heap is not looked at here")
+@pytest.mark.parametrize("kind", ["training", "inference"])
+def test_the_heap_stays_as_large_as_a_step_needs_it(kind):
+    """Without `hold` the C library gives memory back after each step, and takes a page fault for each 4 kB of it."""
+    code = f"""
+import resource, tinytorch
+from tinytorch import nn
+if {{off}}:
+    tinytorch.device("cpu").keep_memory(False)
+model = nn.Sequential(*[layer for _ in range(8) for layer in (nn.Linear(64, 64), nn.ReLU())])
+x = tinytorch.ones((2048, 64))  # half a megabyte
+def step():
+    if {kind == "training"}:
+        model(x).sum().backward()
+    else:
+        with tinytorch.no_grad():
+            model(x)
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+before = faults()
+for _ in range(10):
+    step()
+print(faults() - before)
+"""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    found = {}
+    for off in (False, True):
+        command = [sys.executable, "-c", code.replace("{off}", str(off))]
+        found[off] = int(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    assert found[False] < 100
+    assert found[True] > 1000
+
+
+def test_what_is_held_is_the_topmost_array_of_the_heap():
+    dev = type(backends.device("cpu"))("")
+    arrays = sorted((np.empty(2**13) for _ in range(3)), key=lambda a: a.__array_interface__["data"][0])
+    for array, top in zip([arrays[1], arrays[0], arrays[2], arrays[1]], [1, 1, 2, 2]):
+        dev.hold(array)
+        assert dev.held[1] is (arrays[top] if dev.large else None)
+    dev.hold(np.empty(2**26, "u1"))  # so large that it has memory of its own, which goes back anyway
+    assert dev.held[1] is (arrays[2] if dev.large else None)
+    assert dev.keep_memory(False) is False
+    assert dev.held == (0, None)
+    assert dev.large == 0
+    assert backends.device("cpu").large == type(dev).large
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_erf(dtype, device):
     dev = tinytorch.device(device)

@@ -578,15 +578,17 @@ def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
     y *= 0.5
 
     def of_x(g: Array) -> Array:  # (t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2
+        fall = t * t
+        fall -= 1.0
         slope = x * x
         slope *= 3 * c * k
         slope += k
-        slope *= 1.0 - t * t  # before x: far out it is 0, and x**3 infinite
+        slope *= fall  # before x: far out it is 0, and x**3 infinite
         slope *= x
-        slope += t
-        slope += 1.0
+        slope -= t
+        slope -= 1.0
         slope *= g
-        slope *= 0.5
+        slope *= -0.5
         return slope
 
     return y, of_x
