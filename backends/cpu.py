@@ -258,9 +258,7 @@ class CpuDevice(Device):
         each 4 kB of it in the next step.
         """
         place = array.__array_interface__["data"][0]
-        if _program_break and self.held[0] < place < _program_break(
-            0
-        ):  # beyond the break is memory that is not part of the heap
+        if _program_break and self.held[0] < place < _program_break(0):  # beyond it is memory that is not the heap's
             self.held = place, array
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:

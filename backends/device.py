@@ -2,8 +2,8 @@
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
 transfer, and a closed list of extension points (`scatter_add`, `windows`, `add_windows`, `erf`, `check_index`, `own`,
-`hold`, `block`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own file may
-override it. Nothing here knows about tensors or gradients.
+`hold`, `block`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own
+file may override it. Nothing here knows about tensors or gradients.
 """
 
 from __future__ import annotations
