@@ -645,7 +645,7 @@ def _pull(
                 f"shape {node.shape}"
             )
             raise
-        if values is None and dev.large and gx.nbytes >= dev.large:
+        if values is None and dev.large and type(gx) is dev.array_type and gx.nbytes >= dev.large:  # not moved away
             dev.hold(gx)
         for observer in _observers:
             observer.pulled(node, source, gx)
