@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import math
+import mmap
 import os
 import subprocess
 import sys
@@ -728,7 +729,7 @@ def test_what_is_held_is_the_topmost_array_of_the_heap():
     for array, top in zip([arrays[1], arrays[0], arrays[2], arrays[1]], [1, 1, 2, 2]):
         dev.hold(array)
         assert dev.held[1] is (arrays[top] if dev.large else None)
-    dev.hold(np.empty(2**26, "u1"))  # so large that it has memory of its own, which goes back anyway
+    dev.hold(np.frombuffer(mmap.mmap(-1, 2**16), "u1"))  # not on the heap: large arrays have memory of their own
     assert dev.held[1] is (arrays[2] if dev.large else None)
     assert dev.keep_memory(False) is False
     assert dev.held == (0, None)
