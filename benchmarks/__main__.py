@@ -14,7 +14,7 @@ from benchmarks import extension, ops, scaling
 from benchmarks.measure import compare, started
 from benchmarks.workloads import WORKLOADS
 
-PEERS = ["numpy_hand", "tinytorch_", "tinytorch_kept", "torch_eager", "torch_compile", "jax_jit"]
+PEERS = ["numpy_hand", "tinytorch_", "torch_eager", "torch_compile", "jax_jit"]  # there is tinytorch_kept, too
 
 
 def steps(peers: list[str], workloads: list[str], rounds: int, seconds: float, cpu: int) -> None:

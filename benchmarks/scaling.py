@@ -76,7 +76,7 @@ def graph() -> None:
 def threads(rounds: int = 5) -> None:
     """One thread and two, on the larger workloads."""
     print(f"\n{'threads':<28}{'one':>12}{'two':>12}    microseconds a step")
-    for module in ("tinytorch_kept", "torch_eager"):
+    for module in ("tinytorch_", "torch_eager"):
         for name in ("S1", "S2", "S3"):
             peers = [Peer(module, n, -1) for n in (1, 2)]
             title = f"{peers[0].name} {name}"
