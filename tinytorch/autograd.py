@@ -47,6 +47,7 @@ _NUMBERS = (bool, int, float)
 _KINDS = {"b": "bool", "i": "integer", "u": "integer", "f": "floating"}
 _clock = itertools.count(0, -1)  # order of creation, newest smallest: what a heap pops first
 _new = object.__new__
+_unseen = object()
 
 
 class _Mode(threading.local):
@@ -187,7 +188,7 @@ def op(
                 meta = {k: v.item() if isinstance(v, np.generic) else v for k, v in meta.items()}
                 break
         device = dtype = None  # type: Any
-        tracked, uniform, new = False, True, False
+        tracked, uniform = False, True
         arrays, sources = [], []
         for x in inputs:
             if isinstance(x, Variable):
@@ -213,11 +214,11 @@ def op(
             raise TypeError(f"{name}: takes at least one Tensor, not {', '.join(type(x).__name__ for x in inputs)}")
         if not uniform:
             dtype = tuple([x.array.dtype if isinstance(x, Variable) else type(x) for x in inputs])
-        try:
-            common = checked[device][dtype]
-        except KeyError:
+        common = checked[device].get(dtype, _unseen)
+        new = common is _unseen
+        if new:
             _check_dtypes(name, kinds, same, apart, inputs, arrays)
-            common, new = None if uniform else _common_dtype(device, arrays, apart), True
+            common = None if uniform else _common_dtype(device, arrays, apart)
         if common is not None:
             arrays = _converted(device, arrays, apart, common)
         try:

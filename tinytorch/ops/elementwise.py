@@ -577,7 +577,7 @@ def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
     y *= x
     y *= 0.5
 
-    def of_x(g: Array) -> Array:  # (t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2
+    def of_x(g: Array) -> Array:  # (t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2, negative until the last line
         fall = t * t
         fall -= 1.0
         slope = x * x
