@@ -79,8 +79,8 @@ def layer_norm(
     n = math.prod(shape)
     size = (math.prod(x.shape[: x.ndim - ndim]), n)
     rows = xp.reshape(x, size)
-    h = rows - rows[:, :1]  # so that a large offset does not round the mean
-    h -= xp.mean(h, axis=1, keepdims=True)
+    h = rows - xp.mean(rows, axis=1, keepdims=True)
+    h -= xp.mean(h, axis=1, keepdims=True)  # what rounding left of a mean far from zero
     r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
     h *= r
     w = None if weight is None else xp.reshape(weight, (n,))
