@@ -31,16 +31,16 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    shape, kind = x.shape, x.dtype
+    shape, own = x.shape, x.dtype
     ndim = len(shape)
-    if dtype is None and ndim and kind.kind == "f":
+    if dtype is None and ndim and own.kind == "f":
         if axis == 0 and ndim == 2 and not keepdims:
-            return _ones(shape[0], kind).dot(x)
+            return _ones(shape[0], own).dot(x)
         if ndim > 1 and (axis == -1 or axis == ndim - 1) and shape[-1]:
-            out = (x if ndim == 2 else x.reshape(-1, shape[-1])).dot(_ones(shape[-1], kind))
+            out = (x if ndim == 2 else x.reshape(-1, shape[-1])).dot(_ones(shape[-1], own))
             return _along_last(out, shape, keepdims)
         if axis is None and x.size <= 4096 and not keepdims:  # of longer ones NumPy's pairwise sum is more accurate
-            return _ones(x.size, kind).dot(x.reshape(-1))
+            return _ones(x.size, own).dot(x.reshape(-1))
     return _add(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
@@ -72,13 +72,14 @@ def _along_last(rows: Array, shape: tuple[int, ...], keepdims: bool) -> Array:
     return rows.reshape((*shape[:-1], 1) if keepdims else shape[:-1])
 
 
+_LEAST = 100_000  # multiplications; in smaller products no order or layout is worth its preparation
 _SMALL = 1_000_000  # as many multiplications OpenBLAS does without packing the matrices into blocks of its own first
 
 
 def _matmul(x1: Array, x2: Array, /) -> Array:
     s1, s2 = x1.shape, x2.shape
     if len(s1) == 2 == len(s2):
-        return x1.dot(x2) if s1[0] * s1[1] * s2[1] <= 100_000 else _product(x1, x2)
+        return x1.dot(x2) if s1[0] * s1[1] * s2[1] <= _LEAST else _product(x1, x2)
     if x1.ndim == 3 == x2.ndim and len(x1) == 1 == len(x2):
         return _matmul(x1[0], x2[0])[None]
     if x1.ndim > 2 < x2.ndim and x1.strides[-1] == x1.itemsize < x2.strides[-1] and x2.size <= x1.size:
@@ -192,7 +193,9 @@ class _Namespace:
         return object.__getattribute__(self, name)
 
 
-_program_break: Any = getattr(ctypes.CDLL(None), "sbrk", None) if sys.platform == "linux" else None
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_mallopt: Any = getattr(_libc, "mallopt", None)
+_program_break: Any = getattr(_libc, "sbrk", None)
 if _program_break:
     _program_break.argtypes, _program_break.restype = [ctypes.c_ssize_t], ctypes.c_size_t
 
@@ -248,8 +251,8 @@ class CpuDevice(Device):
         """Set glibc's thresholds (mallopt(3)), so that large arrays of one step do not cost page faults in the next."""
         if not keep:
             self.large, self.held = 0, (0, None)
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if keep and sys.platform == "linux" else None
-        return mallopt is not None and all(mallopt(option, size) for option, size in _KEEP.items())
+            return False
+        return _mallopt is not None and all(_mallopt(option, size) for option, size in _KEEP.items())
 
     def hold(self, array: Array) -> None:
         """Keep the topmost one: so the heap stays as large as a step needs it.

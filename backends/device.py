@@ -82,7 +82,7 @@ class Device:
     native: Any  # the library's own device object: what its creation functions take as `device=`
     array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
     block: int = 0  # how many numbers an optimizer works on at a time; 0 for all
-    large: int = 0  # the bytes from which on the result of an op is shown to `hold`; 0 for none
+    large: int = 0  # the bytes from which on results and gradients are shown to `hold`; 0 for none
     current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
     default_int: Any = np.dtype("int64")
     hardware: str = ""  # what it is, in its maker's words, where the library says so
@@ -287,7 +287,7 @@ class Device:
         return self.xp.asarray(array, copy=True)
 
     def hold(self, array: Array) -> None:
-        """Is shown a large result of an op, and may keep it, so that the memory below it stays with the process.
+        """Is shown a large result or gradient, and may keep it, so that the memory below it stays with the process.
 
         The default keeps nothing.
         """

@@ -67,7 +67,10 @@ _STEPS = {
 
 
 def step(work: str, prepare: str) -> float:
-    """The median time of a step of the workload, of which the code is given."""
+    """The median time of a step of the workload, of which the code is given, in a plain loop of training.
+
+    Not by `measure.seconds_of`: going back to the initial weights frees large arrays, which grows the heap.
+    """
     code = f"""
 import time, tinytorch
 from benchmarks.peers import tinytorch_

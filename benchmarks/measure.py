@@ -120,9 +120,11 @@ def started(modules: Sequence[str], threads: int = 1, cpu: int = -1) -> Iterator
     for peer in peers:
         if peer.missing:
             print(f"{peer.module} is left out: {peer.missing}")
-    yield [peer for peer in peers if not peer.missing]
-    for peer in peers:
-        peer.close()
+    try:
+        yield [peer for peer in peers if not peer.missing]
+    finally:
+        for peer in peers:
+            peer.close()
 
 
 def compare(peers: list[Peer], work: Workload, rounds: int, seconds: float) -> dict[str, tuple[float, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import tinytorch
-from benchmarks.measure import Peer, compare, started
+from benchmarks.measure import compare, started
 from benchmarks.workloads import WORKLOADS, Workload
 
 
@@ -78,17 +78,14 @@ def threads(rounds: int = 5) -> None:
     print(f"\n{'threads':<28}{'one':>12}{'two':>12}    microseconds a step")
     for module in ("tinytorch_", "torch_eager"):
         for name in ("S1", "S2", "S3"):
-            peers = [Peer(module, n, -1) for n in (1, 2)]
-            title = f"{peers[0].name} {name}"
-            if peers[0].missing:
-                print(f"{module} is left out: {peers[0].missing}")
-                break
-            for peer, n in zip(peers, ("one", "two")):
-                peer.name += f", {n}"
-            one, two = (t for t, _ in compare(peers, WORKLOADS[name], rounds, 0.3).values())
+            with started([module], 1) as alone:
+                if not alone:
+                    break
+                with started([module], 2) as pair:
+                    title = f"{alone[0].name} {name}"
+                    pair[0].name += ", two"
+                    one, two = (t for t, _ in compare([*alone, *pair], WORKLOADS[name], rounds, 0.3).values())
             print(f"{title:<28}{one:>12,.0f}{two:>12,.0f}{two / one:>9.2f} x", flush=True)
-            for peer in peers:
-                peer.close()
 
 
 def memory(name: str = "S3") -> None:
