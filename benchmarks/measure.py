@@ -141,7 +141,8 @@ def compare(peers: list[Peer], work: Workload, rounds: int, seconds: float) -> d
     reference = next(iter(built[runs[0][0]].values()))
     for peer, v in runs:
         found = built[peer][v]
-        assert np.allclose(found, reference, rtol=1e-3, atol=1e-5), f"{peer.name} ({v}): {found}, not {reference}"
+        if not np.allclose(found, reference, rtol=1e-3, atol=1e-5):
+            raise AssertionError(f"{peer.name} ({v}): {found}, not {reference}")
     times = {run: [] for run in runs}  # type: ignore[var-annotated]
     for _ in range(rounds):
         for peer, v in runs:

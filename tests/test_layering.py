@@ -154,3 +154,9 @@ def test_nothing_is_pickled(path):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load":
             allowed = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
             assert allowed.get("allow_pickle") is False, f"{module_of(path)}, line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "milestones").rglob("*.py"))], ids=str)
+def test_nothing_rests_on_assert_which_python_can_be_told_to_skip(path):
+    found = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
+    assert not found, f"{path}: raise an error in lines {found}: `python -O` leaves assert out"

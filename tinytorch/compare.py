@@ -255,8 +255,7 @@ class _Lane(Observer):
 
     def check_end(self) -> None:
         """Raise NotTheSameRun unless the update had as much in it as the reference's."""
-        assert self.reference is not None
-        there = self.reference
+        there: Any = self.reference
         if self.ended is not there.ended:
             raise self._longer(there if self.ended else self)
         noted: list[Sequence[Any]] = [there.given, there.results if self._looking else []]

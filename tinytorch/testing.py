@@ -175,6 +175,12 @@ def gradgradcheck(function: Function, inputs: Any, **kwargs: Any) -> bool:
     return gradcheck(gradient, [*given, *weights], **kwargs)
 
 
+def _demand(right: bool, wrong: str) -> None:
+    """What `assert` does, under `python -O`, too."""
+    if not right:
+        raise AssertionError(f"assert_close: {wrong}")
+
+
 def assert_close(
     actual: Any,
     expected: Any,
@@ -202,23 +208,23 @@ def assert_close(
         raise ValueError("assert_close: give both rtol and atol, or neither")
     settings = {"equal_nan": equal_nan, "check_dtype": check_dtype, "check_device": check_device}
     if isinstance(expected, Mapping):
-        assert isinstance(actual, Mapping), f"assert_close: {type(actual).__name__} is no mapping"
-        assert actual.keys() == expected.keys(), f"assert_close: keys {sorted(actual)} are not {sorted(expected)}"
+        _demand(isinstance(actual, Mapping), f"{type(actual).__name__} is no mapping")
+        _demand(actual.keys() == expected.keys(), f"keys {list(actual)} are not {list(expected)}")
         for key in expected:
             assert_close(actual[key], expected[key], rtol=rtol, atol=atol, **settings)
         return
     if isinstance(expected, list | tuple):
-        assert isinstance(actual, list | tuple), f"assert_close: {type(actual).__name__} is no sequence"
-        assert len(actual) == len(expected), f"assert_close: {len(actual)} items, not {len(expected)}"
+        _demand(isinstance(actual, list | tuple), f"{type(actual).__name__} is no sequence")
+        _demand(len(actual) == len(expected), f"{len(actual)} items, not {len(expected)}")
         for a, e in zip(actual, expected, strict=True):
             assert_close(a, e, rtol=rtol, atol=atol, **settings)
         return
     a, e = (x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in (actual, expected))
     if check_dtype:
-        assert a.dtype == e.dtype, f"assert_close: dtype {a.dtype} is not {e.dtype}"
-    assert a.shape == e.shape, f"assert_close: shape {a.shape} is not {e.shape}"
+        _demand(a.dtype == e.dtype, f"dtype {a.dtype} is not {e.dtype}")
+    _demand(a.shape == e.shape, f"shape {a.shape} is not {e.shape}")
     if check_device and isinstance(actual, Tensor) and isinstance(expected, Tensor):
-        assert actual.device is expected.device, f"assert_close: device {actual.device} is not {expected.device}"
+        _demand(actual.device is expected.device, f"device {actual.device} is not {expected.device}")
     if rtol is None or atol is None:
         rtol, atol = max((TOLERANCES.get(x.dtype, (0.0, 0.0)) for x in (a, e)), key=sum)
     close = np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=equal_nan)

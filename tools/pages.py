@@ -6,6 +6,7 @@ later program can import an earlier one.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ def rerun(page: str) -> str:
     Raises:
         subprocess.CalledProcessError: a program fails.
     """
-    program = ""
+    program, env = "", {**os.environ, "COLUMNS": "120"}
     with tempfile.TemporaryDirectory() as folder:
 
         def replaced(block: re.Match[str]) -> str:
@@ -37,7 +38,7 @@ def rerun(page: str) -> str:
                 return block[0]
             command = [sys.executable, "-W", "error", program]
             program = ""
-            run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+            run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=env)
             return f"```text\n{run.stdout}```"
 
         return BLOCK.sub(replaced, page)

@@ -23,6 +23,9 @@ class Control:
         model: changes the model, before the first update.
         batch: changes a batch; it is given the batch and a NumPy random generator.
         gradients: changes the gradients of the model, after each `backward`.
+
+    Raises:
+        ValueError: it changes nothing.
     """
 
     name: str
@@ -31,24 +34,33 @@ class Control:
     batch: Callable[[Any, np.random.Generator], Any] | None = None
     gradients: Callable[[Module], Any] | None = None
 
+    def __post_init__(self) -> None:
+        if self.model is None and self.batch is None and self.gradients is None:
+            raise ValueError(
+                f"Control: {self.name!r} changes nothing; give it a function: model=, batch= or gradients="
+            )
+
 
 Which = str | type[Module]  # a module by its path, or all of a class
 
 
 def _found(model: Module, which: Which) -> list[tuple[str, Any]]:
-    modules = list(model.named_modules())
-    found = [(path, m) for path, m in modules if (path == which if isinstance(which, str) else isinstance(m, which))]
-    if not found:
+    """The modules meant, each with all paths that lead to it."""
+    modules = list(model.named_modules(remove_duplicate=False))
+    meant = {id(m) for path, m in modules if (path == which if isinstance(which, str) else isinstance(m, which))}
+    if not meant:
         raise ValueError(
             f"control: the model has no {which!r}; there are {', '.join(repr(p) for p, _ in modules if p)}"
         )
-    return found
+    return [(path, m) for path, m in modules if id(m) in meant]
 
 
 def _replace(model: Module, path: str, new: Module) -> None:
     """Put a module in the place of another one."""
     lead, _, name = path.rpartition(".")
-    parent = dict(model.named_modules())[lead]
+    if not path:
+        raise ValueError("control: a layer of the model can be removed, not the whole model")
+    parent = dict(model.named_modules(remove_duplicate=False))[lead]
     if isinstance(parent, ModuleList) and name.isdigit():
         parent[int(name)] = new
     else:
@@ -69,8 +81,11 @@ def freeze(*layers: Which, fails: str = "movement") -> Control:
 
     def change(model: Module) -> None:
         for layer in layers:
-            for _, module in _found(model, layer):
-                module.requires_grad_(False)
+            parameters = [p for _, module in _found(model, layer) for p in module.parameters()]
+            if not parameters:
+                raise ValueError(f"control: {layer!r} has no parameters, so that freezing it changes nothing")
+            for p in parameters:
+                p.requires_grad = False
 
     return Control(f"with {_named(layers)} frozen", fails, model=change)
 
@@ -85,7 +100,7 @@ def remove(*layers: Which, fails: str = "metric") -> Control:
 
     def change(model: Module) -> None:
         for layer in layers:
-            for path, _ in _found(model, layer):
+            for path, _ in reversed(_found(model, layer)):  # what is inside of another goes first
                 _replace(model, path, Identity())
 
     return Control(f"without {_named(layers)}", fails, model=change)
@@ -110,7 +125,7 @@ def uniform_attention(fails: str = "metric") -> Control:
     """Attention that takes the same of each position: the queries of every MultiHeadAttention are zero."""
 
     def change(model: Module) -> None:
-        for _, attention in _found(model, MultiHeadAttention):
+        for attention in dict.fromkeys(attention for _, attention in _found(model, MultiHeadAttention)):
             attention.q_proj = _Silent(attention.q_proj)
 
     return Control("with uniform attention", fails, model=change)
@@ -137,10 +152,9 @@ def scale_gradient(layer: Which = "", factor: float = 0.0, fails: str = "movemen
     """
 
     def change(model: Module) -> None:
-        for _, module in _found(model, layer):
-            for p in module.parameters():
-                if p.grad is not None:
-                    p.grad = p.grad.detach() * factor
+        for p in dict.fromkeys(p for _, module in _found(model, layer) for p in module.parameters()):
+            if p.grad is not None:
+                p.grad = p.grad.detach() * factor
 
     return Control(
         f"with the gradient of {_named((layer,)) if layer else 'the model'} x {factor:g}", fails, gradients=change

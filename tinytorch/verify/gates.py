@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,30 @@ from tinytorch.verify.run import Run, given_to
 
 @dataclass(frozen=True)
 class Found:
-    """What a gate found: whether it holds, what was measured, and a sentence for each culprit."""
+    """What a gate found.
 
-    passed: bool
+    Args:
+        passed: whether the claim holds; None if that could not be measured, which is no pass.
+        measured: what was measured, as text.
+        why: a sentence for each culprit.
+
+    Raises:
+        TypeError: `passed` is none of True, False and None. A number is not taken for one: NaN would be true.
+    """
+
+    passed: bool | None
     measured: str
     why: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        passed: Any = self.passed
+        if isinstance(passed, Tensor | np.ndarray | np.generic) and passed.size == 1 and passed.dtype.kind == "b":
+            passed = bool(passed.item())
+        if passed is not None and not isinstance(passed, bool):
+            raise TypeError(f"Found: passed is True, False, or None for what was not measured, not {passed!r}")
+        why = (self.why,) if isinstance(self.why, str) else tuple(map(str, self.why))
+        for name, value in (("passed", passed), ("measured", str(self.measured)), ("why", why)):
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -53,60 +73,128 @@ def _percent(x: float) -> str:
     return f"{x * 100:.4g}%"
 
 
+def _beside(x: float, bound: float, digits: int) -> str:
+    """A part as percent, with more digits where it would look like the bound, which it is not."""
+    text = f"{x:.{digits}%}"
+    while x != bound and digits < 12 and float(text[:-1]) == round(bound * 100, digits):
+        digits += 1
+        text = f"{x:.{digits}%}"
+    return text
+
+
+def _part(name: str, x: float) -> float:
+    """A threshold of a gate.
+
+    Raises:
+        ValueError: it is none, such as 80 where 80 % is meant.
+    """
+    if not 0 <= x <= 1:
+        raise ValueError(f"{name} is a part of 1, from 0 to 1, not {x}: write 0.8 for 80 %")
+    return x
+
+
+def _change(before: float, after: float, bound: float) -> tuple[float, str]:
+    """The part of a loss that is gone, and the change as text; NaN where there is no telling: then nothing passed."""
+    if not (math.isfinite(before) and math.isfinite(after)):
+        return math.nan, f"{before:.4f} -> {after:.4f}"
+    if before <= 0:
+        return math.nan, f"{before:.4f} -> {after:.4f}: no part of a loss that starts at {before:.4g}"
+    drop, times = 1 - after / before, after / before
+    how = _beside(drop, bound, 1) if drop >= 0 else f"{times:.3g} times as much"
+    return drop, f"{before:.4f} -> {after:.4f}: {how}"
+
+
 def loss_drop(least: float = 0.5) -> Gate:
-    """The loss falls by more than this part of it."""
+    """The loss falls by more than this part of it, and is finite at each update."""
 
     def check(run: Run) -> Found:
-        measured = f"{run.before:.4f} -> {run.after:.4f}: {run.loss_drop:.1%}"
-        if run.loss_drop > least:
-            return Found(True, measured)
+        drop, measured = _change(run.before, run.after, least)
         losses = run.losses
         ill = next((i for i, x in enumerate(losses) if not math.isfinite(x)), None)
-        if ill is None:
-            sentence = f"the loss went from {run.before:.4g} to {run.after:.4g}, down by {run.loss_drop:.1%}"
-            return Found(False, measured, (sentence,))
-        cause = next(filter(None, (run.reason(name, ill) for name in run.moved)), "")
-        return Found(False, measured, (f"the loss is {losses[ill]} at update {ill}{': ' if cause else ''}{cause}",))
+        if ill is not None:
+            return Found(False, measured, (f"the loss is {losses[ill]} at update {ill}{_because(run.born(ill))}",))
+        if not losses:
+            return Found(False, "no update", ("there was no update: are there batches, and is there a `yield loss`?",))
+        if not math.isfinite(run.before):
+            cause = _because(run.again(limit=0).born())
+            return Found(False, measured, (f"run.watch(loss=...) gives {run.before} before the first update{cause}",))
+        if not math.isfinite(run.after):
+            cause = _because(run.born())
+            return Found(False, measured, (f"run.watch(loss=...) gives {run.after} after the last update{cause}",))
+        if drop > least:
+            return Found(True, measured)
+        if math.isnan(drop):
+            how = "and a part of what is not above 0 says nothing; give a gate of your own, with another measure"
+            return Found(False, measured, (f"the loss starts at {run.before:.4g}, {how}",))
+        went = "rose" if drop < 0 else "fell" if drop > 0 else "stayed the same"
+        return Found(False, measured, (f"the loss {went}, {measured}",))
 
     return Gate("loss drop", f"loss drop > {_percent(least)}", check)
 
 
+def _because(cause: str) -> str:
+    return f": {cause}" if cause else ""
+
+
 def metric(least: float, *, most: float = math.inf, name: str = "metric") -> Gate:
-    """The held-out metric is above this; reaches it, if this is 1.
+    """The metric, a part of 1 such as accuracy, is above this; reaches it, if this is 1.
 
     Args:
         most: more than the task allows: then the model sees what it should not, such as the answer.
         name: of the metric, such as "accuracy".
-    """
 
+    Raises:
+        ValueError: a threshold is not a part of 1. (A metric that is none needs a gate of your own: `Gate`.)
+    """
+    _part("gates.metric: least", least)
+    if most != math.inf:
+        _part("gates.metric: most", most)
     claim = f"{name} {'= 100%' if least == 1 else '> ' + _percent(least)}"
     claim += f", < {_percent(most)}" if most < math.inf else ""
 
     def check(run: Run) -> Found:
         value = run.metric
-        if math.isnan(value):
-            return Found(False, "not measured", ("no metric, or NaN: pass run.watch(..., metric=lambda: ...)",))
+        if wrong := _no_part(run, "metric", value):
+            return wrong
+        shown = _beside(value, least, 2)
         if value > most:
-            return Found(
-                False, f"{value:.2%}", (f"{name} {value:.2%} is more than the task allows: is the answer seen?",)
-            )
+            shown = _beside(value, most, 2)
+            return Found(False, shown, (f"{name} is {shown}, more than the task allows: is the answer seen?",))
         enough = value >= 1 if least == 1 else value > least
-        return Found(enough, f"{value:.2%}", () if enough else (f"{claim} on held-out data, but it is {value:.2%}",))
+        return Found(enough, shown, () if enough else (f"{name} is {shown}; the gate is {claim}",))
 
     return Gate("metric", claim, check)
 
 
+def _no_part(run: Run, what: str, value: float) -> Found | None:
+    """What to say of a metric that was not measured, or is no part of 1."""
+    if not run.measures(what):
+        return Found(None, "not measured", (f"pass run.watch(..., {what}=lambda: ...)",))
+    if not 0 <= value <= 1 + 1e-6:  # a mean of ones may be a little more
+        how = "percent is divided by 100; for what is no part of 1 give a gate of your own"
+        why = f"run.watch({what}=...) gives {value:.6g}, and should give a part of 1, from 0 to 1: {how}"
+        return Found(False, f"{value:.6g}", (why,))
+    return None
+
+
 def gap(most: float = 0.15) -> Gate:
-    """The metric on the training data is at most so much better than on held-out data."""
+    """The metric on the training data is at most so much better than on held-out data.
+
+    Raises:
+        ValueError: `most` is not a part of 1.
+    """
+    _part("gates.gap: most", most)
 
     def check(run: Run) -> Found:
+        for what, value in (("metric", run.metric), ("train_metric", run.train_metric)):
+            if wrong := _no_part(run, what, value):
+                return wrong
         difference = run.train_metric - run.metric
         measured = f"{run.train_metric:.1%} - {run.metric:.1%}"
-        if math.isnan(difference):
-            return Found(False, "not measured", ("pass run.watch(..., metric=..., train_metric=...)",))
         if difference < most:
             return Found(True, measured)
-        return Found(False, measured, (f"{difference:.1%} better on the data it was trained on: learned by heart",))
+        shown = _beside(difference, most, 1)
+        return Found(False, measured, (f"{shown} better on the data it was trained on: learned by heart",))
 
     return Gate("gap", f"generalization gap < {_percent(most)}", check)
 
@@ -116,17 +204,15 @@ def finite_gradients(exempt: Exempt | None = None) -> Gate:
 
     def check(run: Run) -> Found:
         causes: dict[str, str] = {}
-        for name in run.moved:
+        judged = [name for name in run.moved if not _exempt(name, exempt)]
+        if wrong := _not_seen(run, judged):
+            return wrong
+        for name in judged:
             ill = next((i for i, norms in run.gradients.items() if not math.isfinite(norms.get(name, math.nan))), None)
-            if _exempt(name, exempt) or (ill is None and run.gradients):
-                continue
-            if ill is None:
-                causes[name] = "no gradient, since there was no update"
-                continue
-            missing, cause = run.gradients[ill].get(name) is None, run.reason(name, ill)
-            causes[name] = _since("no gradient" if missing else "gradient is not finite", ill, cause)
-        n = len(run.moved)
-        return Found(not causes and n > 0, f"{n - len(causes)}/{n}", _together(causes))
+            if ill is not None:
+                missing, cause = run.gradients[ill].get(name) is None, run.reason(name, ill)
+                causes[name] = _since("no gradient" if missing else "gradient is not finite", ill, cause)
+        return Found(not causes, f"{len(judged) - len(causes)}/{len(judged)}", _together(causes))
 
     return Gate("finite gradients", "every gradient is there and finite", check)
 
@@ -136,14 +222,31 @@ def nonzero_gradients(exempt: Exempt | None = None) -> Gate:
 
     def check(run: Run) -> Found:
         causes: dict[str, str] = {}
-        for name in run.moved:
+        judged = [name for name in run.moved if not _exempt(name, exempt)]
+        if wrong := _not_seen(run, judged):
+            return wrong
+        seen = [name for name in judged if any(name in norms for norms in run.gradients.values())]
+        if not seen:
+            return Found(None, "not measured: there are no gradients", ("no parameter has a gradient",))
+        for name in seen:
             zero = next((i for i, norms in run.gradients.items() if norms.get(name) == 0), None)
-            if zero is not None and not _exempt(name, exempt) and not _faded(run, name, zero):
+            if zero is not None and not _faded(run, name, zero):
                 causes[name] = _since("gradient is zero", zero, run.reason(name, zero))
-        n = len(run.moved)
-        return Found(not causes, f"{n - len(causes)}/{n}", _together(causes))
+        return Found(not causes, f"{len(seen) - len(causes)}/{len(seen)}", _together(causes))
 
     return Gate("non-zero gradients", "no gradient is zero", check)
+
+
+def _not_seen(run: Run, judged: list[str]) -> Found | None:
+    """Why gradients cannot be judged at all."""
+    if not judged:
+        why = "every parameter is exempt" if run.moved else "the model that run.watch was given has no parameters"
+        return Found(False, "0/0", (why,))
+    if run.misplaced:
+        return Found(False, f"0/{len(judged)}", (run.misplaced,))
+    if not run.updates:
+        return Found(False, f"0/{len(judged)}", ("there was no update",))
+    return None
 
 
 def _since(what: str, update: int, cause: str) -> str:
@@ -182,6 +285,9 @@ def movement(least: float = 1e-3, *, of: str = "*", exempt: Exempt | None = None
             norm = run.gradients.get(0, {}).get(n)
             if run.moved[n] > least:
                 continue
+            if not math.isfinite(run.moved[n]):
+                causes[n] = "is not finite after the last update"
+                continue
             if not parameters[n].requires_grad:
                 causes[n] = "frozen (requires_grad=False)"
             elif given is not None and id(parameters[n]) not in given:
@@ -191,9 +297,10 @@ def movement(least: float = 1e-3, *, of: str = "*", exempt: Exempt | None = None
             else:
                 causes[n] = f"moved {run.moved[n]:.3g} x its norm; the norm of its first gradient is {norm:.3g}"
         moved = [run.moved[n] for n in judged]
-        measured = f"{len(judged) - len(causes)}/{len(judged)}, least {min(moved, default=math.nan):.3g} x"
+        measured = f"{len(judged) - len(causes)}/{len(judged)}, least {float(np.min(moved or [math.nan])):.3g} x"
         if not judged:
-            return Found(False, measured, (f"no parameter is named {of!r}",))
+            why = f"no parameter is named {of!r}" if not parameters or of != "*" else "every parameter is exempt"
+            return Found(False, measured, (why,))
         return Found(not causes, measured, _together(causes))
 
     which = "every parameter" if of == "*" else of
@@ -205,6 +312,8 @@ def fresh_gradients() -> Gate:
 
     def check(run: Run) -> Found:
         cause = "the gradient is added to that of the update before: call optimizer.zero_grad() in each"
+        if not run.compared:
+            return Found(None, "not measured: that takes two updates with gradients")
         return Found(not run.stale, f"{len(run.stale)} stale", _together(dict.fromkeys(run.stale, cause)))
 
     return Gate("fresh gradients", "gradients are cleared between updates", check)
@@ -224,25 +333,33 @@ def overfit(drop: float = 0.9, within: int = 500) -> Gate:
     """On its first batch alone, again and again, the loss falls by more than this part of it. Needs `run.batches`."""
 
     def check(run: Run) -> Found:
-        losses = run.again(limit=within, one_batch=True).losses or [math.nan]
-        fallen = 1 - losses[-1] / losses[0] if losses[0] else math.nan
-        measured = f"{losses[0]:.4f} -> {losses[-1]:.4f}: {fallen:.1%}"
+        again = run.again(limit=within, one_batch=True)
+        losses = again.losses
+        if not losses:
+            return Found(False, "no update", ("there was no update on one batch",))
+        fallen, measured = _change(losses[0], losses[-1], drop)
         if fallen > drop:
             return Found(True, measured)
-        return Found(False, measured, (f"after {len(losses)} updates on one batch the loss is {losses[-1]:.4g}",))
+        ill = next((i for i, x in enumerate(losses) if not math.isfinite(x)), None)
+        cause = "" if ill is None else f", and {losses[ill]} at update {ill}{_because(again.born(ill))}"
+        sentence = f"after {len(losses)} updates on one batch the loss is {losses[-1]:.4g}{cause}"
+        return Found(False, measured, (sentence,))
 
     return Gate("one batch", f"one batch is learned by heart: loss drop > {_percent(drop)}", check)
 
 
 def repeatable() -> Gate:
-    """In `eval` mode the same data give the same loss twice."""
+    """In `eval` mode the same data give the same loss twice, or the same metric if no loss can be computed."""
 
     def check(run: Run) -> Found:
-        what = "loss" if run.loss_function() is not None else "metric"
+        what = next((what for what in ("loss", "metric") if run.measures(what)), None)
+        if what is None:
+            return Found(None, "not measured: pass run.watch(loss=...)")
         first, second = run.measure(what), run.measure(what)
-        if what == "metric" and math.isnan(first):
-            return Found(True, "not measured: pass run.watch(loss=...)")
-        same = first == second or (math.isnan(first) and math.isnan(second))
+        if not (math.isfinite(first) and math.isfinite(second)):
+            sentence = f"the {what} is {first!r}, then {second!r}, which tells nothing"
+            return Found(False, f"{first:.6g}, {second:.6g}", (sentence,))
+        same = first == second
         why = () if same else (f"the {what} is {first!r}, then {second!r}: is dropout on in `eval` mode?",)
         return Found(same, f"{first:.6g} twice" if same else "differs", why)
 
@@ -259,28 +376,34 @@ def predicted(tolerance: float = 0.1, exempt: Exempt | None = None) -> Gate:
 
     def check(run: Run) -> Found:
         start = run.again(limit=0)
-        loss = start.loss_function()
-        if loss is None:
-            return Found(True, "not measured: pass run.watch(loss=...)")
+        if not start.measures("loss"):
+            return Found(None, "not measured: pass run.watch(loss=...)")
         model = start.model.eval()
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad and not _exempt(n, exempt)}
-        value = loss()
+        value = start.evaluate("loss")
+        if not isinstance(value, Tensor):
+            return Found(None, "not measured: run.watch(loss=...) gives a number, so leave out its .item()")
+        if not math.isfinite(value.item()):
+            return Found(False, f"the loss is {value.item()}", (f"the loss is {value.item()}{_because(start.born())}",))
         grads: Iterable[Tensor | None] = [None] * len(parameters)
-        if isinstance(value, Tensor) and value.requires_grad:
+        if value.requires_grad:
             grads = grad(value, list(parameters.values()), allow_unused=True)
-        why, worst = [], 0.0
+        why, worst, seen = [], 0.0, False
         for (name, p), g in zip(parameters.items(), grads, strict=True):
-            said, real, noise = _slopes(p, g, loss)
-            off = abs(said - real) - noise
-            worst = max(worst, off / max(abs(real), abs(said), 1e-12))
-            if not off <= tolerance * max(abs(real), abs(said)):
+            said, real, noise = _slopes(p, g, start)
+            size = max(abs(real), abs(said))
+            off = max(abs(said - real) - noise, 0.0) / size if size else 0.0
+            worst, seen = float(np.maximum(worst, off)), seen or size > 0  # NaN counts as the largest
+            if not off <= tolerance:
                 why.append(f"`{name}`: along its gradient the loss changes by {real:.3g} per unit, not {said:.3g}")
-        return Found(not why, f"{worst:.1%} off", tuple(why))
+        if not seen:
+            return Found(False, "no gradient", ("no parameter that is judged changes the loss of run.watch(loss=...)",))
+        return Found(not why, f"{_beside(worst, tolerance, 1)} off", tuple(why))
 
     return Gate("predicted", f"each gradient predicts the change of the loss within {_percent(tolerance)}", check)
 
 
-def _slopes(p: Tensor, g: Tensor | None, loss: Callable[[], Tensor]) -> tuple[float, float, float]:
+def _slopes(p: Tensor, g: Tensor | None, run: Run) -> tuple[float, float, float]:
     """The slope of the loss along a gradient: as the gradient says, as it is, and how far rounding blurs that."""
     home, start = p.data, p.detach().numpy().astype(np.float64)
     direction = np.zeros_like(start) if g is None else g.detach().numpy().astype(np.float64)
@@ -291,7 +414,7 @@ def _slopes(p: Tensor, g: Tensor | None, loss: Callable[[], Tensor]) -> tuple[fl
     def at(step: float) -> float:
         p.data = Tensor(start + step * direction, p.dtype, p.device)
         with no_grad():
-            return float(loss().item())
+            return float(run.evaluate("loss").item())
 
     up, down = at(eps), at(-eps)
     p.data = home

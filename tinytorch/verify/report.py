@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
@@ -12,9 +13,12 @@ from xml.etree import ElementTree
 import numpy as np
 
 from backends import Device
+from tinytorch.table import Table, plain, width, wrapped
 from tinytorch.verify.controls import Control
 from tinytorch.verify.gates import Found, Gate
 from tinytorch.verify.run import Run
+
+STATES = {True: "pass", False: "FAIL", None: "n/a"}  # n/a: could not be measured
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,16 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the claim holds."""
-        return self.found.passed
+        """Whether the claim holds. What could not be measured has not passed."""
+        return self.found.passed is True
+
+    @property
+    def failed(self) -> bool:
+        """Whether the claim does not hold. What could not be measured has not failed."""
+        return self.found.passed is False
 
     def __str__(self) -> str:
-        return f"{'pass' if self.passed else 'FAIL'}  {self.claim}: {self.found.measured}"
+        return f"{STATES[self.found.passed]}  {self.claim}: {self.found.measured}"
 
 
 @dataclass
@@ -49,26 +58,49 @@ class Judged:
 
     @property
     def ok(self) -> bool:
-        """Whether all gates passed."""
-        return all(v.passed for v in self.verdicts)
+        """Whether no gate failed, and at least one passed."""
+        return not self.failed and any(v.passed for v in self.verdicts)
 
     @property
     def failed(self) -> set[str]:
         """The names of the gates that failed."""
-        return {v.gate for v in self.verdicts if not v.passed}
+        return {v.gate for v in self.verdicts if v.failed}
 
 
 @dataclass
 class Controlled:
-    """A control, and the runs that were broken by it, judged by the gate that should fail."""
+    """A control, and the runs that were broken by it, judged by the gate that should fail.
+
+    Attributes:
+        unchanged: the seeds from which the run was the same, number by number, as the healthy one.
+    """
 
     control: Control
     judged: list[Judged]
+    unchanged: list[int] = field(default_factory=list)
 
     @property
     def noticed(self) -> bool:
-        """Whether the gate that should fail did, from every seed."""
-        return all(self.control.fails in j.failed for j in self.judged)
+        """Whether the control changed something from every seed, and the gate that should fail did."""
+        return bool(self.judged) and not self.unchanged and all(self.control.fails in j.failed for j in self.judged)
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        return f"{self.control.name}: {'noticed' if self.noticed else 'NOT noticed'}"
+
+    @property
+    def failure(self) -> str:
+        """What a control that was not noticed shows."""
+        name, gate = self.control.name, self.control.fails
+        if self.unchanged:
+            seeds = ", ".join(map(str, self.unchanged))
+            return f"{gate}: {name} nothing changes (seed {seeds}): is what the control breaks used in the loss?"
+        verdicts = [v for j in self.judged for v in j.verdicts if v.gate == gate]
+        if unseen := [v.found.measured for v in verdicts if v.found.passed is None]:
+            return f"{gate}: {name} the gate measures nothing, which proves nothing ({unseen[0]})"
+        passed = ", ".join(v.found.measured for v in verdicts if v.passed)
+        return f"{gate}: proves nothing, it passes as well {name} ({passed})"
 
 
 @dataclass
@@ -95,18 +127,20 @@ class Subject:
         """A sentence for each failure."""
         seeds: dict[str, list[str]] = {}
         for j in self.judged if self.passing < self.enough else []:
+            if not any(v.passed or v.failed for v in j.verdicts):
+                seeds.setdefault("no gate measured anything", []).append(str(j.run.seed))
             for v in j.verdicts:
-                for sentence in () if v.passed else v.found.why or (f"{v.claim}: {v.found.measured}",):
+                for sentence in v.found.why or (f"{v.claim}: {v.found.measured}",) if v.failed else ():
                     seeds.setdefault(f"{v.gate}: {sentence}", []).append(str(j.run.seed))
         several = len(self.judged) > 1
         found = [f"{text} (seed {', '.join(which)})" if several else text for text, which in seeds.items()]
-        for c in self.controls:
-            if not c.noticed:
-                passed = [v.found.measured for j in c.judged for v in j.verdicts if v.passed]
-                found.append(
-                    f"{c.control.fails}: proves nothing, it passes as well {c.control.name} ({', '.join(passed)})"
-                )
-        return found
+        return [*found, *(c.failure for c in self.controls if not c.noticed)]
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Gates that are always there and could not measure anything, each with what that takes."""
+        found = [v for j in self.judged for v in j.verdicts if v.found.passed is None]
+        return list(dict.fromkeys(f"{v.gate}: {v.found.measured}" for v in found))
 
 
 @dataclass
@@ -125,12 +159,20 @@ class Report:
 
     @staticmethod
     def joined(name: str, reports: Sequence[Report]) -> Report:
-        """Reports on several models, of one device, as one."""
-        return Report(name, reports[0].device, [s for r in reports for s in r.subjects])
+        """Reports on several models, of one device, as one.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not reports:
+            raise ValueError("Report.joined: there are no reports, which would prove nothing")
+        return Report(
+            name, reports[0].device, [s for r in reports for s in r.subjects], [c for r in reports for c in r.claims]
+        )
 
     def claim(self, claim: str, passed: bool, measured: str) -> None:
         """Add a verdict of your own."""
-        self.claims.append(Verdict(claim, claim, Found(bool(passed), measured)))
+        self.claims.append(Verdict(claim, claim, Found(passed, measured)))
 
     @property
     def runs(self) -> list[Run]:
@@ -139,7 +181,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether enough runs passed, all controls were noticed, and all claims hold."""
+        """Whether enough runs passed, all controls were noticed, and all claims hold; and whether there are any."""
         return not self.failures
 
     @property
@@ -147,77 +189,88 @@ class Report:
         """A sentence for each failure, with the model's name where there are several."""
         several = len(self.subjects) > 1
         found = [f"{v.claim}: {v.found.measured}" for v in self.claims if not v.passed]
+        if not self.claims and not any(s.judged for s in self.subjects):
+            found.append("nothing was verified")
         return found + [f"{f} ({s.name})" if several else f for s in self.subjects for f in s.failures]
 
     @property
+    def unmeasured(self) -> list[str]:
+        """Gates that are always there and could not measure anything, each with what that takes."""
+        several = len(self.subjects) > 1
+        return [f"{text} ({s.name})" if several else text for s in self.subjects for text in s.unmeasured]
+
+    @property
     def counted(self) -> tuple[int, int]:
-        """How many verdicts are as they should be, and how many there are; a control counts as one."""
+        """How many verdicts are as they should be, and how many there are; a control counts as one.
+
+        What could not be measured is not counted.
+        """
         verdicts = [v.passed for v in self.claims] + [c.noticed for s in self.subjects for c in s.controls]
-        verdicts += [v.passed for s in self.subjects for j in s.judged for v in j.verdicts]
+        judged = [v for s in self.subjects for j in s.judged for v in j.verdicts]
+        verdicts += [v.passed for v in judged if v.found.passed is not None]
         return sum(verdicts), len(verdicts)
 
     def assert_ok(self) -> None:
         """Raise AssertionError with the failures, if there are any."""
-        assert self.ok, "\n".join([f"{self.name} on {self.device}:", *self.failures])
+        if not self.ok:
+            raise AssertionError("\n".join(map(plain, [f"{self.name} on {self.device}:", *self.failures])))
 
     def lines(self) -> list[str]:
         """Every verdict as a line."""
         found = [str(v) for v in self.claims]
         for s in self.subjects:
             found += [f"{v} ({s.name}, seed {j.run.seed})" for j in s.judged for v in j.verdicts]
-            found += [
-                f"{'pass' if c.noticed else 'FAIL'}  {c.control.fails}: {_noticed(c)} ({s.name})" for c in s.controls
-            ]
-        return found
+            found += [f"{STATES[c.noticed]}  {c.control.fails}: {c.verdict} ({s.name})" for c in s.controls]
+        return [plain(line) for line in found]
 
     # As a table, JSON and JUnit XML -------------------------------------------------------------------------------
 
-    def __rich__(self) -> Any:
-        """The table that `rich` prints."""
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Group
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(title=f"{self.name} on {self.device}", title_justify="left", box=SIMPLE_HEAD)
-        for column in ("", "gate", "measured", "seeds", "controls"):
-            table.add_column(column, overflow="fold")
+    def _table(self) -> Table:
+        table = Table("", "gate", "measured", "seeds", "controls", title=f"{self.name} on {self.device}")
         for s in self.subjects:
-            for i, first in enumerate(s.judged[0].verdicts):
+            for i, first in enumerate(s.judged[0].verdicts if s.judged else []):
                 each = [j.verdicts[i] for j in s.judged]
-                passed = sum(v.passed for v in each)
-                shown = next((v for v in each if not v.passed), first)
-                style = None if passed >= s.enough else "red"
-                good = "pass" if passed == len(each) else "FAIL" if passed < s.enough else "most"
-                controls = [_noticed(c) for c in s.controls if c.control.fails == first.gate and good == "pass"]
+                passed, failed = sum(v.passed for v in each), sum(v.failed for v in each)
+                shown = next((v for v in each if v.failed), next((v for v in each if not v.passed), first))
+                good = "FAIL" if failed > len(each) - s.enough else "most" if failed else STATES[shown.found.passed]
+                controls = [c.verdict for c in s.controls if c.control.fails == first.gate and good != "FAIL"]
                 cells = (good, first.claim, shown.found.measured, f"{passed}/{len(each)}", "; ".join(controls))
-                table.add_row(*map(escape, cells), style=style)
+                table.add_row(*cells, style="red" if good == "FAIL" else "yellow" if good == "n/a" else None)
         for v in self.claims:
-            good = "pass" if v.passed else "FAIL"
-            table.add_row(good, escape(v.claim), escape(v.found.measured), style=None if v.passed else "red")
-        return Group(table, *(escape(f"FAIL  {sentence}") for sentence in self.failures))
+            table.add_row(STATES[v.found.passed], v.claim, v.found.measured, style=None if v.passed else "red")
+        return table
+
+    @property
+    def _sentences(self) -> list[str]:
+        found = [f"FAIL  {sentence}" for sentence in self.failures]
+        return [plain(line) for line in found + [f"n/a   {sentence}" for sentence in self.unmeasured]]
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """What `rich` prints."""
+        from rich.text import Text
+
+        yield self._table()
+        for sentence in ["", *self._sentences]:
+            yield from map(Text, wrapped(sentence, options.max_width))
 
     def __str__(self) -> str:
-        import io
-
-        from rich.console import Console
-
-        text = io.StringIO()
-        Console(file=text, width=120).print(self, highlight=False)
-        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+        columns = width(120)
+        sentences = [line for sentence in self._sentences for line in wrapped(sentence, columns)]
+        return "\n".join([*self._table().lines(columns), *([""] if sentences else []), *sentences])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as what JSON has."""
 
         def verdict(v: Verdict) -> dict[str, Any]:
             f = v.found
-            return {"gate": v.gate, "claim": v.claim, "passed": v.passed, "measured": f.measured, "why": list(f.why)}
+            return {"gate": v.gate, "claim": v.claim, "passed": f.passed, "measured": f.measured, "why": list(f.why)}
 
         return {
             "name": self.name,
             "device": self.device.name,
             "ok": self.ok,
             "failures": self.failures,
+            "unmeasured": self.unmeasured,
             "claims": [verdict(v) for v in self.claims],
             "subjects": [
                 {
@@ -249,51 +302,68 @@ class Report:
 
     def to_json(self) -> str:
         """`to_dict` as text."""
-        return json.dumps(self.to_dict(), indent=2)
+        return json.dumps(self.to_dict(), indent=2, default=str)
 
     def to_junit(self) -> str:
-        """The verdicts as test cases in JUnit's XML, which CI systems show."""
+        """The verdicts as test cases in JUnit's XML, which CI systems show; what could not be measured is skipped."""
         suites = ElementTree.Element("testsuites", name=f"{self.name} on {self.device}")
         for name, cases in self._cases():
-            failures = sum(failure is not None for _, failure, _ in cases)
+            counts = {kind: str(sum(c[1] == kind for c in cases)) for kind in ("failure", "skipped")}
             suite = ElementTree.SubElement(
-                suites, "testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0", skipped="0"
+                suites,
+                "testsuite",
+                name=name,
+                tests=str(len(cases)),
+                failures=counts["failure"],
+                errors="0",
+                skipped=counts["skipped"],
             )
-            for title, failure, seconds in cases:
+            for title, kind, text, seconds in cases:
                 case = ElementTree.SubElement(suite, "testcase", classname=name, name=title, time=f"{seconds:.3f}")
-                if failure is not None:
-                    ElementTree.SubElement(case, "failure", message=failure.split("\n")[0]).text = failure
+                if kind:
+                    ElementTree.SubElement(case, kind, message=text.split("\n")[0]).text = text
         ElementTree.indent(suites)
         text = ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
         return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)  # what XML has
 
-    def _cases(self) -> Iterator[tuple[str, Sequence[tuple[str, str | None, float]]]]:
-        """(suite, [(case, failure or None, seconds)]); the time of a run is that of its first case."""
+    def _cases(self) -> Iterator[tuple[str, Sequence[tuple[str, str, str, float]]]]:
+        """(suite, [(case, "failure", "skipped" or "", what of it, seconds)]); the time of a run is its first case's."""
         for s in self.subjects:
-            cases: list[tuple[str, str | None, float]] = []
+            cases: list[tuple[str, str, str, float]] = []
+            claims = Counter(v.claim for j in s.judged[:1] for v in j.verdicts)
             for j in s.judged:
                 for i, v in enumerate(j.verdicts):
-                    failure = None if v.passed or s.passing >= s.enough else "\n".join([str(v), *v.found.why])
-                    cases.append((f"{v.claim} [seed {j.run.seed}]", failure, 0.0 if i else j.run.seconds))
+                    kind = "skipped" if v.found.passed is None else ""
+                    kind = "failure" if v.failed and s.passing < s.enough else kind
+                    title = v.claim if claims[v.claim] == 1 else f"{v.gate}: {v.claim}"
+                    text = "\n".join([str(v), *v.found.why])
+                    cases.append((f"{title} [seed {j.run.seed}]", kind, text, 0.0 if i else j.run.seconds))
             for c in s.controls:
                 took = sum(j.run.seconds for j in c.judged)
-                cases.append(
-                    (
-                        f"{c.control.fails} notices: {c.control.name}",
-                        None if c.noticed else "the gate passes all the same",
-                        took,
-                    )
-                )
+                title = f"{c.control.fails} notices: {c.control.name}"
+                cases.append((title, "" if c.noticed else "failure", "" if c.noticed else c.failure, took))
             yield s.name or self.name, cases
         if self.claims:
-            yield f"{self.name}: all", [(v.claim, None if v.passed else str(v), 0.0) for v in self.claims]
+            named = [(v.claim, "" if v.passed else "failure", str(v), 0.0) for v in self.claims]
+            yield f"{self.name}: all", named
+        if not self.claims and not any(s.judged for s in self.subjects):
+            yield self.name, [("something was verified", "failure", "nothing was verified", 0.0)]
 
 
-def _noticed(c: Controlled) -> str:
-    return f"{c.control.name}: {'noticed' if c.noticed else 'NOT noticed'}"
-
-
-def judge(run: Run, gates: Sequence[Gate]) -> Judged:
-    """The verdicts of the gates on a run."""
+def judge(run: Run, gates: Sequence[Gate], demanded: Set[str] = frozenset()) -> Judged:
+    """The verdicts of the gates on a run. A gate that is demanded, by name, fails if it could not measure anything."""
     with run.device, np.errstate(all="ignore"):
-        return Judged(run, [Verdict(g.name, g.claim, g.check(run)) for g in gates])
+        return Judged(run, [_verdict(run, g, g.name in demanded) for g in gates])
+
+
+def _verdict(run: Run, gate: Gate, demanded: bool) -> Verdict:
+    try:
+        found = gate.check(run)
+    except Exception as error:
+        error.add_note(f"verify: in the gate {gate.name!r} on {run}")
+        raise
+    if not isinstance(found, Found):
+        raise TypeError(f"verify: the gate {gate.name!r} returns Found(passed, measured), not {found!r}")
+    if found.passed is None and demanded:
+        found = Found(False, found.measured, found.why or (found.measured,))
+    return Verdict(gate.name, gate.claim, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import numbers
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
@@ -54,6 +55,8 @@ class Run:
             without one are left out.
         moved: the change of each parameter relative to its norm at the start.
         stale: parameters whose gradient was added to that of the update before.
+        compared: the parameters that this was looked at for.
+        misplaced: what is wrong with where the loop yields the loss, as a sentence; "" if nothing is.
         updates, total: how many there have been, and how many were planned, as far as `batches` knows.
         seconds: how long it took.
     """
@@ -79,16 +82,23 @@ class Run:
         self.gradients: dict[int, dict[str, float]] = {}
         self.moved: dict[str, float] = {}
         self.stale: list[str] = []
+        self.compared: set[str] = set()
+        self.misplaced = ""
         self.seconds = 0.0
         self._train, self._control, self._limit, self._one_batch = train, control, limit, one_batch
         self._traced, self._progress = traced, progress
         self._losses: list[Tensor] = []
         self._initial: dict[str, np.ndarray[Any, Any]] = {}
         self._last: dict[str, Any] = {}  # gradients of the update before
+        self._newest: dict[str, tuple[Device, Any]] = {}  # the arrays of the gradients of the newest update
         self._reasons: dict[int, dict[str, str]] = {}
         self._trace: Trace | None = None
         self._hands_out = False  # whether the batches come from `batches`
         self._measures: dict[str, Measure | None] = {}
+
+    def __repr__(self) -> str:
+        broken = f" {self._control.name}" if self._control is not None else ""
+        return f"<run of {self.name!r}{broken} on {self.device.name}, seed {self.seed}, {self.updates} updates>"
 
     # For the training function ------------------------------------------------------------------------------------
 
@@ -116,6 +126,11 @@ class Run:
         """
         if self.model is not None:
             raise RuntimeError("watch: once for each run; a model of several parts is one Module")
+        if not isinstance(model, Module):
+            raise TypeError(f"watch: the model is a Module, not {type(model).__name__}")
+        for what, function in (("loss", loss), ("metric", metric), ("train_metric", train_metric)):
+            if function is not None and not callable(function):
+                raise TypeError(f"watch: {what} is a function that computes it: {what}=lambda: ..., not {function!r}")
         if self._control is not None and self._control.model is not None:
             self._control.model(model)
         self.model = model
@@ -138,8 +153,13 @@ class Run:
         self._hands_out = True
         change = self._control.batch if self._control is not None else None
         rng = np.random.Generator(np.random.Philox(self.seed))
+        if epochs > 1 and isinstance(loader, Iterator):
+            raise TypeError(
+                f"batches: {type(loader).__name__} can be gone through once, not {epochs} times; give a DataLoader or "
+                "a list of batches"
+            )
         for _ in range(epochs):
-            for batch in itertools.repeat(next(iter(loader))) if self._one_batch else loader:
+            for batch in _again_and_again(loader) if self._one_batch else loader:
                 if self.updates == self._limit:
                     return
                 yield batch if change is None else change(batch, rng)
@@ -149,7 +169,14 @@ class Run:
     # Driving ------------------------------------------------------------------------------------------------------
 
     def go(self) -> None:
-        """Train, to the end or to the limit."""
+        """Train, to the end or to the limit. An error says in which run it came."""
+        try:
+            self._go()
+        except Exception as error:
+            error.add_note(f"verify: in {self}")
+            raise
+
+    def _go(self) -> None:
         start = time.perf_counter()
         with self.device, np.errstate(all="ignore"):
             random.manual_seed(self.seed)
@@ -178,6 +205,8 @@ class Run:
         if self.model is None:
             raise RuntimeError(f"verify: call `run.watch(model)` before the first `yield`; {HOW}")
         update, trace = self.updates, self._trace
+        if trace is not None and not update:
+            self.misplaced = self._misplaced(trace, loss)
         if self._control is not None and self._control.gradients is not None:
             self._control.gradients(self.model)
         if update & (update - 1) == 0 or trace is not None:  # 0, 1, 2, 4, 8, ...: each is read to the host
@@ -187,6 +216,8 @@ class Run:
             self._reasons[update] = self._explained(trace, loss)
             self._compare_with_last(trace)
         self._losses.append(loss.detach())
+        grads = ((name, p.grad) for name, p in self.model.named_parameters())
+        self._newest = {name: (g.device, g.array) for name, g in grads if g is not None}
         if self._progress is not None:
             self._progress(self)
 
@@ -197,29 +228,48 @@ class Run:
         elif losses:
             self.before, self.after = float(np.mean(losses[:k])), float(np.mean(losses[-k:]))
         self.metric, self.train_metric = self.measure("metric"), self.measure("train_metric")
-        if self.updates:
-            self.gradients[self.updates - 1] = self._norms()
+        if self.updates:  # the gradients themselves may be cleared by now
+            self.gradients[self.updates - 1] = {n: _norm(dev.to_numpy(g)) for n, (dev, g) in self._newest.items()}
         for name, p in self.model.named_parameters():
             start = self._initial.get(name, np.zeros(1))
             norm, change = float(np.linalg.norm(start)), float(np.linalg.norm(p.detach().numpy() - start))
-            self.moved[name] = change / norm if norm else float("inf" if change else 0.0)  # from zero: all the way
+            if not np.isfinite(change):
+                self.moved[name] = float("nan")
+            else:
+                self.moved[name] = change / norm if norm else float("inf" if change else 0.0)  # from zero: all the way
 
     # Measuring ----------------------------------------------------------------------------------------------------
 
+    def measures(self, what: str) -> bool:
+        """Whether `watch` was told how to compute the "loss", "metric" or "train_metric"."""
+        return self._measures.get(what) is not None
+
     def measure(self, what: str) -> float:
         """The "loss", "metric" or "train_metric" of the model as it is now; NaN if `watch` was not told how."""
-        function = self._measures.get(what)
-        if function is None:
+        if not self.measures(what):
             return float("nan")
         modes = [(m, m.training) for m in self.model.modules()]  # a part may be in another than the whole
         self.model.eval()
         try:
             with no_grad(), self._unseen():
-                value = function()
+                value = self.evaluate(what)
                 return float(value.item() if isinstance(value, Tensor) else value)
         finally:
             for module, training in modes:
                 module.training = training
+
+    def evaluate(self, what: str) -> Any:
+        """What the function for the "loss", "metric" or "train_metric" gives: a one-element tensor or a number.
+
+        Raises:
+            TypeError: it gives something else.
+        """
+        value = self._measures[what]()  # type: ignore[misc]
+        number = isinstance(value, numbers.Real) and not isinstance(value, str)
+        if number or (isinstance(value, Tensor | np.ndarray) and value.size == 1 and value.dtype.kind in "biuf"):
+            return value
+        what = {"curve": "metric"}.get(what, what)
+        raise TypeError(f"watch: {what}=... gives a one-element Tensor or a number, not {value!r}")
 
     def _unseen(self) -> AbstractContextManager[None]:
         """What happens inside is no part of the update that is traced."""
@@ -235,6 +285,15 @@ class Run:
         run = Run(self._train, self.seed, self.device, **settings)
         run.go()
         return run
+
+    def born(self, update: int | None = None) -> str:
+        """Where the NaN or infinity in the loss of an update was born, or in the loss on all data, as it is now."""
+        if update is not None:
+            return self.reason("", update)
+        with Trace() as trace, np.errstate(all="ignore"):
+            trace.names_of(self.model)
+            self.evaluate("loss")
+        return trace.born_nan()
 
     def reason(self, name: str, update: int) -> str:
         """Why a parameter has no gradient, one of zeros, or one that is not finite, at an update."""
@@ -263,11 +322,20 @@ class Run:
         return 1 - self.after / self.before if self.before else float("nan")
 
     def _norms(self) -> dict[str, float]:
-        return {
-            name: float(np.linalg.norm(p.grad.detach().numpy().astype(np.float64)))
-            for name, p in self.model.named_parameters()
-            if p.grad is not None
-        }
+        return {n: _norm(p.grad.detach().numpy()) for n, p in self.model.named_parameters() if p.grad is not None}
+
+    def _misplaced(self, trace: Trace, loss: Tensor) -> str:
+        """What is wrong with where the loop yields, which must be between `backward` and `step`."""
+        parameters = list(self.model.parameters())
+        order = "the order is loss.backward(), yield loss, optimizer.step()"
+        pulled = [p for p in parameters if id(p) in trace.sums]
+        if pulled and all(trace.changed_since_pulled(p) for p in pulled):
+            return f"`yield loss` comes after optimizer.step(): {order}"
+        if pulled and all(p.grad is None for p in pulled):
+            return f"the gradients are cleared before `yield loss`: {order}"
+        if not trace.sums and loss.requires_grad and all(p.grad is None for p in parameters):
+            return f"no loss.backward() comes before `yield loss`: {order}"
+        return ""
 
     def _explained(self, trace: Trace, loss: Tensor) -> dict[str, str]:
         """For each parameter whose gradient is missing, zero or not finite: why."""
@@ -278,6 +346,9 @@ class Run:
                 reasons[name] = trace.why_without_gradient(p, loss)
             elif not np.isfinite(norms[name]):
                 reasons[name] = trace.born_nan()
+        with trace.paused():
+            if not np.isfinite(loss.item()):
+                reasons[""] = trace.born_nan()
         return reasons
 
     def _compare_with_last(self, trace: Trace) -> None:
@@ -285,10 +356,21 @@ class Run:
         for name, p in self.model.named_parameters():
             old, new = self._last.get(name), trace.sums.get(id(p))
             if old is not None and new is not None and p.grad is not None and old.any():
+                self.compared.add(name)
                 g, scale = p.grad.detach().numpy(), float(np.abs(new).max() + np.abs(old).max())
                 if np.abs(g - (old + new)).max() < 1e-4 * scale < np.abs(g - new).max():
                     self.stale.append(name)
             self._last[name] = None if p.grad is None else p.grad.detach().numpy()
+
+
+def _norm(gradient: np.ndarray[Any, Any]) -> float:
+    return float(np.linalg.norm(gradient.astype(np.float64)))
+
+
+def _again_and_again(loader: Iterable[Any]) -> Iterator[Any]:
+    """The first batch, for ever; nothing if there is none."""
+    first = next(iter(loader), None)
+    return itertools.repeat(first) if first is not None else iter(())
 
 
 def given_to(optimizer: Optimizer | Iterable[Optimizer]) -> set[int]:

@@ -58,6 +58,7 @@ class Trace(Observer):
         self.events: list[Event] = []
         self.names: dict[int, str] = {}  # of modules, by id
         self.sums: dict[int, np.ndarray[Any, Any]] = {}  # of the gradients a leaf got, by its id
+        self._pulled_at: dict[int, int | None] = {}  # when a leaf was last changed, as it got a gradient, by its id
         self._made: dict[Key, int] = {}  # the event that made an array
         self._first: dict[Key, tuple[int, Origin | None]] = {}  # when data were first seen, and where they were made
         self._nodes: dict[int, tuple[Node, Event]] = {}
@@ -113,6 +114,7 @@ class Trace(Observer):
             self._mad = self._nodes[id(node)][1]
         if not isinstance(source, Node):
             self.sums[id(source)] = self.sums.get(id(source), 0.0) + g
+            self._pulled_at[id(source)] = getattr(source, "changed", None)
 
     def _deaf(self) -> bool:
         return self._paused or threading.get_ident() != self._thread
@@ -128,6 +130,10 @@ class Trace(Observer):
         return event
 
     # Asking -------------------------------------------------------------------------------------------------------
+
+    def changed_since_pulled(self, leaf: Tensor) -> bool:
+        """Whether a leaf was given other values after it last got a gradient."""
+        return self._pulled_at[id(leaf)] != getattr(leaf, "changed", None)
 
     def why_without_gradient(self, parameter: Tensor, loss: Tensor) -> str:
         """Why a parameter got no gradient from the loss, or one of zeros."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -37,8 +38,9 @@ def verify(
         progress: called with the `Run` at each update.
 
     Raises:
-        ValueError: a control names a gate that is not there, two gates have one name, or no seed or none of the gates
-            would have to pass.
+        ValueError: a control names a gate that is not there, two gates have one name, a seed comes twice, or no seed or
+            none of the gates would have to pass.
+        TypeError: what is given is no gate or no control.
 
     >>> from tinytorch.verify import controls, gates, verify
     >>> x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -57,16 +59,16 @@ def verify(
     >>> report.ok
     True
     """
-    gates = list(gates)
+    gates, controls = _all("gates", gates, Gate), _all("controls", controls, Control)
     mine = {g.name: g for g in gates}
     if len(mine) < len(gates):
         twice = next(g.name for g in gates if mine[g.name] is not g)
         raise ValueError(
             f"verify: two gates are named {twice!r}; give one another name, as in gates.movement(name=...)"
         )
+    demanded = set(mine)
     judged_by = [mine.pop(g.name, g) for g in common()] + list(mine.values())
     known = {g.name for g in judged_by}
-    controls = list(controls)
     for control in controls:
         if control.fails not in known:
             raise ValueError(
@@ -74,8 +76,8 @@ def verify(
                 f"{', '.join(sorted(known))}"
             )
     where, title = _device(device), name or getattr(train, "__name__", "model")
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    enough = len(numbers) if enough is None else enough
+    numbers = _seeds(seeds)
+    enough = len(numbers) if enough is None else operator.index(enough)
     if not 1 <= enough <= len(numbers):
         raise ValueError(
             f"verify: {enough} of {len(numbers)} seeds shall pass, which proves nothing; let seeds be 1 or more, and "
@@ -85,9 +87,49 @@ def verify(
     def judged(by: list[Gate], control: Control | None = None) -> list[Judged]:
         show = progress if control is None else None
         return [
-            judge(record(train, seed=s, device=where, control=control, name=title, progress=show), by) for s in numbers
+            judge(record(train, seed=s, device=where, control=control, name=title, progress=show), by, demanded)
+            for s in numbers
         ]
 
     subject = Subject(title, judged(judged_by), [], enough)
-    subject.controls = [Controlled(c, judged([g for g in judged_by if g.name == c.fails], c)) for c in controls]
+    for control in controls:
+        broken = judged([g for g in judged_by if g.name == control.fails], control)
+        pairs = zip(subject.judged, broken, strict=True)
+        same = [b.run.seed for a, b in pairs if a.run.updates and _same(a.run, b.run)]
+        subject.controls.append(Controlled(control, broken, same))
     return Report(title, where, [subject])
+
+
+def _all(what: str, given: Any, kind: type[Any]) -> list[Any]:
+    """The gates or controls as a list.
+
+    Raises:
+        TypeError: one is none, such as a function that was not called.
+    """
+    if isinstance(given, kind) or not isinstance(given, Iterable):
+        raise TypeError(f"verify: {what} is a list of them: {what}=[...], not {given!r}")
+    found = list(given)
+    for x in found:
+        if not isinstance(x, kind):
+            call = f"; call it: {what}.{x.__name__}(...)" if callable(x) and hasattr(x, "__name__") else ""
+            raise TypeError(f"verify: {what}=[...] takes {kind.__name__}s, not {x!r}{call}")
+    return found
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    try:
+        numbers = list(range(operator.index(seeds)))  # type: ignore[arg-type]
+    except TypeError:
+        numbers = [operator.index(s) for s in seeds]  # type: ignore[union-attr]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"verify: a seed comes twice, and would give the same run again: {numbers}")
+    return numbers
+
+
+def _same(a: Run, b: Run) -> bool:
+    """Whether two runs from one seed are the same in all that was measured."""
+
+    def seen(run: Run) -> str:  # as text, in which NaN equals itself
+        return repr((run.losses, run.before, run.after, run.metric, run.train_metric, run.moved, run.gradients))
+
+    return seen(a) == seen(b)
