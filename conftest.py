@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import backends
 import tinytorch
 from tests.comparison import summary
-from tinytorch import autograd
+from tinytorch import autograd, backends
 
 pytest_plugins = ["pytester"]
 

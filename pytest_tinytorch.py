@@ -29,16 +29,16 @@ def test_nonzero(xp, device):
 
 Fixtures:
 
-* `device`: the device, a `backends.Device`. `device.native` is what the library takes as `device=`, `device.to_numpy`
-  and `device.from_numpy` copy to and from the host, `device.name` is its name here, as in the test's id:
-  `test_softmax[cuda:0]`.
+* `device`: the device, a `tinytorch.backends.Device`. `device.native` is what the library takes as `device=`,
+  `device.to_numpy` and `device.from_numpy` copy to and from the host, `device.name` is its name here, as in the test's
+  id: `test_softmax[cuda:0]`.
 * `xp`: the array namespace of the device, which is also the library's current device, where it has one, until the test
   ends: CuPy's functions take no `device=` and allocate there.
 * `device_pair`: two different devices that run, in either order, for tests of transfers.
 
 Which devices run:
 
-* `pytest --device cpu --device strict:device1`: these. A family is the device that `backends.device` finds for it:
+* `pytest --device cpu --device strict:device1`: these. A family is the device that `tinytorch.device` finds for it:
   "cuda" is the current CUDA device. "all" is every usable device, "auto" the first usable GPU, else the CPU. A device
   that is not usable is an error, never a skip.
 * `devices = ["cpu", "cuda:0"]` in the ini file: the default. Those of them that are not usable do not run, and the
@@ -78,7 +78,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:  # at run time in functions only: many a project has the plugin and does not use it
-    from backends import Device
+    from tinytorch.backends import Device
 
 MARKER = "device(only=..., skip=..., reason=...): the devices, by family, name or glob, that the test is for"
 
@@ -151,7 +151,7 @@ def _choice(config: pytest.Config) -> Choice:
 
 
 def _choose(asked: list[str], default: list[str]) -> Choice:
-    import backends
+    from tinytorch import backends
 
     names: list[str] = []
     absent: dict[str, list[str]] = {}
@@ -189,7 +189,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 
 def _header(config: pytest.Config) -> list[str]:
-    import backends
+    from tinytorch import backends
 
     devices = [backends.device(name) for name in _choice(config).names]
     shown = [f"{d} ({d.hardware})" if d.hardware else str(d) for d in devices]
@@ -200,7 +200,7 @@ def _header(config: pytest.Config) -> list[str]:
 
 
 def _not_run(choice: Choice) -> list[str]:
-    import backends
+    from tinytorch import backends
 
     lines = [f"not usable: {', '.join(names)}: {why}" for why, names in choice.absent.items()]
     named = [name.partition(":")[0] for name in itertools.chain(choice.names, *choice.absent.values())]
@@ -272,7 +272,7 @@ def _parameters(test: pytest.Item, choice: Choice, size: int) -> list[Any]:
 
 def _checked(test: pytest.Item, mark: pytest.Mark) -> tuple[list[str] | None, list[str], str]:
     """What a marker says; a mistake in it is an error, since it would leave out tests unseen."""
-    import backends
+    from tinytorch import backends
 
     def wrong(what: str) -> None:
         pytest.fail(f"{test.nodeid}: @pytest.mark.device: {what}", pytrace=False)
@@ -299,7 +299,7 @@ def _among(patterns: list[str], name: str) -> bool:
 
 
 def _devices(request: pytest.FixtureRequest) -> list[Device]:
-    import backends
+    from tinytorch import backends
 
     if not hasattr(request, "param"):
         pytest.fail(
@@ -326,7 +326,7 @@ def tinytorch_device_pair(request: pytest.FixtureRequest) -> tuple[Device, Devic
 
 @pytest.fixture
 def device(tinytorch_device: Device) -> Device:
-    """Each device that runs, a backends.Device."""
+    """Each device that runs, a tinytorch.backends.Device."""
     return tinytorch_device
 
 

@@ -1,12 +1,15 @@
 """Devices: where arrays live and which library computes there. Knows nothing of tensors or gradients.
 
->>> import backends
+In a checkout this folder stands at the top. It is imported as `tinytorch.backends`, as which it is installed.
+
+>>> from tinytorch import backends
 >>> backends.device("cpu").name
 'cpu'
 """
 
-from backends.device import Array, Device, Stream, Unavailable
-from backends.registry import (
+from tinytorch.backends import checkout
+from tinytorch.backends.device import Array, Device, Stream, Unavailable
+from tinytorch.backends.registry import (
     DeviceInfo,
     default_device,
     device,
@@ -17,14 +20,17 @@ from backends.registry import (
     set_default_device,
     usable_devices,
 )
-from backends.tree import map_tree
+from tinytorch.backends.tree import map_tree
 
-register("cpu", "backends.cpu:CpuDevice", library="numpy")
-register("cuda", "backends.cuda:CudaDevice", library="cupy")
-register("torch", "backends.torch_:TorchDevice", library="torch")
-register("jax", "backends.jax_:JaxDevice", library="jaxlib")
-register("sycl", "backends.sycl:SyclDevice", library="dpnp")
-register("strict", "backends.strict:StrictDevice", library="array_api_strict")
+if __name__ == "backends":  # a checkout's folder, imported by its place: the same modules, and they are registered
+    checkout.alias(__name__, "tinytorch.backends")
+else:
+    register("cpu", "tinytorch.backends.cpu:CpuDevice", library="numpy")
+    register("cuda", "tinytorch.backends.cuda:CudaDevice", library="cupy")
+    register("torch", "tinytorch.backends.torch_:TorchDevice", library="torch")
+    register("jax", "tinytorch.backends.jax_:JaxDevice", library="jaxlib")
+    register("sycl", "tinytorch.backends.sycl:SyclDevice", library="dpnp")
+    register("strict", "tinytorch.backends.strict:StrictDevice", library="array_api_strict")
 
 __all__ = [
     "Array",

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from backends.device import Array, Device
-from backends.standard import Pair, counts, shifts
+from tinytorch.backends.device import Array, Device
+from tinytorch.backends.standard import Pair, counts, shifts
 
 # Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
 # functions of these names take longer to look at their arguments than to compute; sums as products with ones, and

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.device import Array, Device, Stream, Unavailable
+from tinytorch.backends.device import Array, Device, Stream, Unavailable
 
 _FIX = "python -m pip install 'tinytorch-xp[cuda12]' (or [cuda13], to match the driver)"
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backends.standard import Pair, padded, shifts, unshift
+from tinytorch.backends.standard import Pair, padded, shifts, unshift
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Device:
     Devices are interned: `device("cuda:0") is device("cuda:0")`, so that comparing them is `is`. As a context manager a
     device is the default for new arrays of this thread:
 
-    >>> import backends
+    >>> from tinytorch import backends
     >>> with backends.device("cpu") as dev:
     ...     backends.default_device() is dev
     True
@@ -137,7 +137,7 @@ class Device:
         """The array of another device, on this one.
 
         The default shares memory if it is the same for both libraries and they allow it; else it goes through host
-        memory, and says so to the logger `backends.device`, at level DEBUG.
+        memory, and says so to the logger `tinytorch.backends.device`, at level DEBUG.
         """
         reason = "they share no memory"
         if self.memory is not None and self.memory == source.memory:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.device import Array, Device, Unavailable
+from tinytorch.backends.device import Array, Device, Unavailable
 
 _FIX = "python -m pip install 'tinytorch-xp[jax]'"
 

@@ -12,7 +12,7 @@ import os
 import threading
 from typing import Any, NamedTuple
 
-from backends.device import Array, Device, Unavailable, _stack
+from tinytorch.backends.device import Array, Device, Unavailable, _stack
 
 ENTRY_POINTS = "tinytorch.backends"
 VARIABLE = "TINYTORCH_DEVICE"

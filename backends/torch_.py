@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.device import Array, Device, Unavailable
+from tinytorch.backends.device import Array, Device, Unavailable
 
 try:
     import torch

@@ -13,8 +13,8 @@ from typing import Any
 import array_api_compat.numpy as standard
 import numpy as np
 
-from backends import Device, device
 from benchmarks.ops import microseconds
+from tinytorch.backends import Device, device
 
 CPU = device("cpu")
 

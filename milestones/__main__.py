@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-import backends
+from tinytorch import backends
 from tinytorch.verify import Report, Run
 
 CHAPTERS = ("perceptron", "xor", "mlp_digits", "cnn_digits", "transformer_copy")
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, backends.Unavailable) as error:
         console.print(str(error), style="red", markup=False)
         return 2
-    chapters = [importlib.import_module(f"milestones.{name}") for name in options.chapters or CHAPTERS]
+    chapters = [importlib.import_module(f"tinytorch.milestones.{name}") for name in options.chapters or CHAPTERS]
     start = time.perf_counter()
     reports = [report for device in devices for report in train_all(chapters, device, options.seed, console)]
     seconds = time.perf_counter() - start

@@ -38,10 +38,10 @@ from typing import Any
 import numpy as np
 
 import tinytorch
-from milestones import mlp_digits
-from milestones.mlp_digits import Data
 from tinytorch import Conv2d, Device, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from tinytorch.data import TensorDataset, tinydigits
+from tinytorch.milestones import mlp_digits
+from tinytorch.milestones.mlp_digits import Data
 from tinytorch.nn import Module
 from tinytorch.verify import Report, controls, gates, record, verify
 

@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tinytorch
-from milestones.perceptron import accuracy
 from tinytorch import SGD, CrossEntropyLoss, Device, Flatten, Linear, ReLU, Sequential, Tensor
 from tinytorch.data import DataLoader, TensorDataset, tinydigits
+from tinytorch.milestones.perceptron import accuracy
 from tinytorch.verify import Report, Run, controls, gates, verify
 
 TITLE = "1989 MLP digits"

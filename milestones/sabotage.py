@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
-from milestones.perceptron import accuracy
 from tinytorch import (
     Adam,
     CrossEntropyLoss,
@@ -30,6 +28,8 @@ from tinytorch import (
     TransformerEncoderLayer,
 )
 from tinytorch.data import DataLoader, TensorDataset
+from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
+from tinytorch.milestones.perceptron import accuracy
 from tinytorch.nn import Module
 from tinytorch.verify import Report, Run, gates, sabotage, verify
 

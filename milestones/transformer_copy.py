@@ -39,7 +39,6 @@ from typing import Any
 import numpy as np
 
 import tinytorch
-from milestones.perceptron import accuracy
 from tinytorch import (
     Adam,
     CrossEntropyLoss,
@@ -53,6 +52,7 @@ from tinytorch import (
     TransformerEncoderLayer,
 )
 from tinytorch.data import DataLoader, TensorDataset
+from tinytorch.milestones.perceptron import accuracy
 from tinytorch.verify import Found, Gate, Report, Run, controls, gates, verify
 
 TITLE = "2017 transformer"

@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 
 import tinytorch
-from milestones.perceptron import CORNERS, TRUTH, accuracy
 from tinytorch import SGD, BCELoss, Device, Linear, Sequential, Sigmoid, Tanh, Tensor
 from tinytorch.data import DataLoader, TensorDataset
+from tinytorch.milestones.perceptron import CORNERS, TRUTH, accuracy
 from tinytorch.verify import Found, Gate, Report, Run, controls, gates, verify
 
 TITLE = "1986 XOR"

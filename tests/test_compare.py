@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 
 import array_api_compat.numpy as xp
@@ -404,7 +403,7 @@ def test_the_command_takes_a_recipe_of_the_users(capsys):
     assert "tests.test_compare:recipe, float32, seed 0" in capsys.readouterr().out
 
 
-def test_the_command_says_what_it_cannot_do(capsys, monkeypatch):
+def test_the_command_says_what_it_cannot_do(capsys):
     def complaint(*arguments):
         assert cli.main(["compare", *arguments]) == 2
         return capsys.readouterr().err
@@ -413,10 +412,6 @@ def test_the_command_says_what_it_cannot_do(capsys, monkeypatch):
     assert "two devices or more" in complaint("xor", "--devices", "cpu")
     assert "no family 'abacus'" in complaint("xor", "--devices", "cpu,abacus")
     assert "tests:nothing cannot be imported" in complaint("tests:nothing", "--devices", "cpu,cpu")
-    monkeypatch.setitem(sys.modules, "milestones", None)  # as where only the wheel is installed
-    monkeypatch.delitem(sys.modules, "milestones.__main__")
-    absent = complaint("xor", "--devices", "cpu,cpu")
-    assert "'xor' is a milestone, and those are in the repository, not in the installed package" in absent
 
 
 def test_runs_that_are_not_the_same_fail(capsys, monkeypatch):

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import backends
 import tinytorch
-from backends.cpu import CpuDevice
 from benchmarks.peers import tinytorch_
 from benchmarks.workloads import WORKLOADS
-from tinytorch import autograd
+from tinytorch import autograd, backends
+from tinytorch.backends.cpu import CpuDevice
 
 # nodes of the tape, calls of NumPy that compute or copy, arrays these made, and their bytes
 EXPECTED = {

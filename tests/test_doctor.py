@@ -13,10 +13,9 @@ import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 
-import backends
 import tinytorch
 from tests.thirdparty import register
-from tinytorch import cli
+from tinytorch import backends, cli
 from tinytorch.autograd import op
 from tinytorch.doctor import examine, examiner
 from tinytorch.doctor.cases import CASES, Case, normal
@@ -327,7 +326,7 @@ def test_numpy_arrays_cannot_be_watched_and_the_card_says_so(monkeypatch, capsys
 BACKEND = """
 import array_api_compat.numpy as xp
 import numpy as np
-from backends import Device
+from tinytorch.backends import Device
 
 class Namespace:
     def __init__(self, **functions):

@@ -10,14 +10,14 @@ import re
 
 import pytest
 
-import backends
 import pytest_tinytorch
-from backends import Unavailable, register, registry
-from backends.cpu import CpuDevice
+from tinytorch import backends
+from tinytorch.backends import Unavailable, register, registry
+from tinytorch.backends.cpu import CpuDevice
 
 TOY = """
-import backends
-from backends.cpu import CpuDevice
+from tinytorch import backends
+from tinytorch.backends.cpu import CpuDevice
 
 class ToyDevice(CpuDevice):
     is_gpu = True
@@ -222,7 +222,7 @@ def test_the_end_counts_what_came_of_each(project):
 def test_xp_is_the_namespace_of_the_device(project):
     project.makepyfile(
         """
-        import backends
+        from tinytorch import backends
 
         def test_both(xp, device):
             assert device is backends.device(device.name)
@@ -505,7 +505,7 @@ IMPORTED = """
 import sys
 
 def pytest_unconfigure():
-    names = "numpy", "backends", "tinytorch", "array_api_compat", "array_api_strict", "cupy", "torch", "jax", "dpnp"
+    names = "numpy", "tinytorch", "array_api_compat", "array_api_strict", "cupy", "torch", "jax", "dpnp"
     print("imported:", *[name for name in names if name in sys.modules])
 """
 
@@ -515,7 +515,7 @@ def pytest_unconfigure():
     [
         ([], "def test_one(): pass", ""),
         ([], "import pytest\n@pytest.mark.device('theirs')\ndef test_one(device_of_mine=1): pass", ""),
-        (["--device", "cpu"], ON_EACH, " numpy backends"),
+        (["--device", "cpu"], ON_EACH, " numpy tinytorch"),
     ],
     ids=["unused", "marker-of-theirs", "cpu"],
 )

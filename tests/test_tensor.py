@@ -9,9 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
-import backends
 import tinytorch
-from tinytorch import Tensor
+from tinytorch import Tensor, backends
 from tinytorch.nn import Parameter
 from tinytorch.testing import assert_close
 

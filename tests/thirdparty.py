@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import registry
-from backends.cpu import CpuDevice
+from tinytorch.backends import registry
+from tinytorch.backends.cpu import CpuDevice
 
 xp = CpuDevice.xp
 

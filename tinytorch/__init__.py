@@ -11,9 +11,23 @@ The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library 
 """
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends import Device, Stream, Unavailable, default_device, device, devices, map_tree, set_default_device
+if not Path(__file__).with_name("backends").is_dir():  # a checkout on a system without links: the folder at its top
+    __path__.append(str(Path(__file__).resolve().parents[1]))
+
+from tinytorch.backends import (
+    Device,
+    Stream,
+    Unavailable,
+    default_device,
+    device,
+    devices,
+    map_tree,
+    set_default_device,
+)
+from tinytorch import backends as backends
 from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random, testing
 from tinytorch.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from tinytorch.creation import *

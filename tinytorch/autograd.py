@@ -37,7 +37,7 @@ from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
 
-from backends import Array, Device
+from tinytorch.backends import Array, Device
 
 Rule = Callable[[Any], Any]
 

@@ -22,8 +22,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-import backends
 import tinytorch
+from tinytorch import backends
 from tinytorch.compare import Comparison, NotTheSameRun, Recipe, Report, compare
 from tinytorch.doctor import Card, Finding, examine
 from tinytorch.verify import record
@@ -191,16 +191,10 @@ def find_recipe(name: str) -> Recipe:
         except (ImportError, AttributeError) as error:
             raise ValueError(f"compare: {name} cannot be imported: {error}") from error
         return own
-    try:
-        known = importlib.import_module("milestones.__main__").CHAPTERS
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"compare: {name!r} is a milestone, and those are in the repository, not in the installed package; run "
-            "this in a checkout, or compare by a recipe of your own: python -m tinytorch compare module:function"
-        ) from error
+    known = importlib.import_module("tinytorch.milestones.__main__").CHAPTERS
     if name not in known:
         raise ValueError(f"compare: no milestone {name!r}; there are {', '.join(known)}, and recipes: module:function")
-    return recipe_of(importlib.import_module(f"milestones.{name}").learn)
+    return recipe_of(importlib.import_module(f"tinytorch.milestones.{name}").learn)
 
 
 def recipe_of(learn: Callable[..., Any]) -> Recipe:

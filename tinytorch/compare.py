@@ -17,10 +17,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from backends import Device
-from backends import device as _device
 from tinytorch import random
 from tinytorch.autograd import Node, Observer, Variable
+from tinytorch.backends import Device
+from tinytorch.backends import device as _device
 from tinytorch.dtypes import as_dtype, float32
 from tinytorch.nn import Module
 from tinytorch.tensor import Tensor

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device, device_of
-from backends import device as _device
 from tinytorch.autograd import run_on, wrap
+from tinytorch.backends import Device, device_of
+from tinytorch.backends import device as _device
 from tinytorch.dtypes import as_dtype, float32
 from tinytorch.origin import noted
 from tinytorch.tensor import Tensor, to_array

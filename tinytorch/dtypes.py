@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device, device
+from tinytorch.backends import Device, device
 
 __all__ = [
     "bool",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device, default_device
-from backends import device as _device
-from backends import usable_devices as _usable
+from tinytorch.backends import Device, default_device
+from tinytorch.backends import device as _device
+from tinytorch.backends import usable_devices as _usable
 from tinytorch.dtypes import ALL, float32, isdtype
 
 __all__ = ["__array_api_version__", "__array_namespace_info__", "e", "inf", "nan", "newaxis", "pi"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device
-from backends import device as _device
+from tinytorch.backends import Device
+from tinytorch.backends import device as _device
 from tinytorch.dtypes import float32
 from tinytorch.tensor import Tensor
 

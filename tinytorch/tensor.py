@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device, device, device_of
 from tinytorch import autograd, ops
 from tinytorch.autograd import Variable
+from tinytorch.backends import Device, device, device_of
 from tinytorch.dtypes import ALL, as_dtype, float32, in_words
 from tinytorch.ops.index import getitem, may_change, setitem
 from tinytorch.origin import Origin, caller

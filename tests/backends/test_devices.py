@@ -20,11 +20,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-import backends
 import tinytorch
-from backends import Device, Unavailable, cpu, registry
-from backends.cpu import CpuDevice
-from tinytorch import Tensor
+from tinytorch import Tensor, backends
+from tinytorch.backends import Device, Unavailable, cpu, registry
+from tinytorch.backends.cpu import CpuDevice
 from tinytorch.testing import assert_close
 
 ROOT = Path(__file__).parents[2]
@@ -204,7 +203,7 @@ def _without(monkeypatch, *modules):
 def _family(monkeypatch, name, module):
     """A family whose module is imported anew."""
     _without(monkeypatch, module)
-    monkeypatch.setattr(backends, module.partition(".")[2], None, raising=False)
+    monkeypatch.setattr(backends, module.rpartition(".")[2], None, raising=False)
     registry._factories[name] = f"{module}:{name.capitalize()}Device"
     for known in [d for d in registry._devices if d.startswith(name)]:
         del registry._devices[known]
@@ -224,7 +223,7 @@ def _line(name):
 )
 def test_a_library_that_is_not_installed(family, library, reason, fix, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)  # as if there were none
-    _family(monkeypatch, family, f"backends.{family}")
+    _family(monkeypatch, family, f"tinytorch.backends.{family}")
     info = _line(family)
     assert (info.library, info.usable, info.reason) == (library, False, reason)
     with pytest.raises(Unavailable, match=rf"{reason}; to mend it: .*{fix}") as raised:
@@ -238,7 +237,7 @@ def test_a_cupy_that_cannot_be_imported(monkeypatch, tmp_path):
     (tmp_path / "cupy" / "__init__.py").write_text("raise ImportError('libnvrtc.so: no such file\\nand so on')")
     _without(monkeypatch, "cupy")
     monkeypatch.syspath_prepend(tmp_path)
-    _family(monkeypatch, "cuda", "backends.cuda")
+    _family(monkeypatch, "cuda", "tinytorch.backends.cuda")
     assert _line("cuda").reason == "CuPy is installed but cannot be imported: libnvrtc.so: no such file"
 
 
@@ -269,7 +268,7 @@ def _fake_cupy(monkeypatch, driver, count):
         modules[name] = ModuleType(name)
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    _family(monkeypatch, "cuda", "backends.cuda")
+    _family(monkeypatch, "cuda", "tinytorch.backends.cuda")
 
 
 @pytest.mark.usefixtures("_registry")
@@ -323,8 +322,8 @@ def test_importing_tinytorch_imports_no_other_array_library_and_verification_onl
         "import sys, tinytorch, tinytorch.testing\n"
         "tinytorch.Linear(1, 1)(tinytorch.ones((1, 1))).sum().backward()\n"
         "libraries = 'cupy', 'cupyx', 'array_api_strict', 'torch', 'jax', 'dpnp', 'array_api_compat.cupy'\n"
-        "print([m for m in sys.modules if m in libraries or m.startswith('backends.') and\n"
-        "       m.partition('.')[2] not in ('cpu', 'device', 'registry', 'standard', 'tree')],\n"
+        "print([m for m in sys.modules if m in libraries or m.startswith('tinytorch.backends.') and\n"
+        "       m.rpartition('.')[2] not in ('checkout', 'cpu', 'device', 'registry', 'standard', 'tree')],\n"
         "      'tinytorch.verify' in sys.modules, 'verify' in dir(tinytorch), tinytorch.verify.gates.__name__)"
     )
     assert python(code, TINYTORCH_DEVICE=None) == "[] False True tinytorch.verify.gates"

@@ -40,7 +40,7 @@ def test_whose_memory_is_the_host_s(device):
 def test_memory_is_shared_where_it_can_be_and_copies_are_logged(device_pair, caplog):
     source, target = device_pair
     x = tinytorch.from_dlpack(aligned(), device=source)
-    caplog.set_level(logging.DEBUG, "backends")
+    caplog.set_level(logging.DEBUG, "tinytorch.backends")
     caplog.clear()
     y = x.to(target)
     assert y.tolist() == list(range(64))
@@ -52,13 +52,13 @@ def test_memory_is_shared_where_it_can_be_and_copies_are_logged(device_pair, cap
             assert address(y) == address(x)
     else:
         (record,) = caplog.records
-        assert (record.name, record.levelno) == ("backends.device", logging.DEBUG)
+        assert (record.name, record.levelno) == ("tinytorch.backends.device", logging.DEBUG)
         assert record.getMessage() == f"{source} to {target}: 256 bytes copied through the host: they share no memory"
 
 
 @pytest.mark.device(only="jax:cpu:0", reason="JAX wants its memory aligned and compact")
 def test_what_cannot_be_shared_is_copied_and_the_reason_logged(device, caplog):
-    caplog.set_level(logging.DEBUG, "backends")
+    caplog.set_level(logging.DEBUG, "tinytorch.backends")
     for x, reason in ((aligned(offset=4), "not aligned"), (aligned()[::2], "striding"), (aligned()[::-1][:0], "")):
         caplog.clear()
         y = tinytorch.from_dlpack(x).to(device)

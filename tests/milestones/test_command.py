@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from milestones import __main__ as command
-from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch import SGD
+from tinytorch.milestones import __main__ as command
+from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.verify import record
 
 FIRST = 20  # updates

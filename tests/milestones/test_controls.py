@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch import Embedding, MultiHeadAttention, PositionalEncoding
+from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.verify import controls
 
 SEEDS = (0, 1, 2)

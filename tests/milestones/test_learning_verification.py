@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
+from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 
 
 def test_perceptron_learning(learner):

@@ -7,11 +7,10 @@ import functools
 import numpy as np
 import pytest
 
-import backends
-from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
-from tinytorch import Embedding, Linear, PositionalEncoding, Sequential, TransformerEncoderLayer
+from tinytorch import Embedding, Linear, PositionalEncoding, Sequential, TransformerEncoderLayer, backends
 from tinytorch.cli import recipe_of
 from tinytorch.compare import compare
+from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 
 UPDATES = 50
 

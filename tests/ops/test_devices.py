@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import backends
 import tinytorch
 from tests.ops.test_cases import every, tensors
-from tinytorch import Tensor
+from tinytorch import Tensor, backends
 from tinytorch.doctor.cases import CASES
 from tinytorch.testing import assert_close
 

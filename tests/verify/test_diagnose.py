@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import tinytorch
-from milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch import SGD, Linear, ReLU, Sequential, Sigmoid, Tensor, TransformerEncoderLayer
+from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.nn import Module
 from tinytorch.verify import diagnose, record
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import tinytorch
-from milestones import sabotage as command
-from milestones.sabotage import MODELS, caught_by, gate_names, models_of, page
 from tinytorch import Linear
+from tinytorch.milestones import sabotage as command
+from tinytorch.milestones.sabotage import MODELS, caught_by, gate_names, models_of, page
 from tinytorch.verify import sabotage
 
 PAGE = Path(__file__).parents[2] / "docs" / "sabotage.md"

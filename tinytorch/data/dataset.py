@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device, map_tree
-from backends import device as _device
 from tinytorch import ops, random
+from tinytorch.backends import Device, map_tree
+from tinytorch.backends import device as _device
 from tinytorch.creation import asarray
 from tinytorch.tensor import Tensor
 

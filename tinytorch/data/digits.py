@@ -6,8 +6,8 @@ from importlib.resources import files
 
 import numpy as np
 
-from backends import Device
-from backends import device as _device
+from tinytorch.backends import Device
+from tinytorch.backends import device as _device
 from tinytorch.data.dataset import TensorDataset
 from tinytorch.tensor import Tensor
 

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinytorch
-from backends import Device
-from backends import device as _device
 from tinytorch.autograd import grad, run_on, wrap
+from tinytorch.backends import Device
+from tinytorch.backends import device as _device
 from tinytorch.doctor.cases import CASES, Case
 from tinytorch.doctor.reads import Reads
 from tinytorch.dtypes import ALL, float32, float64

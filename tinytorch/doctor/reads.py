@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from backends import Device
+from tinytorch.backends import Device
 
 # How an array's values become Python's or NumPy's: by these methods, and by `Device.to_numpy`
 IMPLICIT = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from backends import Device
 from tinytorch import ops
+from tinytorch.backends import Device
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
 from tinytorch.nn.dropout import Dropout

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import Device
 from tinytorch import ops
+from tinytorch.backends import Device
 from tinytorch.dtypes import float32
 from tinytorch.nn.linear import check_sizes, init_affine, new_parameter
 from tinytorch.nn.module import Module

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device
-from backends import device as _device
 from tinytorch import ops
+from tinytorch.backends import Device
+from tinytorch.backends import device as _device
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
 from tinytorch.nn.linear import check_sizes, new_parameter

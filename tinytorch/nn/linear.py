@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device
 from tinytorch import ops
+from tinytorch.backends import Device
 from tinytorch.creation import empty
 from tinytorch.dtypes import float32
 from tinytorch.nn import init

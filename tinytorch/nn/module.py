@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from backends import Device
+from tinytorch.backends import Device
 from tinytorch.dtypes import in_words
 from tinytorch.origin import Origin, caller
 from tinytorch.tensor import Tensor

@@ -11,8 +11,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from backends import Array, Device
 from tinytorch.autograd import op
+from tinytorch.backends import Array, Device
 
 __all__ = [
     "abs",

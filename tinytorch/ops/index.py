@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backends import Array, Device
-from backends.standard import padded, spaced
 from tinytorch.autograd import Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
+from tinytorch.backends import Array, Device
+from tinytorch.backends.standard import padded, spaced
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum

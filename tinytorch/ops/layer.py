@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from backends import Array, Device
 from tinytorch.autograd import expect_tensors, op, shared
+from tinytorch.backends import Array, Device
 from tinytorch.ops.index import checked_index
 
 __all__ = [

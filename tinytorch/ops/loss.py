@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from backends import Array, Device
 from tinytorch.autograd import expect_tensors, op, run_on
+from tinytorch.backends import Array, Device
 from tinytorch.ops.index import as_index
 
 __all__ = [

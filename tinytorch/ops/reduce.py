@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import Array, Device
-from backends.standard import along
 from tinytorch.autograd import op
+from tinytorch.backends import Array, Device
+from tinytorch.backends.standard import along
 from tinytorch.ops.axes import axes_of, count_of, inverse, kept
 
 __all__ = [

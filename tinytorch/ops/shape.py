@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from backends import Array, Device
-from backends.standard import along, padded
 from tinytorch.autograd import expect_one_device, expect_tensors, op
+from tinytorch.backends import Array, Device
+from tinytorch.backends.standard import along, padded
 from tinytorch.dtypes import as_dtype
 from tinytorch.ops.axes import axes_of, inverse
 

@@ -13,9 +13,9 @@ import math
 import operator
 from typing import Any
 
-from backends import Array, Device
-from backends.standard import padded, shifts
 from tinytorch.autograd import op, shared
+from tinytorch.backends import Array, Device
+from tinytorch.backends.standard import padded, shifts
 
 __all__ = [
     "avg_pool2d",

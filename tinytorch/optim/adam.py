@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from backends import Array, Device
+from tinytorch.backends import Array, Device
 from tinytorch.optim.optimizer import Optimizer, State
 
 

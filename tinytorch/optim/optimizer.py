@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backends import Array, Device
 from tinytorch.autograd import assign_all, describe, run_on
+from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
 from tinytorch.tensor import Tensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from backends import Array, Device
+from tinytorch.backends import Array, Device
 from tinytorch.optim.optimizer import Optimizer, State
 
 

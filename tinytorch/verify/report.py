@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from backends import Device
+from tinytorch.backends import Device
 from tinytorch.table import Table, plain, width, wrapped
 from tinytorch.verify.controls import Control
 from tinytorch.verify.gates import Found, Gate

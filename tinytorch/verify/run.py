@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from backends import Device
-from backends import device as _device
 from tinytorch import random
 from tinytorch.autograd import no_grad
+from tinytorch.backends import Device
+from tinytorch.backends import device as _device
 from tinytorch.nn import Module
 from tinytorch.ops import stack
 from tinytorch.optim import Optimizer

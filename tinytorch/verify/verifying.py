@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from backends import Device
-from backends import device as _device
+from tinytorch.backends import Device
+from tinytorch.backends import device as _device
 from tinytorch.verify.controls import Control
 from tinytorch.verify.gates import Gate, common
 from tinytorch.verify.report import Controlled, Judged, Report, Subject, judge

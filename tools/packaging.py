@@ -1,0 +1,37 @@
+"""What an installation puts on the path: `tinytorch` and `pytest_tinytorch`, and nothing else of a checkout.
+
+A wheel has the folders `backends` and `milestones` inside `tinytorch`, where a checkout has links to them. An editable
+installation is a folder with two links: the checkout itself would put `tests`, `benchmarks`, `conftest` and more on
+everybody's path.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+INSTALLED = "tinytorch", "pytest_tinytorch.py"
+INSIDE = "backends", "milestones"
+
+
+class Packaging(BuildHookInterface):  # type: ignore[type-arg]
+    """What pyproject.toml cannot say."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called before a wheel is built; `version` is "editable" for an editable one."""
+        root = Path(self.root)
+        if version != "editable":
+            build_data["force_include"] |= {str(root / name): f"tinytorch/{name}" for name in INSIDE}
+            return
+        config = self.build_config.target_config
+        folder = root / config["dev-mode-dirs"][0]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            for name in INSTALLED:
+                (folder / name).symlink_to(root / name)
+        except OSError:  # a system without links: a hook of Python's import, which type checkers and editors do not see
+            config["dev-mode-dirs"], config["dev-mode-exact"] = [], True
