@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -199,6 +201,60 @@ _program_break: Any = getattr(_libc, "sbrk", None)
 if _program_break:
     _program_break.argtypes, _program_break.restype = [ctypes.c_ssize_t], ctypes.c_size_t
 
+_BLOCK = 65_536  # numbers: a few arrays of as many stay in a core's own cache from one pass to the next
+_PASSES = 4  # over memory for each result: a function of fewer gains nothing by blocks, whose results are copied
+_MANY = 2**22  # numbers, in all passes for a result: from here on they no longer stay in the cache by themselves
+
+
+class _Probe(np.ndarray):
+    """An array that counts the passes over it."""
+
+    passes = 0
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        _Probe.passes += 1
+        plain = [x.view(np.ndarray) if isinstance(x, _Probe) else x for x in (*inputs, *kwargs.pop("out", ()))]
+        out = {"out": tuple(plain[len(inputs) :])} if plain[len(inputs) :] else {}
+        result = getattr(ufunc, method)(*plain[: len(inputs)], **out, **kwargs)
+        return result.view(_Probe)
+
+
+@functools.cache
+def _in_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, of `_BLOCK` numbers at a time where that is worth it."""
+    least: float = 2 * _BLOCK  # how large the arrays are from where on it is; at first, from where on it may be
+    results = 0  # how many arrays the function returns, once that is known
+    single = False  # whether it is one that is in no tuple
+
+    def look(dev: Device, arrays: tuple[Array, ...], numbers: dict[str, float]) -> None:
+        nonlocal least, results, single
+        before = _Probe.passes
+        found = function(dev, *(np.ones(1, a.dtype).view(_Probe) for a in arrays), **numbers)
+        single = type(found) is not tuple
+        results = 1 if single else len(found)
+        passes = (_Probe.passes - before) / results
+        least = _MANY / passes if passes >= _PASSES else math.inf
+
+    def call(dev: Device, *arrays: Array, out: tuple[Array, ...] | None = None, **numbers: float) -> Any:
+        first = arrays[0]
+        if first.size < least:
+            return function(dev, *arrays, **numbers)
+        if not results:
+            look(dev, arrays, numbers)
+            return call(dev, *arrays, out=out, **numbers)
+        if out is None:
+            out = tuple([np.empty_like(first) for _ in range(results)])
+        flags: list[Any] = [["readonly"]] * len(arrays) + [["writeonly"]] * results
+        with np.nditer([*arrays, *out], ["external_loop", "buffered"], flags, order="K", buffersize=_BLOCK) as blocks:
+            for block in blocks:
+                found = function(dev, *block[: len(arrays)], **numbers)
+                for place, part in zip(block[len(arrays) :], (found,) if single else found):
+                    place[...] = part
+        return out[0] if single else out
+
+    return call
+
+
 _UNSIGNED = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
 
 _KEEP = {  # M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD: what mallopt takes is an int
@@ -216,7 +272,6 @@ class CpuDevice(Device):
     native = "cpu"
     memory = (1, 0)
     array_type = np.ndarray
-    block = 65_536  # which stay in the cache from one call to the next
     large = 65_536 if _program_break else 0
     held: tuple[int, Array] = (0, None)  # an array, and where it is
 
@@ -263,6 +318,13 @@ class CpuDevice(Device):
         place = array.__array_interface__["data"][0]
         if _program_break and self.held[0] < place < _program_break(0):  # beyond it is memory that is not the heap's
             self.held = place, array
+
+    def fused(self, function: Callable[..., Any], out: tuple[Array, ...] | None = None) -> Callable[..., Any]:
+        call = _in_blocks(function)
+        return call if out is None else functools.partial(call, out=out)
+
+    def erf(self, x: Array) -> Array:
+        return _in_blocks(Device.erf)(self, x)
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         # a product with a one-hot matrix is fastest while there are few rows, but makes NaN of infinities

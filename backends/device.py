@@ -1,8 +1,8 @@
 """What a device is: a place where arrays live, and the array library that computes there.
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
-transfer, and a closed list of extension points (`scatter_add`, `windows`, `add_windows`, `erf`, `check_index`, `own`,
-`hold`, `block`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own
+transfer, and a closed list of extension points (`fused`, `scatter_add`, `windows`, `add_windows`, `erf`, `check_index`,
+`own`, `hold`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own
 file may override it. Nothing here knows about tensors or gradients.
 """
 
@@ -81,7 +81,6 @@ class Device:
     xp: Any  # array namespace
     native: Any  # the library's own device object: what its creation functions take as `device=`
     array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
-    block: int = 0  # how many numbers an optimizer works on at a time; 0 for all
     large: int = 0  # the bytes from which on results and gradients are shown to `hold`; 0 for none
     current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
     default_int: Any = np.dtype("int64")
@@ -207,6 +206,25 @@ class Device:
 
     # Extension points: standard names only, overridden where a library does better --------------------------------
 
+    def fused(self, function: Callable[..., Any], out: tuple[Array, ...] | None = None) -> Callable[..., Any]:
+        """The elementwise function, as this device evaluates it best: `dev.fused(function)(dev, *arrays, **numbers)`.
+
+        The default is the function itself. A device may compute it block by block, compile it or make one kernel of it,
+        and keep what it made, by the function's identity; so the same function is given each time.
+
+        Args:
+            function: defined in a module, and pure: it changes nothing that it is given, and looks at no value. It
+                takes the device, arrays of one shape and dtype, and Python numbers by keyword, with which it only
+                calculates; what varies from call to call is such a number. It computes with `dev.xp`, operators and
+                `dev.erf`, each element by itself. It returns an array, or a tuple of arrays, of that shape and dtype.
+                `y += b` is for a `y` that the function itself has just made.
+            out: arrays for the results, contiguous and of that shape and dtype, which nobody else reads; they may be
+                among those that are given. A device may write the results there and return them: the default does not.
+
+        The device that the function is given may hold tensors, to record what it does, and arrays may be tracers.
+        """
+        return function
+
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         """Sum rows by index: `out[i] = sum of values[n] over all n with indices[n] == i`.
 
@@ -259,20 +277,22 @@ class Device:
     def erf(self, x: Array) -> Array:
         """The error function `2/sqrt(pi) * integral of exp(-t**2) from 0 to x`, to a few units in the last place.
 
-        The default is a polynomial in `(4 - |x|) / (4 + |x|)` for `erfc(|x|) * exp(x**2)`, its coefficients fitted to
-        Python's `math.erfc` on first use; up to |x| = 1 the Taylor series, so that small x keep all their digits.
+        The default is, for float32, x times a quotient of two polynomials in x**2, up to where the nearest number is 1.
+        For float64 it is a polynomial in `(4 - |x|) / (4 + |x|)` for `erfc(|x|) * exp(x**2)`, its coefficients fitted
+        to Python's `math.erfc` on first use; up to |x| = 1 the Taylor series, so that small x keep all their digits.
         """
         xp = self.xp
-        z = xp.minimum(xp.abs(x), 9.0)  # erfc(9) is below the least difference from 1 of any dtype
-        t = (4.0 - z) / (4.0 + z)
-        tail, series = _erf_coefficients(self.dtype_of(x).itemsize > 4)
-        p = tail[0]
-        for c in tail[1:]:
-            p = p * t + c
-        square = xp.minimum(z, 1.0) ** 2
-        q = series[0]
-        for c in series[1:]:
-            q = q * square + c
+        if self.dtype_of(x).itemsize <= 4:
+            z = xp.minimum(xp.maximum(x, -_ERF_LIMIT), _ERF_LIMIT)
+            square = z * z
+            y = _polynomial(square, _ERF_ABOVE)
+            y *= z
+            y /= _polynomial(square, _ERF_BELOW)
+            return xp.minimum(xp.maximum(y, -1.0), 1.0)
+        z = xp.minimum(xp.abs(x), 9.0)  # erfc(9) is below the least difference from 1
+        tail, series = _erf_coefficients()
+        p = _polynomial((4.0 - z) / (4.0 + z), tail)
+        q = _polynomial(xp.minimum(z, 1.0) ** 2, series)
         return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
 
     def own(self, array: Array, parts: list[Array]) -> Array:
@@ -345,8 +365,25 @@ def _stack() -> list[Device]:
         return _scopes.stack
 
 
+# erf(x) / x for x up to the limit, from the highest power of x**2: fitted so that the largest relative error is least,
+# 3e-8 (by tools/fit_erf.py); the quotient reaches 1 at the limit, where erf is 1 to half a unit in the last place
+_ERF_LIMIT = 4.0
+_ERF_ABOVE = [1.98676503e-06, 0.000284564623, 0.00388334529, 0.053101752, 0.193545297, 1.12837911]
+_ERF_BELOW = [3.74199226e-05, 0.00118556886, 0.0152072562, 0.115350075, 0.50485760, 1.0]
+
+
+def _polynomial(x: Array, coefficients: list[float]) -> Array:
+    """The polynomial with these coefficients, highest power first."""
+    p = x * coefficients[0]
+    for c in coefficients[1:-1]:
+        p += c
+        p *= x
+    p += coefficients[-1]
+    return p
+
+
 @functools.cache
-def _erf_coefficients(double: bool) -> tuple[list[float], list[float]]:
+def _erf_coefficients() -> tuple[list[float], list[float]]:
     """Highest power first: the polynomial for erfc(z) * exp(z**2) in (4 - z) / (4 + z), and erf(x) / x in x**2."""
     from numpy.polynomial import chebyshev
 
@@ -355,8 +392,7 @@ def _erf_coefficients(double: bool) -> tuple[list[float], list[float]]:
         return np.asarray([math.erfc(v) * math.exp(v * v) for v in z])
 
     lowest = (4.0 - 9.0) / (4.0 + 9.0)  # z = 9
-    degree, terms = (24, 18) if double else (12, 10)
-    fit = chebyshev.Chebyshev.interpolate(tail, degree, domain=[lowest, 0.6])  # z = 1
+    fit = chebyshev.Chebyshev.interpolate(tail, 24, domain=[lowest, 0.6])  # z = 1
     power = fit.convert(kind=np.polynomial.Polynomial, domain=[-1, 1]).coef
-    series = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(terms)]
+    series = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(18)]
     return [float(c) for c in power[::-1]], series[::-1]

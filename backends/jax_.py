@@ -9,6 +9,8 @@ Every new combination of an operation and shapes is compiled when it first comes
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,11 @@ except ImportError as error:
     if error.name == "jax":
         raise Unavailable("JAX is not installed", _FIX) from error
     raise Unavailable(f"JAX is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX) from error
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(function, static_argnums=0)
 
 
 def _devices() -> dict[str, Any]:
@@ -88,6 +95,9 @@ class JaxDevice(Device):
         for array in jax.live_arrays(self.native.platform):
             if self.native in array.devices():
                 array.block_until_ready()
+
+    def fused(self, function: Callable[..., Any], out: tuple[Array, ...] | None = None) -> Callable[..., Any]:
+        return _compiled(function)
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         out = xp.zeros((size, *values.shape[1:]), dtype=values.dtype, device=self.native)

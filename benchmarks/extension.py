@@ -15,6 +15,8 @@ import numpy as np
 
 from benchmarks.ops import microseconds
 from tinytorch.backends import Device, device
+from tinytorch.ops.elementwise import _gelu, _gelu_rule
+from tinytorch.optim.adam import _adam
 
 CPU = device("cpu")
 
@@ -33,6 +35,10 @@ def _function(name: str, *args: Any, **kwargs: Any) -> tuple[Callable[[], Any], 
     return lambda: default(*args, **kwargs), lambda: own(*args, **kwargs)
 
 
+def _fused(function: Callable[..., Any], *arrays: Any, **numbers: float) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    return lambda: function(CPU, *arrays, **numbers), lambda: CPU.fused(function)(CPU, *arrays, **numbers)
+
+
 _IMAGE, _PLAIN = _draw(8, 4, 4, 32), ((3, 3), (1, 1), (1, 1), (1, 1))
 _LARGE = _draw(800_000)
 
@@ -42,6 +48,10 @@ CASES = {
     "windows, (16, 14, 14, 64)": _both("windows", _draw(16, 14, 14, 64), *_PLAIN),
     "add_windows, (16, 14, 14, 64)": _both("add_windows", [_draw(16, 14, 14, 64)] * 9, (14, 14), *_PLAIN),
     "scatter_add, (1024, 128) to 5000": _both("scatter_add", _draw(1024, 128), np.arange(1024) * 4, 5000),
+    "fused, GELU of 4,000,000": _fused(_gelu, _draw(4_000_000)),
+    "fused, rule of GELU, 4,000,000": _fused(_gelu_rule, *_draw(3, 4_000_000)),
+    "fused, Adam of 4,000,000": _fused(_adam, *_draw(4, 4_000_000) ** 2, b1=0.9, b2=0.99, eps=1e-6, rate=0.1),
+    "erf, 1,000,000": _both("erf", _draw(1_000_000)),
     "check_index, 128": _both("check_index", np.arange(128) % 10, 10, "rows"),
     "sum of rows, (32, 128)": _function("sum", _draw(32, 128), axis=0),
     "sum of columns, (1024, 64)": _function("sum", _draw(1024, 64), axis=-1, keepdims=True),
@@ -62,7 +72,6 @@ CASES = {
 # a whole step in a new process, whose heap nothing has grown: what it does, and what makes the device do as the default
 _STEPS = {
     "hold, CNN 28 x 28": ('WORKLOADS["S2"]', "cpu.keep_memory(False)"),
-    "block, MLP 512 wide, Adam": ("mlp(width=512)", "type(cpu).block = 0"),
 }
 
 

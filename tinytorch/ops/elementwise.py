@@ -363,8 +363,11 @@ def erf(dev: Device, x: Array, /) -> Any:
     >>> tinytorch.erf(Tensor([0.0, 1.0]))
     tensor([0.    , 0.8427])
     """
-    xp = dev.xp
-    return dev.erf(x), lambda g: g * (xp.exp(-x * x) * (2 / math.sqrt(math.pi)))
+    return dev.erf(x), lambda g: dev.fused(_erf_rule)(dev, g, x)
+
+
+def _erf_rule(dev: Device, g: Array, x: Array) -> Array:
+    return dev.xp.exp(-x * x) * (2 / math.sqrt(math.pi)) * g
 
 
 # Trigonometry -----------------------------------------------------------------------------------------------------
@@ -481,7 +484,11 @@ def tanh(dev: Device, x: Array, /) -> Any:
     tensor([0.    , 0.7616])
     """
     y = dev.xp.tanh(x)
-    return y, lambda g: g * (1.0 - y * y)
+    return y, lambda g: dev.fused(_tanh_rule)(dev, g, y)
+
+
+def _tanh_rule(dev: Device, g: Array, y: Array) -> Array:
+    return (1.0 - y * y) * g
 
 
 @op(kinds="f")
@@ -526,15 +533,14 @@ def relu(dev: Device, x: Array, /) -> Any:
     >>> tinytorch.relu(Tensor([-1.0, 2.0]))
     tensor([0., 2.])
     """
-    xp = dev.xp
-    y = xp.maximum(x, 0.0)
+    y = dev.xp.maximum(x, 0.0)
+    return y, lambda g: dev.fused(_relu_rule)(dev, g, y)
 
-    def of_x(g: Array) -> Array:
-        passed = xp.astype(y > 0, g.dtype)
-        passed *= g
-        return passed
 
-    return y, of_x
+def _relu_rule(dev: Device, g: Array, y: Array) -> Array:
+    passed = dev.xp.astype(y > 0, g.dtype)
+    passed *= g
+    return passed
 
 
 @op(kinds="f")
@@ -544,10 +550,18 @@ def sigmoid(dev: Device, x: Array, /) -> Any:
     >>> tinytorch.sigmoid(Tensor([0.0, 2.0]))
     tensor([0.5   , 0.8808])
     """
-    xp = dev.xp
     lowest = -88.0 if dev.dtype_of(x).itemsize < 8 else -709.0  # exp of it is a number still
-    y = xp.reciprocal(xp.exp(-xp.maximum(x, lowest)) + 1.0)
-    return y, lambda g: g * (y * (1.0 - y))
+    y = dev.fused(_sigmoid)(dev, x, lowest=lowest)
+    return y, lambda g: dev.fused(_sigmoid_rule)(dev, g, y)
+
+
+def _sigmoid(dev: Device, x: Array, *, lowest: float) -> Array:
+    xp = dev.xp
+    return xp.reciprocal(xp.exp(-xp.maximum(x, lowest)) + 1.0)
+
+
+def _sigmoid_rule(dev: Device, g: Array, y: Array) -> Array:
+    return (1.0 - y) * y * g
 
 
 @op(kinds="f")
@@ -561,37 +575,64 @@ def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
     >>> tinytorch.gelu(Tensor([-1.0, 1.0]))
     tensor([-0.1587,  0.8413])
     """
-    xp = dev.xp
     if approximate == "none":
-        cdf = (dev.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
-        return x * cdf, lambda g: g * (cdf + x * xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)))
+        y, cdf = dev.fused(_gelu)(dev, x)
+        return y, lambda g: dev.fused(_gelu_rule)(dev, g, x, cdf)
     if approximate != "tanh":
         raise ValueError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}")
-    k, c = math.sqrt(2 / math.pi), 0.044715
+    y, t = dev.fused(_gelu_tanh)(dev, x)
+    return y, lambda g: dev.fused(_gelu_tanh_rule)(dev, g, x, t)
+
+
+def _gelu(dev: Device, x: Array) -> tuple[Array, Array]:
+    """x * Phi(x), and Phi(x)."""
+    cdf = dev.erf(x * math.sqrt(0.5))
+    cdf += 1.0
+    cdf *= 0.5
+    return x * cdf, cdf
+
+
+def _gelu_rule(dev: Device, g: Array, x: Array, cdf: Array) -> Array:  # (cdf + x * exp(-x**2 / 2) / sqrt(2 pi)) * g
+    slope = x * x
+    slope *= -0.5
+    slope = dev.xp.exp(slope)
+    slope *= x
+    slope *= 1 / math.sqrt(2 * math.pi)
+    slope += cdf
+    slope *= g
+    return slope
+
+
+_K, _C = math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu_tanh(dev: Device, x: Array) -> tuple[Array, Array]:
+    """(t + 1) * x / 2, and t = tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))."""
     u = x * x
-    u *= c * k
-    u += k
+    u *= _C * _K
+    u += _K
     u *= x
-    t = xp.tanh(u)
+    t = dev.xp.tanh(u)
     y = t + 1.0
     y *= x
     y *= 0.5
+    return y, t
 
-    def of_x(g: Array) -> Array:  # (t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2, negative until the last line
-        fall = t * t
-        fall -= 1.0
-        slope = x * x
-        slope *= 3 * c * k
-        slope += k
-        slope *= fall  # before x: far out it is 0, and x**3 infinite
-        slope *= x
-        slope -= t
-        slope -= 1.0
-        slope *= g
-        slope *= -0.5
-        return slope
 
-    return y, of_x
+def _gelu_tanh_rule(dev: Device, g: Array, x: Array, t: Array) -> Array:
+    """(t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2, negative until the last line."""
+    fall = t * t
+    fall -= 1.0
+    slope = x * x
+    slope *= 3 * _C * _K
+    slope += _K
+    slope *= fall  # before x: far out it is 0, and x**3 infinite
+    slope *= x
+    slope -= t
+    slope -= 1.0
+    slope *= g
+    slope *= -0.5
+    return slope
 
 
 # Choosing ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tinytorch.backends import Array, Device
-from tinytorch.optim.optimizer import Optimizer, State
+from tinytorch.optim.optimizer import Optimizer, State, decayed
 
 
 class Adam(Optimizer):
@@ -51,23 +51,31 @@ class Adam(Optimizer):
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
     ) -> tuple[Array, State]:
-        xp, (b1, b2) = dev.xp, group["betas"]
         if group["weight_decay"]:
-            grad += values * group["weight_decay"]
-        m, v = (state[name] if state else xp.zeros_like(values) for name in ("exp_avg", "exp_avg_sq"))
-        m *= b1
-        m += grad * (1.0 - b1)
-        grad *= grad
-        grad *= 1.0 - b2
-        v *= b2
-        v += grad
+            grad = dev.fused(decayed)(dev, grad, values, decay=group["weight_decay"])
+        m, v = (state[name] if state else dev.xp.zeros_like(values) for name in self.kept)
+        b1, b2 = group["betas"]
         root = math.sqrt(1.0 - b2**steps)
-        step = xp.sqrt(v)
-        step += group["eps"] * root
-        step = m / step
-        step *= group["lr"] * root / (1.0 - b1**steps)
-        values -= step
+        numbers = {"b1": b1, "b2": b2, "eps": group["eps"] * root, "rate": group["lr"] * root / (1.0 - b1**steps)}
+        values, m, v = dev.fused(_adam)(dev, values, grad, m, v, **numbers)
         return values, {"exp_avg": m, "exp_avg_sq": v}
+
+
+def _adam(
+    dev: Device, values: Array, grad: Array, m: Array, v: Array, *, b1: float, b2: float, eps: float, rate: float
+) -> tuple[Array, Array, Array]:
+    """The step, with both sides of the quotient times sqrt(1 - b2**t), which is in `eps` and `rate`."""
+    m = m * b1
+    m += grad * (1.0 - b1)
+    square = grad * grad
+    square *= 1.0 - b2
+    v = v * b2
+    v += square
+    step = dev.xp.sqrt(v)
+    step += eps
+    step = m / step
+    step *= rate
+    return values - step, m, v
 
 
 class AdamW(Adam):
@@ -96,5 +104,9 @@ class AdamW(Adam):
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
     ) -> tuple[Array, State]:
-        values *= 1.0 - group["lr"] * group["weight_decay"]
+        values = dev.fused(_shrunk)(dev, values, by=group["lr"] * group["weight_decay"])
         return super().update(dev, values, grad, state, steps, {**group, "weight_decay": 0.0})
+
+
+def _shrunk(dev: Device, values: Array, *, by: float) -> Array:
+    return values * (1.0 - by)

@@ -2,9 +2,8 @@
 
 A rule such as Adam's is a dozen elementwise operations. For twenty small parameters that would be hundreds of calls; on
 one flat array of all of them it is a dozen. So the parameters of a group that are stepped together are joined, the rule
-runs once, and each parameter gets its part of the result. A rule is written against `dev.xp`, with `m *= b1` where it
-needs the old `m` no longer: libraries that can then write in place. What the rule is given is its own; arrays that
-anybody else holds, such as a recorded graph, keep their values (`Device.own`).
+runs once, and each parameter gets its part of the result. A rule makes new arrays of those it is given, and changes
+none, by functions that go through `Device.fused`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ from tinytorch.tensor import Tensor
 
 State = dict[str, Array]
 
+_LARGE = 131_072  # numbers of a parameter that is a flat array for itself: joining takes longer than it saves
+
 
 class _Flat:
     """Parameters stepped together: of one device and dtype, stepped equally often."""
@@ -38,7 +39,8 @@ class _Flat:
         self.state = {name: self.join([s[name] for s in states]) for name in states[0]}
 
     def join(self, arrays: Sequence[Array]) -> Array:
-        return self.device.xp.concat(arrays, axis=None)
+        xp = self.device.xp
+        return xp.concat(arrays, axis=None) if len(arrays) > 1 else xp.reshape(arrays[0], (-1,))
 
     def gradients(self) -> list[Array] | None:
         """The gradient of each parameter; None unless all have one that fits, and nobody else has set a parameter."""
@@ -56,6 +58,11 @@ class _Flat:
     def split(self, flat: Array) -> list[Array]:
         xp, starts = self.device.xp, [0, *self.ends]
         return [xp.reshape(flat[i:j], s) for i, j, s in zip(starts, self.ends, self.shapes, strict=False)]
+
+
+def decayed(dev: Device, grad: Array, values: Array, *, decay: float) -> Array:
+    """The gradient with that of a weight decay; goes through `Device.fused`."""
+    return grad + values * decay
 
 
 def _same(ready: list[Tensor], arranged: list[Tensor]) -> bool:
@@ -135,9 +142,9 @@ class Optimizer:
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
     ) -> tuple[Array, State]:
-        """New values and state, from the old ones and the gradient. All of these may be written into.
+        """New values and state, from the old ones and the gradient. None of these is written into.
 
-        The arrays are of all parameters one after another, or of a part of that: a rule is elementwise.
+        The arrays are of all parameters one after another, of one dimension: a rule is elementwise.
 
         Args:
             state: empty at first.
@@ -174,31 +181,13 @@ class Optimizer:
                 run_on(flat.device, self._advance, flat, next(remaining), group)
 
     def _advance(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> None:
-        flat.steps += 1
-        values = flat.device.own(flat.values, flat.parts)
-        values, flat.state = self._updated(flat, values, flat.join(gradients), group)
-        if values is not flat.values:
-            flat.values, flat.parts = values, flat.split(values)
+        dev = flat.device
+        values, state = self.update(dev, flat.values, flat.join(gradients), flat.state, flat.steps + 1, group)
+        if dev.large and values.nbytes >= dev.large:
+            for array in (values, *state.values()):
+                dev.hold(array)
+        flat.steps, flat.state, flat.values, flat.parts = flat.steps + 1, state, values, flat.split(values)
         assign_all(flat.parameters, flat.parts)
-
-    def _updated(self, flat: _Flat, values: Array, grad: Array, group: Mapping[str, Any]) -> tuple[Array, State]:
-        """What `update` makes of the whole arrays, a block at a time where the device has a size for that."""
-        dev, size = flat.device, flat.ends[-1]
-        if not 0 < dev.block < size:
-            return self.update(dev, values, grad, flat.state, flat.steps, group)
-        blocks = [slice(i, min(i + dev.block, size)) for i in range(0, size, dev.block)]
-        old = [(values[b], {name: a[b] for name, a in flat.state.items()}) for b in blocks]
-        new = [self.update(dev, v, grad[b], state, flat.steps, group) for b, (v, state) in zip(blocks, old)]
-
-        def whole(array: Array, before: list[Array], after: list[Array]) -> Array:
-            written = all(a is b for a, b in zip(before, after))
-            return array if written else dev.xp.concat(after)
-
-        state = {
-            name: whole(flat.state.get(name), [s.get(name) for _, s in old], [s[name] for _, s in new])
-            for name in new[0][1]
-        }
-        return whole(values, [v for v, _ in old], [v for v, _ in new]), state
 
     def _gradients(self) -> list[list[Array]] | None:
         """The gradients for each flat array; None if these have to be arranged anew."""
@@ -231,8 +220,9 @@ class Optimizer:
         together: dict[Any, list[Tensor]] = {}
         for p in ready:
             _, steps, state = self._resting.get(p, (p.device, 0, {}))
-            together.setdefault((p.device, p.dtype, steps, tuple(state)), []).append(p)
-        for (dev, dtype, steps, _), parameters in together.items():
+            alone = id(p) if math.prod(p.shape) >= _LARGE else None
+            together.setdefault((p.device, p.dtype, steps, tuple(state), alone), []).append(p)
+        for (dev, dtype, steps, *_), parameters in together.items():
 
             def flat(
                 dev: Device = dev, dtype: Any = dtype, steps: int = steps, parameters: list[Tensor] = parameters

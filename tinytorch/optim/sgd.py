@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tinytorch.backends import Array, Device
-from tinytorch.optim.optimizer import Optimizer, State
+from tinytorch.optim.optimizer import Optimizer, State, decayed
 
 
 class SGD(Optimizer):
@@ -61,13 +61,41 @@ class SGD(Optimizer):
     ) -> tuple[Array, State]:
         lr, momentum = group["lr"], group["momentum"]
         if group["weight_decay"]:
-            grad += values * group["weight_decay"]
-        if momentum and "momentum_buffer" in state:
-            b = state["momentum_buffer"]
-            b *= momentum
-            b += grad * (1.0 - group["dampening"]) if group["dampening"] else grad
+            grad = dev.fused(decayed)(dev, grad, values, decay=group["weight_decay"])
+        if not momentum:
+            return dev.fused(_plain)(dev, values, grad, lr=lr), state
+        if not state:
+            values = dev.fused(_plain)(dev, values, grad, lr=lr * (1.0 + momentum) if group["nesterov"] else lr)
+            return values, {"momentum_buffer": dev.xp.asarray(grad, copy=True)}
+        numbers, b = {"lr": lr, "momentum": momentum}, state["momentum_buffer"]
+        if group["nesterov"]:
+            values, b = dev.fused(_nesterov)(dev, values, grad, b, **numbers)
+        elif group["dampening"]:
+            values, b = dev.fused(_dampened)(dev, values, grad, b, share=1.0 - group["dampening"], **numbers)
         else:
-            b = grad
-        step = grad + b * momentum if group["nesterov"] else b
-        values -= step * lr
-        return values, {"momentum_buffer": b} if momentum else state
+            values, b = dev.fused(_heavy)(dev, values, grad, b, **numbers)
+        return values, {"momentum_buffer": b}
+
+
+def _plain(dev: Device, values: Array, grad: Array, *, lr: float) -> Array:
+    return values - grad * lr
+
+
+def _heavy(dev: Device, values: Array, grad: Array, b: Array, *, lr: float, momentum: float) -> tuple[Array, Array]:
+    b = b * momentum
+    b += grad
+    return values - b * lr, b
+
+
+def _dampened(
+    dev: Device, values: Array, grad: Array, b: Array, *, lr: float, momentum: float, share: float
+) -> tuple[Array, Array]:
+    return _heavy(dev, values, grad * share, b, lr=lr, momentum=momentum)
+
+
+def _nesterov(dev: Device, values: Array, grad: Array, b: Array, *, lr: float, momentum: float) -> tuple[Array, Array]:
+    b = b * momentum
+    b += grad
+    step = b * momentum
+    step += grad
+    return values - step * lr, b
