@@ -6,19 +6,29 @@ What CuPy needs that the standard does not say:
   (array-api-compat drops the keyword). So everything that runs on a device runs through `current`.
 * Kernels that read another device's memory do not wait for the work pending there: copies between devices order the two
   streams with events.
+* Its streams wait for nobody, and memory that is freed is at once handed out to the stream it came from, though another
+  stream may read it still: see `CudaStream`.
 * Reading values waits for the whole device, so that work on any stream is in them. Index checks, which would have to
   read, are put off until values are read anyway.
+* Asking for a kernel takes longer than most kernels take: so there are kernels here for what CuPy does in many
+  (backends/cuda_source.py).
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from tinytorch.backends import cuda_source as source
 from tinytorch.backends.device import Array, Device, Stream, Unavailable
+from tinytorch.backends.standard import Pair, counts
 
 _FIX = "python -m pip install 'tinytorch-xp[cuda12]' (or [cuda13], to match the driver)"
 
@@ -31,10 +41,32 @@ except ImportError as error:
         f"CuPy is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX
     ) from error
 
-import array_api_compat.cupy as xp  # noqa: E402
+import array_api_compat.cupy as compat  # noqa: E402
 from cupyx.scipy.special import erf  # noqa: E402
 
-_PENDING = 64  # index checks kept unread before their answers are fetched
+_PENDING = 512  # index checks kept unread before their answers are fetched
+_READS = 64  # calls in a stream's block until it is looked which of them are done
+_LARGE = 1 << 16  # bytes from which on the host's memory is copied as it is, and not put into pinned memory first
+_IN_ORDER = 4096, 1 << 28  # rows, and comparisons, up to which scatter_add sums in the order of the indices
+_THREADS, _BLOCKS = 256, 1024
+
+
+@functools.cache
+def _toolkit() -> None:
+    """Load one small kernel, and the library of matrix products: CuPy's wheel brings neither compiler nor headers.
+
+    Raises:
+        Unavailable: CuPy cannot compile, or cannot multiply matrices.
+    """
+    try:
+        cupy.RawKernel('extern "C" __global__ void empty() {}', "empty").compile()
+        cupy.cuda.cublas  # noqa: B018  # imported by this
+    except Exception as error:  # of many kinds, by what is missing
+        raise Unavailable(
+            f"CuPy {cupy.__version__} and an NVIDIA driver are installed, but the CUDA toolkit is not, or not whole: "
+            f"{str(error).strip().partition(chr(10))[0]}",
+            _FIX,
+        ) from error
 
 
 def _count() -> int:
@@ -70,24 +102,109 @@ def _count() -> int:
     return count
 
 
+# Functions of the standard that take several launches in CuPy ------------------------------------------------------
+
+
+@functools.cache
+def _elementwise(*spec: str) -> Any:
+    """An ElementwiseKernel of backends/cuda_source.py."""
+    return cupy.ElementwiseKernel(*spec)
+
+
+_C_TYPES = {
+    1: "unsigned char",
+    2: "unsigned short",
+    4: "unsigned int",
+    8: "unsigned long long",
+    "int32": "int",
+    "int64": "long long",
+}
+
+
+@functools.cache
+def _raw(code: str, name: str, T: Any) -> Any:
+    """A kernel of backends/cuda_source.py for arrays of the type T, a key of _C_TYPES."""
+    return cupy.RawKernel(f"typedef {_C_TYPES[T]} T;\n{code}", name)
+
+
+def _launch(kernel: Any, count: int, *args: Any) -> None:
+    """Launch a kernel whose threads share `count` elements."""
+    kernel((min(-(-count // _THREADS), _BLOCKS) or 1,), (_THREADS,), args)
+
+
+_TABLE = np.dtype([("at", np.uint64, source.JOIN_MOST), ("end", np.int64, source.JOIN_MOST)])
+
+
+def _concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
+    """Join arrays in one launch for each 64 of them, and one more for each that does not lie in one piece."""
+    arrays = [a.ravel() for a in arrays] if axis is None else list(arrays)
+    axis = axis or 0
+    first = arrays[0]
+    ndim, lead = first.ndim, first.shape[: axis % max(first.ndim, 1)]
+    rest = first.shape[len(lead) + 1 :]
+    if not -ndim <= axis < ndim or any(
+        a.dtype != first.dtype or a.ndim != ndim or a.shape[: len(lead)] != lead or a.shape[len(lead) + 1 :] != rest
+        for a in arrays
+    ):
+        return cupy.concatenate(arrays, axis)  # which promotes, or says what is wrong
+    rows, inner = math.prod(lead), math.prod(rest)
+    lengths = [a.shape[len(lead)] for a in arrays]
+    out = cupy.empty((*lead, sum(lengths), *rest), first.dtype)
+    if not out.size:
+        return out
+    stride, start, kernel = sum(lengths) * inner, 0, _raw(source.JOIN, "join", first.itemsize)
+    for i in range(0, len(arrays), source.JOIN_MOST):
+        some = slice(i, i + source.JOIN_MOST)
+        kept = [a if a.flags.c_contiguous else a.copy(order="C") for a in arrays[some]]
+        ends = [*itertools.accumulate(n * inner for n in lengths[some])]
+        table = np.zeros(1, _TABLE)
+        table["at"][0, : len(kept)] = [a.data.ptr for a in kept]
+        table["end"][0, : len(kept)] = ends
+        place = out.reshape(-1)[start:] if start else out
+        _launch(kernel, rows * ends[-1], table[0], len(kept), rows, ends[-1], stride, place)
+        start += ends[-1]
+    return out
+
+
+def _stack(arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
+    thin = [cupy.expand_dims(a, axis) for a in arrays]
+    return _concat(thin, axis=axis % thin[0].ndim)
+
+
+# Streams ------------------------------------------------------------------------------------------------------------
+
+
 class CudaStream(Stream):
-    """A CUDA stream of one device; entered, it is the current stream of this thread on that device."""
+    """A CUDA stream of one device; entered, it is the current stream of this thread on that device.
+
+    Blocks are in order as they are written: at its start the stream waits for what the current one holds, and that one
+    at the end for the stream. What runs at the same time is work of several threads, each in a stream of its own, or of
+    several devices. What is read inside a block is kept until it has been read, so that its memory is not handed out
+    again: another thread may use the stream that it came from.
+    """
 
     def __init__(self, device: CudaDevice) -> None:
         self.device = device
         with cupy.cuda.Device(device.index):
             self.native = cupy.cuda.Stream(non_blocking=True)
-        self._entered: list[Any] = []
 
     def __enter__(self) -> CudaStream:
         with cupy.cuda.Device(self.device.index):
-            self._entered.append(cupy.cuda.get_current_stream())
+            outer = cupy.cuda.get_current_stream()
+            if outer != self.native:
+                self.native.wait_event(_recorded(outer))
             self.native.use()
+        self.device.entered.streams.append((outer, []))
         return self
 
     def __exit__(self, *exc: object) -> None:
+        outer, reads = self.device.entered.streams.pop()
         with cupy.cuda.Device(self.device.index):
-            self._entered.pop().use()
+            done = _recorded(self.native)
+            if outer != self.native:
+                outer.wait_event(done)
+            outer.use()
+        self.device.keep_until(done, reads)
 
     def synchronize(self) -> None:
         self.native.synchronize()
@@ -95,10 +212,82 @@ class CudaStream(Stream):
     def wait(self, other: Stream) -> None:
         if isinstance(other, CudaStream):
             with cupy.cuda.Device(other.device.index):
-                event = other.native.record()
+                event = _recorded(other.native)
             self.native.wait_event(event)
         else:
             other.synchronize()
+
+
+def _recorded(stream: Any) -> Any:
+    """An event that is done when the work that a stream of the current device holds now is done."""
+    return stream.record(cupy.cuda.Event(disable_timing=True))
+
+
+class _Entered(threading.local):
+    """The streams of a device that this thread has entered: who was current before, and what was read inside."""
+
+    def __init__(self) -> None:
+        self.streams: list[tuple[Any, list[Any]]] = []
+
+
+class _Checks:
+    """Index checks of one thread on one stream whose answers nobody has read: a row of the table for each."""
+
+    def __init__(self) -> None:
+        self.table = cupy.zeros((_PENDING, 4), np.uint64)
+        self.asked: list[tuple[str, int]] = []
+
+    def answers(self) -> list[str]:
+        """What was out of range, in words; the table is then as new."""
+        host = cupy.asnumpy(self.table[: len(self.asked)])
+        wrong = [
+            Device.out_of_range(what, int(value.astype(np.int64)), int(count), size)
+            for (what, size), (_, count, _, value) in zip(self.asked, host)
+            if count
+        ]
+        self.asked = []
+        if wrong:
+            self.table = cupy.zeros_like(self.table)
+        return wrong
+
+
+def _uploaded(array: np.ndarray) -> Array:
+    """A host array on the current device."""
+    if array.nbytes < _LARGE:
+        return cupy.asarray(array)
+    out = cupy.empty(array.shape, array.dtype)
+    out.set(array)  # asarray would go through pinned memory, of which CuPy keeps the next power of two for good
+    return out
+
+
+def _side_by_side(parts: list[Array]) -> Array:
+    """Arrays of one shape (C, ...) as one (C, K, ...); without a copy where they lie in memory at equal distances."""
+    first = parts[0]
+    places = [p.data.ptr for p in parts]
+    apart = places[1] - places[0] if len(parts) > 1 else 0
+    in_a_row = all(b - a == apart for a, b in itertools.pairwise(places)) and apart >= 0
+    if not in_a_row or any(p.strides != first.strides or p.data.mem is not first.data.mem for p in parts):
+        return _stack(parts, axis=1)
+    c, *rest = first.strides
+    C, *lengths = first.shape
+    return cupy.lib.stride_tricks.as_strided(first, (C, len(parts), *lengths), (c, apart, *rest))
+
+
+def _advanced(generator: np.random.Generator, count: int) -> dict[str, Any]:
+    """The state of a Philox generator, which then is brought to where drawing so many float32 numbers leaves it."""
+    bits: Any = generator.bit_generator
+    with bits.lock:
+        before = bits.state
+        held = 2 * (4 - before["buffer_pos"]) + before["has_uint32"]  # numbers that it holds already
+        after, left = np.random.Philox(0), count
+        after.state = before
+        if count > held:  # up to the last eight: from these the generator is in the state it would be in
+            blocks = (count - held - 1) // 8
+            after.advance(blocks)
+            left = count - held - 8 * blocks
+        np.random.Generator(after).random(left, dtype=np.float32)
+        bits.state = after.state
+    return before
 
 
 class CudaDevice(Device):
@@ -106,7 +295,7 @@ class CudaDevice(Device):
 
     library = "cupy"
     is_gpu = True
-    xp = xp
+    xp = SimpleNamespace(**{**vars(compat), "concat": _concat, "stack": _stack})
     array_type = cupy.ndarray
 
     def __init__(self, index: str) -> None:
@@ -114,12 +303,14 @@ class CudaDevice(Device):
         self.native = cupy.cuda.Device(self.index)
         self.memory = (2, self.index)
         self.hardware = cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()
-        self._unread: list[tuple[Any, ...]] = []  # index checks whose answer nobody has read
+        self.entered = _Entered()
+        self._checks: dict[tuple[threading.Thread, Any], _Checks] = {}  # of each thread, on each stream
+        self._kept: list[tuple[Any, list[Any]]] = []  # what is kept until an event
         self._lock = threading.Lock()
 
     @classmethod
     def canonical(cls, index: str) -> str:
-        count = _count()
+        count = len(cls.available())
         if not index:
             return f"cuda:{cupy.cuda.runtime.getDevice()}"
         if not (index.isascii() and index.isdigit() and int(index) < count):
@@ -128,7 +319,9 @@ class CudaDevice(Device):
 
     @classmethod
     def available(cls) -> list[str]:
-        return [f"cuda:{i}" for i in range(_count())]
+        count = _count()
+        _toolkit()
+        return [f"cuda:{i}" for i in range(count)]
 
     @classmethod
     def of(cls, array: Array) -> str:
@@ -136,11 +329,36 @@ class CudaDevice(Device):
 
     def current(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the function with this device current."""
-        with cupy.cuda.Device(self.index):
-            return function(*args, **kwargs)
+        try:
+            with cupy.cuda.Device(self.index):
+                return function(*args, **kwargs)
+        finally:
+            if self.entered.streams:
+                self._read((function, args))
+
+    def _read(self, call: tuple[Any, ...]) -> None:
+        """Keep what was called, and with what, until the stream that this thread is in has done it."""
+        _, reads = self.entered.streams[-1]
+        reads.append(call)
+        if len(reads) >= _READS:
+            with cupy.cuda.Device(self.index):
+                self.keep_until(_recorded(cupy.cuda.get_current_stream()), reads[:])
+            reads.clear()
+
+    def keep_until(self, event: Any, reads: list[Any]) -> None:
+        """Keep these until the event is done, and let go of what was kept until another that is."""
+        self._let_go([(event, reads)])
+
+    def _let_go(self, new: Sequence[tuple[Any, list[Any]]] = ()) -> None:
+        """Let go of what was kept until an event that is done; not under the lock, as that can run anybody's code."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        left = [(event, reads) for event, reads in [*kept, *new] if not event.done]
+        with self._lock:
+            self._kept += left
 
     def from_numpy(self, array: np.ndarray) -> Array:
-        return self.current(cupy.asarray, array)
+        return self.current(_uploaded, array)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         self.synchronize()
@@ -166,6 +384,10 @@ class CudaDevice(Device):
             there.wait_event(read)  # its memory is not handed out again before the copy is made
         return out
 
+    def exported(self, array: Array) -> Array:
+        backwards = any(s < 0 for s in array.strides)  # PyTorch (2.13) ends the process when it is given such an array
+        return self.current(cupy.ascontiguousarray, array) if backwards else array
+
     def asarray(self, x: Any) -> Array:
         return self.current(cupy.asarray, x)
 
@@ -177,35 +399,95 @@ class CudaDevice(Device):
 
     def synchronize(self) -> None:
         self.native.synchronize()
-        if self._unread:
-            self._raise_unread()
+        if self._kept:
+            self._let_go()
+        self._raise_unread()
+
+    def keep_memory(self, keep: bool = True) -> bool:
+        """Unless memory is to be kept, which CuPy does anyway, give back what no array uses now."""
+        if not keep:
+            self.synchronize()
+            self.current(cupy.get_default_memory_pool().free_all_blocks)
+            cupy.get_default_pinned_memory_pool().free_all_blocks()
+        return True
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        out = xp.zeros((size, *values.shape[1:]), dtype=values.dtype)
-        cupy.add.at(out, indices, values)
+        """Repeatable up to 4096 rows of values; of more, floating numbers are added in any order."""
+        shape, count, width = (size, *values.shape[1:]), len(indices), math.prod(values.shape[1:])
+        most, comparisons = _IN_ORDER
+        if count <= most and size * width * count <= comparisons:
+            out = cupy.empty(shape, values.dtype)
+            if out.size:
+                _elementwise(*source.SCATTER_ADD)(values, indices, count, width, out)
+            return out
+        wide = np.dtype("int32") if values.dtype.itemsize < 4 and values.dtype.kind != "f" else values.dtype
+        out = cupy.zeros(shape, wide)  # in 32 bits what CUDA cannot add in fewer
+        cupy.add.at(out, indices, values.astype(wide, copy=False))
+        return out.astype(values.dtype, copy=False)
+
+    def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+        C, H, W, N = x.shape
+        (ph, pw), (sh, sw), (dh, dw) = padding, stride, dilation
+        places = counts((H + 2 * ph, W + 2 * pw), kernel, stride, dilation)
+        shape = (C, *kernel, *places, N)
+        if padding == (0, 0):
+            c, h, w, n = x.strides
+            return cupy.lib.stride_tricks.as_strided(x, shape, (c, h * dh, w * dw, h * sh, w * sw, n))
+        out = cupy.empty(shape, x.dtype)
+        _elementwise(*source.WINDOWS)(x, H, W, N, *kernel, *places, sh, sw, ph, pw, dh, dw, out)
+        return out
+
+    def add_windows(
+        self, parts: list[Array], size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Array:
+        C, *places, N = parts[0].shape
+        out = cupy.empty((C, *size, N), parts[0].dtype)
+        sizes = (*size, N, *kernel, *places, *stride, *padding, *dilation)
+        if out.size:
+            _elementwise(*source.ADD_WINDOWS)(_side_by_side(parts), *sizes, out)
         return out
 
     def erf(self, x: Array) -> Array:
         return erf(x)
 
+    def dropout_mask(self, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
+        if not math.prod(shape):
+            return cupy.empty(shape, dtype)
+        state = _advanced(generator, math.prod(shape))
+        words = [*state["state"]["counter"], *state["state"]["key"], *state["buffer"]]
+        held = 4 - state["buffer_pos"], state["has_uint32"], np.uint32(state["uinteger"])
+        mask = cupy.empty(shape, dtype)
+        scale = 1 / (1 - p) if p < 1 else 0.0
+        return _elementwise(*source.KEPT)(*words, *held, p, scale, mask)
+
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
-        """As the default, but the error comes when values are next read or the device is synchronized."""
-        bad = xp.any(self._outside(indices, size, ignore))
-        with self._lock:
-            self._unread.append((bad, indices, size, what, ignore))
-            full = len(self._unread) >= _PENDING
-        if full:
+        """As the default, but the error comes when this thread next reads values or synchronizes the device.
+
+        What a thread that has ended has left comes to the next one that does. All errors are said in one.
+        """
+        if not indices.size:
+            return True
+        at = cupy.ascontiguousarray(indices if indices.dtype.name in _C_TYPES else indices.astype(np.int64))
+        mine = threading.current_thread(), cupy.cuda.get_current_stream()
+        checks = self._checks.get(mine)
+        if checks is None:
+            checks = self._checks[mine] = _Checks()
+        answer = checks.table.data.ptr + checks.table.strides[0] * len(checks.asked)
+        checks.asked.append((what, size))
+        kernel = _raw(source.CHECK_INDEX, "check_index", at.dtype.name)
+        _launch(kernel, at.size, at, at.size, size, ignore is not None, ignore or 0, answer)
+        if len(checks.asked) == _PENDING:
             self.synchronize()
         return None
 
     def _raise_unread(self) -> None:
-        """Read the answers of all index checks, in one copy, and raise the first error."""
-        with self._lock:
-            unread, self._unread = self._unread, []
-        if not unread:
-            return
-        answers = self.current(lambda: cupy.asnumpy(cupy.stack([bad for bad, *_ in unread])))
-        for answer, (_, indices, *limits) in zip(answers, unread):
-            if answer:
-                host = self.current(cupy.asnumpy, indices)
-                raise IndexError(self._out_of_range(host, *limits) + f", in an earlier call on {self.name}")
+        """Read the answers to all index checks of this thread, and of ended ones, and raise what is wrong."""
+        me = threading.current_thread()
+        wrong: list[str] = []
+        for thread, stream in list(self._checks):
+            if thread is me or not thread.is_alive():
+                checks = self._checks[thread, stream] if thread is me else self._checks.pop((thread, stream), None)
+                if checks is not None and checks.asked:
+                    wrong += self.current(checks.answers)
+        if wrong:
+            raise IndexError("; ".join(dict.fromkeys(wrong)) + f", in an earlier call on {self.name}")

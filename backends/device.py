@@ -2,8 +2,8 @@
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
 transfer, and a closed list of extension points (`fused`, `scatter_add`, `windows`, `add_windows`, `erf`, `check_index`,
-`own`, `hold`, `synchronize`). Each extension point has a default here that uses standard names only; a library's own
-file may override it. Nothing here knows about tensors or gradients.
+`dropout_mask`, `own`, `hold`, `synchronize`). Each extension point has a default here that uses standard names only; a
+library's own file may override it. Nothing here knows about tensors or gradients.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ class Device:
         """Keep memory that is no longer used for the next arrays, rather than give it back to the system.
 
         For the whole process, and for good: so it is done only when asked for. Returns whether the device has that to
-        ask for; a GPU library keeps its memory anyway. With `keep=False` the device lets go of what it held by itself
-        (see `hold`), and holds nothing more.
+        ask for. With `keep=False` the device lets go of what it held by itself: the CPU of what `hold` kept, from now
+        on; a GPU, whose library keeps memory anyway, of what no array uses now.
         """
         return False
 
@@ -333,7 +333,21 @@ class Device:
 
     def _out_of_range(self, host: np.ndarray, size: int, what: str, ignore: int | None) -> str:
         bad = host[self._outside(host, size, ignore)]
-        return f"{what}: {bad[0]} is outside [0, {size})" + (f" ({bad.size} such values)" if bad.size > 1 else "")
+        return self.out_of_range(what, bad[0], bad.size, size)
+
+    @staticmethod
+    def out_of_range(what: str, first: int, count: int, size: int) -> str:
+        """That the first of so many indices is out of range, in words."""
+        return f"{what}: {first} is outside [0, {size})" + (f" ({count} such values)" if count > 1 else "")
+
+    def dropout_mask(self, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
+        """0 with probability p, else 1 / (1 - p): from the next numbers of a generator, the same on every device.
+
+        The default draws them on the host.
+        """
+        kept = generator.random(shape, dtype=np.float32) >= p
+        scale = 1 / (1 - p) if p < 1 else 0.0
+        return self.from_numpy((kept * scale).astype(dtype))
 
     # A device is a name: copies are itself, and `with` makes it the default ----------------------------------------
 

@@ -595,9 +595,9 @@ def _walk(
                     continue
             current = node.device.current
             if current is None:
-                _pull(node, g, grads, heap, needed, values)
-            else:
-                current(_pull, node, g, grads, heap, needed, values)
+                _pull(node, node.rules, g, grads, heap, needed, values)
+            else:  # the rules for themselves, since a device may have to keep what they read
+                current(_pull, node, node.rules, g, grads, heap, needed, values)
             if not retain:
                 node.rules, node.inputs, node.meta = None, (), {}
     if wanted is None:
@@ -608,6 +608,7 @@ def _walk(
 
 def _pull(
     node: Node,
+    rules: tuple[Rule | None, ...] | None,
     g: Any,
     grads: dict[Place, Any],
     heap: list[tuple[int, Node]],
@@ -615,10 +616,9 @@ def _pull(
     values: dict[Node, Any] | None,
 ) -> None:
     """Add to the gradients of a node's inputs what comes from this node, whose own is g."""
-    if node.rules is None:
+    if rules is None:
         raise RuntimeError(_FREED)
     dev: Any = node.device
-    rules = node.rules
     if values is not None:
         dev, rules = _taped_rules(node, values)
     for source, rule in zip(node.inputs, rules):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch import autograd, ops
-from tinytorch.autograd import Variable
+from tinytorch.autograd import Variable, run_on
 from tinytorch.backends import Device, device, device_of
 from tinytorch.dtypes import ALL, as_dtype, float32, in_words
 from tinytorch.ops.index import getitem, may_change, setitem
@@ -341,7 +341,8 @@ class Tensor(Variable):
         if copy is False and array is not self.array:
             raise BufferError("__dlpack__: not without a copy: its elements lie backwards in memory; use x.copy()")
         given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
-        return array.__dlpack__(**{key: value for key, value in given.items() if value is not None})
+        given = {key: value for key, value in given.items() if value is not None}
+        return run_on(self.device, lambda: array.__dlpack__(**given))  # in order after the work of its own device
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.array.__dlpack_device__()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tinytorch import random
+from tinytorch.autograd import run_on, wrap
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
 
@@ -12,7 +11,7 @@ from tinytorch.tensor import Tensor
 class Dropout(Module):
     """In training: each element is zero with probability p, and the others are divided by 1 - p. Otherwise x.
 
-    Source: Srivastava et al. (2014). The mask is drawn on the host, so that it is the same on every device.
+    Source: Srivastava et al. (2014). The mask, from the generator of `manual_seed`, is the same on every device.
 
     >>> tinytorch.Dropout(0.5).eval()(tinytorch.ones(3))
     tensor([1., 1., 1.])
@@ -28,9 +27,8 @@ class Dropout(Module):
             raise TypeError(f"Dropout: takes floating dtypes, not {x.dtype.name}; convert with .astype(...)")
         if not self.training or self.p == 0:
             return x
-        kept = random.generator.random(x.shape, dtype=np.float32) >= self.p
-        mask = kept * (1 / (1 - self.p) if self.p < 1 else 0.0)
-        return x * Tensor(mask, x.dtype, x.device)
+        dev = x.device
+        return x * wrap(run_on(dev, dev.dropout_mask, random.generator, x.shape, self.p, x.dtype), dev)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

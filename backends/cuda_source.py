@@ -1,0 +1,140 @@
+"""CUDA C++ for what CuPy would do in many launches: source text alone, which backends/cuda.py compiles when it is used.
+
+Every array is C-contiguous unless a kernel says otherwise; `i` is the number of the element that a thread computes.
+"""
+
+# out (rows, the widths together) = arrays of (rows, width) side by side. Their addresses are an argument of the kernel
+# and not an array, which would have to be copied to the device first.
+JOIN_MOST = 64
+JOIN = r"""
+struct Table { const T* at[64]; long long end[64]; };  // end: of each array's columns in this launch
+
+extern "C" __global__ void join(Table table, long long count, long long rows, long long width, long long stride,
+                                T* out) {
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < rows * width;
+         i += (long long)gridDim.x * blockDim.x) {
+        long long row = i / width, column = i % width;
+        int low = 0, high = count - 1;  // the first array whose end is beyond the column
+        while (low < high) {
+            int middle = (low + high) / 2;
+            if (column < table.end[middle]) high = middle; else low = middle + 1;
+        }
+        long long start = low ? table.end[low - 1] : 0;
+        out[row * stride + column] = table.at[low][row * (table.end[low] - start) + column - start];
+    }
+}
+"""
+
+# What is out of range among indices, into four numbers that were zero: ~place of the first (0 if there is none), how
+# many there are, a counter of blocks that is zero again at the end, and the first itself. The last block to finish
+# reads it: the indices may be changed later.
+CHECK_INDEX = r"""
+extern "C" __global__ void check_index(const T* at, long long n, long long size, bool ignores, long long ignore,
+                                       unsigned long long* answer) {
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n;
+         i += (long long)gridDim.x * blockDim.x) {
+        if ((at[i] < 0 || at[i] >= size) && !(ignores && at[i] == ignore)) {
+            atomicMax(&answer[0], ~(unsigned long long)i);
+            atomicAdd(&answer[1], 1ULL);
+        }
+    }
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0 && atomicAdd(&answer[2], 1ULL) == gridDim.x - 1) {
+        unsigned long long first = atomicMax(&answer[0], 0ULL);
+        if (first) answer[3] = (unsigned long long)(long long)at[~first];
+        answer[2] = 0;
+    }
+}
+"""
+
+# x (C, H, W, N) -> y (C, KH, KW, OH, OW, N): y[c, a, b, h, w, n] = x[c, h sh + a dh - ph, w sw + b dw - pw, n], and 0
+# outside the image. x may have any strides.
+WINDOWS = (
+    "raw T x, int64 H, int64 W, int64 N, int64 KH, int64 KW, int64 OH, int64 OW, "
+    "int64 sh, int64 sw, int64 ph, int64 pw, int64 dh, int64 dw",
+    "T y",
+    r"""
+    long long r = i, n = r % N; r /= N;
+    long long w = r % OW; r /= OW;
+    long long h = r % OH; r /= OH;
+    long long b = r % KW; r /= KW;
+    long long a = r % KH, c = r / KH;
+    ptrdiff_t from[] = {c, h * sh + a * dh - ph, w * sw + b * dw - pw, n};
+    bool inside = from[1] >= 0 && from[1] < H && from[2] >= 0 && from[2] < W;
+    y = inside ? x[from] : T(0);
+    """,
+    "windows",
+)
+
+# The gradient of that: g (C, KH KW, OH, OW, N), of any strides -> y (C, H, W, N), each y[c, h, w, n] the sum of all
+# g[c, (a, b), oh, ow, n] that were taken from it, which is where h + ph = oh sh + a dh, and likewise for columns.
+ADD_WINDOWS = (
+    "raw T g, int64 H, int64 W, int64 N, int64 KH, int64 KW, int64 OH, int64 OW, "
+    "int64 sh, int64 sw, int64 ph, int64 pw, int64 dh, int64 dw",
+    "T y",
+    r"""
+    long long r = i, n = r % N; r /= N;
+    long long w = r % W + pw; r /= W;
+    long long h = r % H + ph, c = r / H;
+    T sum = 0;
+    for (long long a = 0; a < KH; a++) {
+        long long oh = h - a * dh;
+        if (oh < 0 || oh % sh || oh / sh >= OH) continue;
+        for (long long b = 0; b < KW; b++) {
+            long long ow = w - b * dw;
+            if (ow < 0 || ow % sw || ow / sw >= OW) continue;
+            ptrdiff_t from[] = {c, a * KW + b, oh / sh, ow / sw, n};
+            sum += g[from];
+        }
+    }
+    y = sum;
+    """,
+    "add_windows",
+)
+
+# out[row, column] = sum of values[n, column] over the n with indices[n] == row, in order of n: so always the same bits.
+SCATTER_ADD = (
+    "raw T values, raw I indices, int64 count, int64 width",
+    "T out",
+    r"""
+    long long row = i / width, column = i % width;
+    T sum = 0;
+    for (long long n = 0; n < count; n++) {
+        if (indices[n] == row) sum += values[n * width + column];
+    }
+    out = sum;
+    """,
+    "scatter_add",
+)
+
+# What generator.random(size, dtype=float32) >= p ? scale : 0 would be, of a numpy.random.Philox: draw i is 24 bits of a
+# word of 32 bits. First come the words that the generator still holds: `half` if there is one, then `held` of the four
+# words of 64 bits. Then each value of its counter gives eight, the low half of a word before the high one.
+# Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", Philox 4x64-10.
+KEPT = (
+    "uint64 c0, uint64 c1, uint64 c2, uint64 c3, uint64 key0, uint64 key1, uint64 b0, uint64 b1, uint64 b2, uint64 b3, "
+    "int64 held, int64 halves, uint32 half, float32 p, T scale",
+    "T mask",
+    r"""
+    long long j = i - halves;  // which half word of the words of 64 bits; negative for `half`
+    unsigned long long word[4] = {b0, b1, b2, b3};
+    long long place = j / 2 + 4 - held;
+    if (j >= 2 * held) {
+        long long block = (j - 2 * held) / 8;
+        place = (j - 2 * held) % 8 / 2;
+        unsigned long long x0 = c0 + block + 1, x1 = c1, x2 = c2, x3 = c3, k0 = key0, k1 = key1;
+        if (x0 <= (unsigned long long)block && ++x1 == 0 && ++x2 == 0) ++x3;  // carries
+        for (int round = 0; round < 10; round++) {
+            unsigned long long high0 = __umul64hi(0xD2E7470EE14C6C93ULL, x0), low0 = 0xD2E7470EE14C6C93ULL * x0;
+            unsigned long long high1 = __umul64hi(0xCA5A826395121157ULL, x2), low1 = 0xCA5A826395121157ULL * x2;
+            x0 = high1 ^ x1 ^ k0; x1 = low1; x2 = high0 ^ x3 ^ k1; x3 = low0;
+            k0 += 0x9E3779B97F4A7C15ULL; k1 += 0xBB67AE8584CAA73BULL;
+        }
+        word[0] = x0; word[1] = x1; word[2] = x2; word[3] = x3;
+    }
+    unsigned int bits = j < 0 ? half : j % 2 ? word[place] >> 32 : word[place];
+    mask = (bits >> 8) * (1.0f / 16777216.0f) >= p ? scale : T(0);
+    """,
+    "kept",
+)
