@@ -1,8 +1,9 @@
-"""Measure tinytorch beside its peers, on the same work: python -m benchmarks [ops] [steps] [scaling] [extension]
+"""Measure tinytorch beside its peers, on the same work: python -m benchmarks [PART ...]
 
 `ops` are single ops and layers; `steps` training steps of the milestones (W1 to W5) and of larger models (S1 to S3),
 and inference (I1, I2), whose first losses must agree; `scaling` how time grows with size; `extension` what the CPU does
-in its own way beside the standard-only default. By default ops and steps.
+in its own way beside the standard-only default; `cliffs` work that once took many times what PyTorch takes. By default
+ops and steps.
 A peer that is not installed is left out by name. Trust ratios, not times.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import extension, ops, scaling
+from benchmarks import cliffs, extension, ops, scaling
 from benchmarks.measure import compare, started
 from benchmarks.workloads import WORKLOADS
 
@@ -41,7 +42,9 @@ def steps(peers: list[str], workloads: list[str], rounds: int, seconds: float, c
 def main() -> None:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["ops", "steps"], help="ops, steps, scaling, extension")
+    parser.add_argument("parts", nargs="*", default=["ops", "steps"], help="ops, steps, scaling, extension, cliffs")
+    parser.add_argument("--rows", default="", help="the cliffs whose names begin so, as sort,gelu")
+    parser.add_argument("--before", default="", help="another checkout, whose tinytorch is measured beside this one")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of the steps, as W1,S2")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=7)
@@ -57,8 +60,10 @@ def main() -> None:
             scaling.main()
         elif part == "extension":
             extension.main()
+        elif part == "cliffs":
+            cliffs.main(options.rows, options.before, options.rounds)
         else:
-            parser.error(f"there are ops, steps, scaling and extension, not {part!r}")
+            parser.error(f"there are ops, steps, scaling, extension and cliffs, not {part!r}")
 
 
 if __name__ == "__main__":
