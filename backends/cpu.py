@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends.device import Array, Device
-from tinytorch.backends.standard import Pair, counts, shifts
+from tinytorch.backends.standard import Key, Pair, added, counts, shifts
 
 # Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
 # functions of these names take longer to look at their arguments than to compute; sums as products with ones, and
@@ -328,14 +328,23 @@ class CpuDevice(Device):
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         # a product with a one-hot matrix is fastest while there are few rows, but makes NaN of infinities
-        if size <= 256 and size * len(indices) <= 2**22:
+        if values.size and size <= 256 and size * len(indices) <= 2**22:
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = np.isfinite(np.add.reduce(values, axis=None))
             if finite:
-                return super().scatter_add(values, indices, size)
+                onehot = (_range(size)[:, None] == indices).astype(values.dtype)  # (size, N)
+                return onehot.dot(values.reshape(len(indices), -1)).reshape((size, *values.shape[1:]))
         out = np.zeros((size, *values.shape[1:]), values.dtype)
         np.add.at(out, indices, values)
         return out
+
+    def put(self, x: Array, key: Key | Array, values: Array) -> Array:
+        out = x.copy()
+        out[key] = values  # of equal indices NumPy lets the last stay
+        return out
+
+    def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
+        return added(np.zeros(shape, parts[0].dtype), parts, keys)
 
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
         unsigned = indices.view(_UNSIGNED[indices.itemsize])  # in which negative ones are large

@@ -28,7 +28,7 @@ import numpy as np
 
 from tinytorch.backends import cuda_source as source
 from tinytorch.backends.device import Array, Device, Stream, Unavailable
-from tinytorch.backends.standard import Pair, counts
+from tinytorch.backends.standard import Key, Pair, added, counts, last_of
 
 _FIX = "python -m pip install 'tinytorch-xp[cuda12]' (or [cuda13], to match the driver)"
 
@@ -446,6 +446,16 @@ class CudaDevice(Device):
         if out.size:
             _elementwise(*source.ADD_WINDOWS)(_side_by_side(parts), *sizes, out)
         return out
+
+    def put(self, x: Array, key: Key | Array, values: Array) -> Array:
+        out = x.copy()
+        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to
+            values = values[last_of(self, key, x.shape[0])[key]]  # all of them goes the value of the last
+        out[key] = values
+        return out
+
+    def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
+        return added(cupy.zeros(shape, dtype=parts[0].dtype), parts, keys)
 
     def erf(self, x: Array) -> Array:
         return erf(x)

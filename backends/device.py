@@ -1,9 +1,9 @@
 """What a device is: a place where arrays live, and the array library that computes there.
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
-transfer, and a closed list of extension points (`fused`, `scatter_add`, `windows`, `add_windows`, `erf`, `check_index`,
-`dropout_mask`, `own`, `hold`, `synchronize`). Each extension point has a default here that uses standard names only; a
-library's own file may override it. Nothing here knows about tensors or gradients.
+transfer, and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts`, `windows`, `add_windows`,
+`erf`, `check_index`, `dropout_mask`, `own`, `hold`, `synchronize`). Each extension point has a default here that uses
+standard names only; a library's own file may override it. Nothing here knows about tensors or gradients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinytorch.backends.standard import Pair, padded, shifts, unshift
+from tinytorch.backends.standard import Key, Pair, assembled, padded, placed, shifts, summed_by, unshift
 
 log = logging.getLogger(__name__)
 
@@ -233,14 +233,32 @@ class Device:
             indices: (N,) integers in [0, size).
             size: number of rows of the result, (size, ...).
 
-        The default multiplies with a one-hot matrix, which needs no mutation. An infinite value makes its column NaN.
+        The default sorts the rows and adds neighbours of one index up in log2(N) steps, which needs no mutation.
         """
-        xp = self.xp
-        rows = xp.arange(size, dtype=indices.dtype, device=self.native)
-        onehot = xp.astype(rows[:, None] == indices[None, :], values.dtype)  # (size, N)
-        count, rest = values.shape[0], values.shape[1:]
-        flat = xp.reshape(values, (count, math.prod(rest)))  # (N, D)
-        return xp.reshape(xp.matmul(onehot, flat), (size, *rest))
+        return summed_by(self, values, indices, size)
+
+    def put(self, x: Array, key: tuple[slice, ...] | Array, values: Array) -> Array:
+        """A copy of x with `x[key] = values`.
+
+        Args:
+            key: a slice for each axis, with a positive step; or (N,) integers in [0, len(x)), rows of x. Where one
+                occurs twice, the last value stays.
+            values: broadcast against x[key].
+
+        The default puts zeros around the values, or sorts the integers, which needs no mutation.
+        """
+        return placed(self, x, key, values)
+
+    def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
+        """Zeros of the shape, with each part added at its key: the gradient of slicing, for all slices of one array.
+
+        Args:
+            parts: at least one, each with as many axes as the shape.
+            keys: for each part a slice for each axis, with a positive step and no end outside the axis.
+
+        The default joins the parts, and zeros for the gaps, along one axis after the other, which needs no mutation.
+        """
+        return assembled(self, parts, keys, shape)
 
     def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
         """What is under each element of a kernel at each of its places: (C, H, W, N) -> (C, KH, KW, H', W', N).

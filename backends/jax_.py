@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends.device import Array, Device, Unavailable
+from tinytorch.backends.standard import Key
 
 _FIX = "python -m pip install 'tinytorch-xp[jax]'"
 
@@ -102,6 +103,13 @@ class JaxDevice(Device):
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         out = xp.zeros((size, *values.shape[1:]), dtype=values.dtype, device=self.native)
         return out.at[indices].add(values)
+
+    def put(self, x: Array, key: Key | Array, values: Array) -> Array:
+        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to
+            places = xp.arange(key.shape[0], dtype=key.dtype, device=self.native)  # all of them goes that of the last
+            last = xp.zeros(x.shape[:1], dtype=key.dtype, device=self.native).at[key].max(places)
+            values = values[last[key]]
+        return x.at[key].set(values)
 
     def erf(self, x: Array) -> Array:
         return jax.lax.erf(x)

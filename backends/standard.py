@@ -6,11 +6,13 @@ Every function takes a device, or what stands for one, for its namespace `xp`; i
 from __future__ import annotations
 
 import functools
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
 Array = Any
 Pair = tuple[int, int]  # of rows, and of columns
+Key = tuple[slice, ...]  # for each axis the elements from the first to behind the last, with a positive step
 
 
 def along(axis: int, index: Any) -> tuple[Any, ...]:
@@ -45,6 +47,111 @@ def spaced(dev: Any, g: Array, axis: int, step: int) -> Array:
     zeros = xp.zeros((*lead, n, step - 1, *rest), dtype=g.dtype, device=dev.native)
     wide = xp.reshape(xp.concat([xp.expand_dims(g, axis=axis + 1), zeros], axis=axis + 1), (*lead, n * step, *rest))
     return wide[along(axis, slice(0, (n - 1) * step + 1))]
+
+
+def assembled(dev: Any, parts: Sequence[Array], keys: Sequence[Key], shape: tuple[int, ...], axis: int = 0) -> Array:
+    """Zeros of the shape with each part added at its key, from an axis on: the axes before are as long as the parts'.
+
+    Parts that have the same elements of this axis are put together along the next; what that makes are blocks, which
+    are joined along this axis, as many as do not overlap at a time.
+    """
+    xp = dev.xp
+    if axis == len(shape):
+        return functools.reduce(lambda a, b: a + b, parts)
+    same: dict[tuple[int, int, int], list[int]] = {}
+    for i, key in enumerate(keys):
+        k = key[axis]
+        same.setdefault((k.start, k.stop, k.step or 1), []).append(i)
+    layers: list[list[tuple[int, Array]]] = []  # of blocks and where they start
+    ends: list[tuple[int, int]] = []  # a heap: where each layer ends
+    for (start, _, step), chosen in sorted(same.items()):
+        block = assembled(dev, [parts[i] for i in chosen], [keys[i] for i in chosen], shape, axis + 1)
+        block = spaced(dev, block, axis, step)
+        if ends and ends[0][0] <= start:
+            which = heapq.heappop(ends)[1]
+        else:
+            which = len(layers)
+            layers.append([])
+        layers[which].append((start, block))
+        heapq.heappush(ends, (start + block.shape[axis], which))
+    wholes = [_joined(dev, layer, axis, shape[axis]) for layer in layers]
+    out = functools.reduce(lambda a, b: a + b, wholes)
+    return out if out.dtype == parts[0].dtype else xp.astype(out, parts[0].dtype)
+
+
+def added(out: Array, parts: Sequence[Array], keys: Sequence[Key]) -> Array:
+    """`out` with each part added at its key: for libraries whose arrays can be written into."""
+    for part, key in zip(parts, keys):
+        under = out[(*key, ...)]  # of no axes NumPy otherwise gives a number, not a view
+        under += part
+    return out
+
+
+def _joined(dev: Any, blocks: list[tuple[int, Array]], axis: int, size: int) -> Array:
+    """Blocks that start where it says along the axis, up to its size, and zeros between them."""
+    like = blocks[0][1]
+    pieces, end = [], 0
+    for start, block in [*blocks, (size, None)]:
+        if start > end:
+            gap = (*like.shape[:axis], start - end, *like.shape[axis + 1 :])
+            pieces.append(dev.xp.zeros(gap, dtype=like.dtype, device=dev.native))
+        if block is not None:
+            pieces.append(block)
+            end = start + block.shape[axis]
+    return dev.xp.concat(pieces, axis=axis) if len(pieces) > 1 else pieces[0]
+
+
+def placed(dev: Any, x: Array, key: Key | Array, values: Array) -> Array:
+    """A copy of x with `x[key] = values`, for a slice of each axis or integers for the first."""
+    xp = dev.xp
+    if not isinstance(key, tuple):
+        last = last_of(dev, key, x.shape[0])  # of each row: the place of its value, or -1
+        values = xp.broadcast_to(values, (key.shape[0], *x.shape[1:]))
+        if key.shape[0] == 0 or x.shape[0] == 0:
+            return xp.asarray(x, copy=True)
+        chosen = xp.take(values, xp.where(last < 0, 0, last), axis=0)
+        return xp.where(xp.reshape(last >= 0, (-1, *(1,) * (x.ndim - 1))), chosen, x)
+    shape = tuple(len(range(k.start, k.stop, k.step)) for k in key)
+    there = xp.ones(shape, dtype=xp.bool, device=dev.native)
+    values = xp.broadcast_to(values, shape)
+    for axis, (k, n) in enumerate(zip(key, x.shape)):
+        around = [(0, 0)] * x.ndim
+        there, values = spaced(dev, there, axis, k.step), spaced(dev, values, axis, k.step)
+        around[axis] = (k.start, n - k.start - values.shape[axis]) if values.shape[axis] else (0, n)
+        there, values = padded(dev, there, around), padded(dev, values, around)
+    return xp.where(there, values, x)
+
+
+def last_of(dev: Any, indices: Array, size: int) -> Array:
+    """For each i in [0, size) the last place of i in the integers; -1 if it is not there."""
+    xp = dev.xp
+    order = xp.argsort(indices, stable=True)
+    ordered = xp.take(indices, order)
+    rows = xp.arange(size, dtype=indices.dtype, device=dev.native)
+    at = xp.searchsorted(ordered, rows, side="right") - 1
+    inside = xp.where(at < 0, 0, at)
+    if indices.shape[0] == 0:
+        return xp.full((size,), -1, dtype=indices.dtype, device=dev.native)
+    return xp.where((at >= 0) & (xp.take(ordered, inside) == rows), xp.take(order, inside), -1)
+
+
+def summed_by(dev: Any, values: Array, indices: Array, size: int) -> Array:
+    """out[i] = the sum of values[n] over all n with indices[n] == i: (N, ...) -> (size, ...)."""
+    xp, n = dev.xp, indices.shape[0]
+    order = xp.argsort(indices, stable=True)
+    ordered, sums = xp.take(indices, order), xp.take(values, order, axis=0)
+    step = 1
+    while step < n:  # sums[i] is of the last `step` rows up to i that have its index
+        same = xp.reshape(ordered[step:] == ordered[:-step], (-1, *(1,) * (values.ndim - 1)))
+        head, tail = sums[:step, ...], sums[step:, ...]
+        sums = xp.concat([head, xp.where(same, tail + sums[:-step, ...], tail)], axis=0)
+        step *= 2
+    zeros = xp.zeros((size, *values.shape[1:]), dtype=values.dtype, device=dev.native)
+    if n == 0 or size == 0:
+        return zeros
+    last = last_of(dev, ordered, size)
+    found = xp.take(sums, xp.where(last < 0, 0, last), axis=0)
+    return xp.where(xp.reshape(last >= 0, (-1, *(1,) * (values.ndim - 1))), found, zeros)
 
 
 @functools.lru_cache(maxsize=256)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends.device import Array, Device, Unavailable
+from tinytorch.backends.standard import Key, added
 
 _FIX = "python -m pip install 'tinytorch-xp[sycl]'"
 _DRIVERS = "OCL_ICD_FILENAMES"
@@ -121,6 +122,9 @@ class SyclDevice(Device):
 
     def synchronize(self) -> None:
         self.native.wait()
+
+    def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
+        return added(dpnp.zeros(shape, dtype=parts[0].dtype, device=self.native), parts, keys)
 
     def erf(self, x: Array) -> Array:
         return dpnp.scipy.special.erf(x)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends.device import Array, Device, Unavailable
+from tinytorch.backends.standard import Key, added
 
 try:
     import torch
@@ -97,6 +98,18 @@ class TorchDevice(Device):
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         out = torch.zeros((size, *values.shape[1:]), dtype=values.dtype, device=self.native)
         return out.index_add_(0, indices, values)
+
+    def put(self, x: Array, key: Key | Array, values: Array) -> Array:
+        out = x.clone()
+        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to
+            places = torch.arange(key.shape[0], device=self.native)  # all of them goes the value of the last
+            last = torch.zeros(x.shape[:1], dtype=places.dtype, device=self.native)
+            values = values[last.scatter_reduce_(0, key, places, "amax")[key]]
+        out[key] = values
+        return out
+
+    def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
+        return added(torch.zeros(shape, dtype=parts[0].dtype, device=self.native), parts, keys)
 
     def erf(self, x: Array) -> Array:
         return torch.erf(x)

@@ -41,6 +41,7 @@ def _fused(function: Callable[..., Any], *arrays: Any, **numbers: float) -> tupl
 
 _IMAGE, _PLAIN = _draw(8, 4, 4, 32), ((3, 3), (1, 1), (1, 1), (1, 1))
 _LARGE = _draw(800_000)
+_ALL = slice(0, 32, 1)
 
 CASES = {
     "windows, (8, 4, 4, 32)": _both("windows", _IMAGE, *_PLAIN),
@@ -52,6 +53,11 @@ CASES = {
     "fused, rule of GELU, 4,000,000": _fused(_gelu_rule, *_draw(3, 4_000_000)),
     "fused, Adam of 4,000,000": _fused(_adam, *_draw(4, 4_000_000) ** 2, b1=0.9, b2=0.99, eps=1e-6, rate=0.1),
     "erf, 1,000,000": _both("erf", _draw(1_000_000)),
+    "put, 60,000 of 600,000": _both("put", _draw(600_000), np.arange(60_000) * 10, _draw(60_000)),
+    "put, slice of (512, 512)": _both("put", _draw(512, 512), (slice(1, 9, 1), slice(0, 512, 1)), _draw(8, 512)),
+    "add_parts, 64 columns": _both(
+        "add_parts", [_draw(32, 1, 32)] * 64, [(_ALL, slice(t, t + 1, 1), _ALL) for t in range(64)], (32, 64, 32)
+    ),
     "check_index, 128": _both("check_index", np.arange(128) % 10, 10, "rows"),
     "sum of rows, (32, 128)": _function("sum", _draw(32, 128), axis=0),
     "sum of columns, (1024, 64)": _function("sum", _draw(1024, 64), axis=-1, keepdims=True),

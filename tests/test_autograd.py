@@ -668,3 +668,98 @@ def test_an_observer_that_raises_ends_with_its_block():
     with pytest.raises(KeyError, match="multiply"), Refuses():
         x * 2
     assert (x * 2).item() == 2.0
+
+
+# Rules that are wrong ---------------------------------------------------------------------------------------------
+
+
+def wrong(rule, forward=lambda dev, x, w: dev.xp.matmul(x, w.mT)):
+    """An op like `linear` without a bias, the gradient rule of whose weight, (out, in), is not right."""
+
+    @op
+    def scaled(dev, x, weight, /):
+        return forward(dev, x, weight), lambda g: dev.xp.matmul(g, weight), lambda g: rule(dev, x, g)
+
+    return scaled
+
+
+@pytest.mark.parametrize("create", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize(
+    ("rule", "shape"),
+    [
+        (lambda dev, x, g: dev.xp.matmul(x.mT, g), r"\(3, 2\)"),  # as many elements
+        (lambda dev, x, g: dev.xp.reshape(dev.xp.matmul(g.mT, x), (6,)), r"\(6,\)"),
+        (lambda dev, x, g: dev.xp.sum(g), r"\(\)"),
+        (lambda dev, x, g: dev.xp.matmul(g.mT, x)[:, :1], r"\(2, 1\)"),
+        (lambda dev, x, g: dev.xp.matmul(g.mT, x)[None, :, None, :], r"\(1, 2, 1, 3\)"),
+    ],
+    ids=["transposed", "flat", "scalar", "shorter", "longer"],
+)
+def test_a_gradient_of_the_wrong_shape_is_refused(rule, shape, create, device):
+    x, w = leaf([[1.0, 2.0, 3.0]] * 4, device), leaf([[1.0, 0.0, 1.0]] * 2, device)
+    y = wrong(rule)(x, w).sum()
+    message = rf"^scaled: the gradient rule of weight gave a gradient of shape {shape} for an input of shape \(2, 3\); "
+    with pytest.raises(ValueError, match=message):
+        y.backward(create_graph=create)
+    assert w.grad is None
+
+
+@pytest.mark.parametrize("create", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize("shape", [(1, 3), (3,), (), (1, 1)], ids=str)
+def test_a_gradient_of_what_an_input_was_broadcast_to_is_summed(shape, create, device):
+    @op
+    def plus(dev, a, b, /):
+        return a + b, lambda g: g, lambda g: g
+
+    x, w = leaf([[1.0, 2.0, 3.0]] * 4, device), leaf(np.ones(shape), device)
+    plus(x, w).sum().backward(create_graph=create)
+    assert (w.grad.shape, w.grad.sum().item()) == (shape, 12.0)
+
+
+@pytest.mark.parametrize("create", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        (lambda dev, x, g: None, "gave None instead of an array.*returns None in place of the rule"),
+        (lambda dev, x, g: 1.5, "gave a float instead of an array"),
+        (lambda dev, x, g: (g, g), "gave a tuple instead of an array"),
+        (lambda dev, x, g: dev.xp.matmul(g.mT, x) > 0, r"of dtype bool, which is not floating.*xp\.where"),
+        (lambda dev, x, g: dev.xp.ones((2, 3), dtype=dev.xp.int32, device=dev.native), "of dtype int32, which is not"),
+    ],
+    ids=["None", "number", "tuple", "bool", "integers"],
+)
+def test_what_is_no_gradient_is_refused(rule, what, create, device):
+    x, w = leaf([[1.0, 2.0, 3.0]] * 4, device), leaf([[1.0, 0.0, 1.0]] * 2, device)
+    for _ in range(2):
+        with pytest.raises(TypeError, match=f"^scaled: the gradient rule of weight .*{what}"):
+            wrong(rule)(x, w).sum().backward(create_graph=create)
+    assert w.grad is None
+
+
+def test_a_gradient_on_another_device_is_refused(other):
+    x, w = leaf([[1.0, 2.0, 3.0]] * 4, other), leaf([[1.0, 0.0, 1.0]] * 2, other)
+    host = wrong(lambda dev, x, g: np.ones((2, 3), "float32"))
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=f"^scaled: the gradient rule of weight gave an array on cpu .* on {other};"
+        ):
+            host(x, w).sum().backward()
+    with pytest.raises(TypeError, match=r"^scaled: the gradient rule of weight gave a Tensor instead of an array"):
+        wrong(lambda dev, x, g: Tensor([[1.0] * 3] * 2, device=other))(x, w).sum().backward()
+
+
+def test_a_gradient_on_another_device_of_its_library_is_refused():
+    x, w = leaf([[1.0, 2.0, 3.0]] * 4, "strict:device1"), leaf([[1.0, 0.0, 1.0]] * 2, "strict:device1")
+    elsewhere = wrong(lambda dev, x, g: dev.xp.ones((2, 3), dtype=g.dtype))
+    with pytest.raises(ValueError, match="gave an array on strict:CPU_DEVICE for an input on strict:device1; make "):
+        elsewhere(x, w).sum().backward()
+
+
+def test_the_rule_that_is_wrong_is_named_by_position_and_parameter():
+    @op
+    def joined(dev, *arrays):
+        return dev.xp.concat(list(arrays)), *([lambda g: g[:2]] * len(arrays))
+
+    layer = tinytorch.Linear(2, 3)
+    with pytest.raises(ValueError, match=r"^joined: the gradient rule of arrays\[1\] 'bias' gave .*\(2,\) .* \(3,\)"):
+        joined(layer.weight[0], layer.bias).sum().backward()

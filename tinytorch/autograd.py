@@ -37,7 +37,8 @@ from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
 
-from tinytorch.backends import Array, Device
+from tinytorch.backends import Array, Device, device_of
+from tinytorch.backends import device as find_device
 
 Rule = Callable[[Any], Any]
 
@@ -269,6 +270,7 @@ def op(
 
     call.body = run  # type: ignore[attr-defined]
     call.apart = apart  # type: ignore[attr-defined]
+    call.walked = set()  # type: ignore[attr-defined]  # the devices on which its rules were seen to give proper arrays
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as callers see it
     OPS[name] = call
     return call
@@ -570,6 +572,48 @@ def _place(tensor: Variable) -> Place:
     return tensor if tensor.node is None else tensor.node
 
 
+class Parts:
+    """What the rule of slicing gives: the gradient of an array that is zero but for `part` at `key`.
+
+    The engine collects those of one array and makes one array of them all (`Device.add_parts`) when it is needed: with
+    an array of zeros for each slice, a loop over the rows of x would take as many times the size of x.
+
+    Args:
+        part: an array, or a tensor, with as many axes as the whole.
+        key: a slice for each axis, from the first element to behind the last, with a positive step.
+        shape: of the whole.
+    """
+
+    __slots__ = ("dtype", "keys", "parts", "shape", "size")
+
+    def __init__(self, part: Any, key: tuple[slice, ...], shape: tuple[int, ...]) -> None:
+        self.parts, self.keys, self.shape = [part], [key], shape
+        self.dtype = part.dtype
+        self.size = math.prod(part.shape)
+
+    def whole(self, device: Device) -> Any:
+        """The gradient as an array of the device, or as a tensor."""
+        first = self.parts[0]
+        if isinstance(first, Variable.result):
+            return first.__array_namespace__().ops.add_parts(self.parts, self.keys, self.shape)
+        out = run_on(device, device.add_parts, self.parts, self.keys, self.shape)
+        if device.large and out.nbytes >= device.large:
+            device.hold(out)
+        return out
+
+
+def _collected(g: Any, other: Any, device: Device) -> Any:
+    """The sum of two gradients of one array, of which one or both are parts: parts, while they are fewer than it."""
+    if type(g) is not Parts:
+        g, other = other, g
+    if type(other) is not Parts:
+        other = Parts(other, tuple(slice(0, n, 1) for n in g.shape), g.shape)
+    g.parts += other.parts
+    g.keys += other.keys
+    g.size += other.size
+    return g.whole(device) if g.size > 2 * math.prod(g.shape) + 64 else g
+
+
 def _walk(
     roots: Sequence[Variable], seeds: Sequence[Any], wanted: Sequence[Variable] | None, retain: bool, create: bool
 ) -> dict[Place, Any]:
@@ -588,6 +632,8 @@ def _walk(
         while heap:
             node = heappop(heap)[1]
             g = grads.pop(node)
+            if type(g) is Parts:
+                g = g.whole(node.device)
             if through is not None:
                 if node in asked:
                     found[node] = g
@@ -600,6 +646,9 @@ def _walk(
                 current(_pull, node, node.rules, g, grads, heap, needed, values)
             if not retain:
                 node.rules, node.inputs, node.meta = None, (), {}
+        for place, g in grads.items():
+            if type(g) is Parts:
+                grads[place] = g.whole(place.device)
     if wanted is None:
         return grads
     found.update((place, g) for place, g in grads.items() if place in asked)
@@ -619,9 +668,11 @@ def _pull(
     if rules is None:
         raise RuntimeError(_FREED)
     dev: Any = node.device
+    kind, known = dev.array_type, dev in node.op.walked  # type: ignore[attr-defined]
     if values is not None:
         dev, rules = _taped_rules(node, values)
-    for source, rule in zip(node.inputs, rules):
+        kind = Variable.result
+    for at, (source, rule) in enumerate(zip(node.inputs, rules)):
         if rule is None:
             continue
         if type(source) is Node:
@@ -636,10 +687,12 @@ def _pull(
             gx = rule(g)
             if values is not None:
                 like = values.get(source, source)
+            if type(gx) is not kind or not known:
+                gx = _expected(node, at, gx, values is not None)
             if gx.shape != like.shape:
-                gx = _unbroadcast(dev.xp, gx, like.shape)
+                gx = _unbroadcast(dev.xp, node, at, gx, like.shape)
             if gx.dtype is not like.dtype and gx.dtype != like.dtype:
-                gx = dev.xp.astype(gx if values is not None else dev.asarray(gx), like.dtype)
+                gx = _cast(dev, node, at, gx, like.dtype)
         except Exception as error:
             error.add_note(
                 f"in the gradient rules of {getattr(node, 'made_at', node.op.__name__.lstrip('_'))}, for a result of "
@@ -651,6 +704,8 @@ def _pull(
         for observer in _observers:
             observer.pulled(node, source, gx)
         _accumulate(grads, heap, source, gx)
+    if not known:
+        node.op.walked.add(node.device)  # type: ignore[attr-defined]
 
 
 def _accumulate(grads: dict[Place, Any], heap: list[tuple[int, Node]], place: Place, g: Any) -> None:
@@ -659,6 +714,8 @@ def _accumulate(grads: dict[Place, Any], heap: list[tuple[int, Node]], place: Pl
         grads[place] = g
         if type(place) is Node:
             heappush(heap, (place.order, place))
+    elif type(g) is Parts or type(grads[place]) is Parts:
+        grads[place] = _collected(grads[place], g, place.device)
     elif place.device.current is None:
         grads[place] = grads[place] + g
     else:
@@ -736,11 +793,72 @@ def _taped_rules(node: Node, values: dict[Node, Any]) -> tuple[_Taped, tuple[Rul
     return dev, node.op.body(dev, *tensors, **node.meta)[1:]  # type: ignore[attr-defined]
 
 
-def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
-    """The gradient of an array of that shape, from the gradient of what it was broadcast to."""
+def _unbroadcast(xp: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) -> Any:
+    """The gradient of an array of that shape, from the gradient of what it was broadcast to.
+
+    Raises:
+        ValueError: an array of that shape cannot be broadcast to the gradient's.
+    """
     extra = g.ndim - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:])):
+        raise ValueError(
+            f"{_rule(node, at)} gave a gradient of shape {tuple(g.shape)} for an input of shape {tuple(shape)}; it "
+            "has the shape of the input, or of what that was broadcast to"
+        )
     axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1))
     return xp.reshape(xp.sum(g, axis=axes), shape)
+
+
+def _cast(dev: Any, node: Node, at: int, g: Any, dtype: Any) -> Any:
+    """The gradient as the dtype of the input. Raises TypeError if it is not floating."""
+    found = dev.dtype_of(g)
+    if found.kind != "f":
+        raise TypeError(
+            f"{_rule(node, at)} gave a gradient of dtype {found.name}, which is not floating; where a rule "
+            "selects, write xp.where(condition, g, 0.0)"
+        )
+    return dev.xp.astype(g, dtype)
+
+
+def _expected(node: Node, at: int, g: Any, taped: bool) -> Any:
+    """What a rule gave, as an array of the input's device (or a tensor, if `taped`).
+
+    Raises:
+        TypeError: it is something else, or of another library.
+        ValueError: it is on another device.
+    """
+    device: Device = node.inputs[at].device
+    if type(g) is Parts:
+        return g.whole(device) if _observers else g  # who look at arrays
+    if isinstance(g, np.generic) and device.library == "numpy":  # its 0-d results: `wrap` makes arrays of them
+        return g
+    if isinstance(g, device.array_type) and not taped:
+        found: Any = find_device(device.of(g))
+    elif isinstance(g, Variable) and taped:
+        found = g.device
+    elif isinstance(g, Variable) or not hasattr(g, "shape") or not hasattr(g, "dtype"):
+        what = "a Tensor" if isinstance(g, Variable) else repr(g) if g is None else f"a {type(g).__name__}"
+        raise TypeError(
+            f"{_rule(node, at)} gave {what} instead of an array; where there is no gradient, the body returns None in "
+            "place of the rule"
+        )
+    else:
+        found = device_of(g)
+    if found is not device and (found.library != device.library or type(found) is type(device)):
+        raise ValueError(
+            f"{_rule(node, at)} gave an array on {found} for an input on {device}; make arrays with device=dev.native"
+        )
+    return g if taped or type(g) is device.array_type else device.asarray(g)
+
+
+def _rule(node: Node, at: int) -> str:
+    """Which rule of a node is wrong, in an error message."""
+    source = node.inputs[at]
+    parameters = list(inspect.signature(node.op).parameters.values())
+    first = parameters[0]
+    name = f"{first.name}[{at}]" if first.kind is inspect.Parameter.VAR_POSITIONAL else parameters[at].name
+    label = f" {source.name!r}" if getattr(source, "name", "") else ""
+    return f"{node.op.__name__.lstrip('_')}: the gradient rule of {name}{label}"
 
 
 def _seed(t: Any, gradient: Any, create: bool) -> Any:

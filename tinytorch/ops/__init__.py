@@ -3,7 +3,9 @@
 from tinytorch.ops import elementwise, index, layer, linalg, loss, reduce, shape, window
 from tinytorch.ops.elementwise import *
 from tinytorch.ops.index import *
-from tinytorch.ops.index import scatter_add as scatter_add  # extension points of a device as ops
+from tinytorch.ops.index import add_parts as add_parts  # extension points of a device as ops
+from tinytorch.ops.index import put as put
+from tinytorch.ops.index import scatter_add as scatter_add
 from tinytorch.ops.layer import *
 from tinytorch.ops.linalg import *
 from tinytorch.ops.loss import *

@@ -1,23 +1,24 @@
 """Indexing: `x[...]` and `x[...] = v`, gathering by index, and the scatter that is its gradient.
 
-Slices get their gradient by putting zeros around it, integer indices by summing rows with `Device.scatter_add`: nothing
-is mutated, so that immutable libraries work as they are.
+Slices get their gradient by adding it up at their places in zeros (`Device.add_parts`), integer indices by summing rows
+(`Device.scatter_add`), and an assignment is a copy with other values (`Device.put`): nothing is mutated here, so that
+immutable libraries work as they are. All of these take memory and time in proportion to the arrays.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch.autograd import Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
+from tinytorch.autograd import Parts, Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
 from tinytorch.backends import Array, Device
-from tinytorch.backends.standard import padded, spaced
+from tinytorch.backends.standard import Key
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
-from tinytorch.ops.reduce import max as largest
 from tinytorch.ops.shape import astype, broadcast_to, reshape
 
 __all__ = [
@@ -45,7 +46,7 @@ class _Part(NamedTuple):
     def forwards(self) -> slice:
         """The elements in ascending order, with no bound outside the axis: the standard does not say what that does."""
         last = self.start + (self.length - 1) * self.step
-        return slice(self.start, last + 1, self.step) if self.length else slice(0, 0)
+        return slice(self.start, last + 1, self.step) if self.length else slice(0, 0, 1)
 
 
 def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], list[int]]:
@@ -84,9 +85,8 @@ def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], l
     return parts, new
 
 
-def _sliced(dev: Any, x: Array, key: tuple[Any, ...]) -> Array:
+def _sliced(dev: Any, x: Array, key: tuple[Any, ...], parts: list[_Part], new: list[int]) -> Array:
     """x[key] for a basic key. Not every library has negative steps: those slice forwards and flip."""
-    parts, new = _parts(key, x.shape)
     if not any(p.reverse for p in parts):
         return x[key]
     y = x[tuple(p.start if p.dropped else p.forwards() for p in parts)]
@@ -96,28 +96,65 @@ def _sliced(dev: Any, x: Array, key: tuple[Any, ...]) -> Array:
     return y
 
 
-def _placed(dev: Any, g: Array, shape: tuple[int, ...], key: tuple[Any, ...]) -> Array:
-    """Zeros of the shape, but g at x[key]: the gradient of slicing."""
-    xp = dev.xp
-    parts, _ = _parts(key, shape)
-    g = xp.reshape(g, tuple(p.length for p in parts))
-    backwards = tuple(i for i, p in enumerate(parts) if p.reverse)
-    if backwards:
-        g = xp.flip(g, axis=backwards)
-    for axis, (p, n) in enumerate(zip(parts, shape, strict=True)):
-        if p.length == n:
-            continue
-        g = spaced(dev, g, axis, p.step)
-        around = [(0, 0)] * len(shape)
-        around[axis] = (p.start, n - p.start - g.shape[axis]) if p.length else (0, n)
-        g = padded(dev, g, around)
-    return g
+def _forwards(dev: Any, g: Array, parts: list[_Part]) -> Array:
+    """What was sliced, with an axis for each of the array that it was sliced from, all in ascending order."""
+    g = dev.xp.reshape(g, tuple([p.length for p in parts]))
+    backwards = tuple([i for i, p in enumerate(parts) if p.reverse])
+    return dev.xp.flip(g, axis=backwards) if backwards else g
+
+
+_WHOLE = slice(None)
+
+
+def _rows(key: tuple[Any, ...], shape: tuple[int, ...]) -> Key | None:
+    """The slices of a key that holds only integers and whole axes, as in x[:, i]; None of any other.
+
+    What `_parts` finds out of any key takes three times as long.
+    """
+    out = []
+    for k, n in zip(key, shape):
+        if k == _WHOLE:
+            out.append(slice(0, n, 1))
+        elif type(k) is int and -n <= k < n:
+            k %= n
+            out.append(slice(k, k + 1, 1))
+        else:
+            return None
+    return tuple(out)
 
 
 @op
 def _getitem(dev: Device, x: Array, /, key: tuple[Any, ...]) -> Any:
-    shape = x.shape
-    return _sliced(dev, x, key), lambda g: _placed(dev, g, shape, key)
+    shape, rows = x.shape, _rows(key, x.shape)
+    if rows is not None:
+        lengths = tuple([k.stop - k.start for k in rows])
+        return x[key], lambda g: Parts(dev.xp.reshape(g, lengths), rows, shape)
+    parts, new = _parts(key, shape)
+
+    def of_x(g: Array) -> Parts:
+        return Parts(_forwards(dev, g, parts), tuple([p.forwards() for p in parts]), shape)
+
+    return _sliced(dev, x, key, parts, new), of_x
+
+
+@op
+def _add_parts(dev: Device, *parts: Array, keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
+    rules = [lambda g, key=key: g[key] for key in keys]
+    return dev.add_parts(list(parts), list(keys), shape), *rules
+
+
+def add_parts(parts: Sequence[Any], keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
+    """Zeros of the shape, with each part added at its key. The gradient of slicing, for all slices of one tensor.
+
+    Args:
+        parts: tensors with as many axes as the shape.
+        keys: for each part a slice for each axis, with a positive step, and a start and stop that are not negative.
+
+    >>> key = (slice(0, 2),), (slice(1, 3),)
+    >>> tinytorch.ops.add_parts([Tensor([1.0, 2.0]), Tensor([10.0, 20.0])], key, (4,))
+    tensor([ 1., 12., 20.,  0.])
+    """
+    return _add_parts(*parts, keys=keys, shape=shape)
 
 
 # Integer indices --------------------------------------------------------------------------------------------------
@@ -223,19 +260,20 @@ def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
 def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     xp, n = dev.xp, x.shape[axis]
 
-    def of_x(g: Array) -> Array:  # out[..., j] = sum of g[..., i] over the i whose index is j
-        at = xp.arange(n, dtype=indices.dtype, device=dev.native)
-        lines, places = xp.moveaxis(g, axis, -1), xp.moveaxis(indices, axis, -1)
-        hits = xp.where(places[..., :, None] == at, lines[..., :, None], 0.0)  # (..., i, j)
-        return xp.moveaxis(xp.sum(hits, axis=-2), -1, axis)
+    def of_x(g: Array) -> Array:
+        lines = xp.moveaxis(g, axis, -1)  # (..., K)
+        lead, count = lines.shape[:-1], math.prod(lines.shape[:-1])
+        places = xp.broadcast_to(xp.moveaxis(indices, axis, -1), lines.shape)
+        starts = xp.arange(count, dtype=indices.dtype, device=dev.native)[:, None] * n  # of the lines, in one row
+        flat = xp.reshape(xp.reshape(places, (count, -1)) + starts, (-1,)) if count else xp.reshape(places, (0,))
+        summed = dev.scatter_add(xp.reshape(lines, (-1,)), flat, count * n)
+        return xp.moveaxis(xp.reshape(summed, (*lead, n)), -1, axis)
 
     return xp.take_along_axis(x, indices, axis=axis), of_x, None
 
 
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     """For each line of x along the axis the elements at the indices in the same line of `indices`.
-
-    The gradient compares every index with every place of its line: it takes memory for all these pairs.
 
     Args:
         indices: integers, of the shape of x but for the axis (lengths of one broadcast).
@@ -272,7 +310,7 @@ def getitem(x: Any, key: Any) -> Any:
     >>> x[x > 1.5]
     tensor([2., 3., 4.])
     """
-    keys = _keys(x, key)
+    keys = (key, *(_WHOLE,) * (x.ndim - 1)) if type(key) is int and x.ndim else _keys(x, key)
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
     if not arrays:
         part = _getitem(x, key=keys)
@@ -375,7 +413,7 @@ def may_change(x: Any, written: str, instead: str) -> None:
 
 
 def setitem(x: Any, key: Any, value: Any) -> None:
-    """x[key] = value, for integers, slices, `...` and None, integer tensors in front, or a boolean tensor alone.
+    """x[key] = value, for a key that `x[key]` takes: integers, slices, `...`, None, integer tensors, or a mask alone.
 
     The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values. The assignment
     is recorded, so that gradients reach the value. Where an index occurs twice, the last value stays. Of a mask and a
@@ -397,45 +435,39 @@ def setitem(x: Any, key: Any, value: Any) -> None:
     keys = _keys(x, key)
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
     lead, rest = (keys[: arrays[-1] + 1], keys[arrays[-1] + 1 :]) if arrays else ((), keys)
+    alone = all(k == _WHOLE for k in rest)
     if not arrays:
         new = _setitem(x, value, key=keys)
-    elif any(k != slice(None) for k in rest):
-        raise IndexError(_STEPS)
-    elif keys[arrays[0]].dtype.kind == "b" and len(lead) == 1:
+    elif any(keys[i].dtype.kind == "b" for i in arrays):
+        if len(lead) > 1 or not alone:
+            raise IndexError("x[...] = value: a boolean tensor stands alone; write x = tinytorch.where(mask, value, x)")
         new = _masked(x, keys[0], value)
-    elif all(isinstance(k, int | Variable) and getattr(k, "dtype", x.device.default_int).kind != "b" for k in lead):
+    elif alone and all(isinstance(k, int | Variable) for k in lead):
         new = _at_rows(x, lead, value)
     else:
-        raise IndexError(_STEPS)
+        new = _at_places(x, keys, value)
     new = new.to(x.dtype)
     x.assign(new.array, new.node)
 
 
-_STEPS = (
-    "x[...] = value: takes integers and slices, integer tensors in front, or a boolean tensor alone; write "
-    "x = tinytorch.where(mask, value, x) for more"
-)
+def _at_places(x: Any, keys: tuple[Any, ...], value: Any) -> Any:
+    """As `_at_rows`, for any integers, slices and integer tensors that `getitem` takes."""
+    n, device = x.size, x.device
+    dtype = device.dtype(device.default_int)
+    each = wrap(run_on(device, lambda: device.xp.arange(n, dtype=dtype, device=device.native)), device)
+    places = getitem(reshape(each, x.shape), keys)  # in one row, of the elements that are picked
+    return reshape(_at_rows(reshape(x, (n,)), (places,), value), x.shape)
 
 
 def _at_rows(x: Any, lead: tuple[Any, ...], value: Any) -> Any:
     """x with the value, which broadcasts against x[lead], at integer tensors and integers; the last of equals stays."""
     rows, flat = _flat(x, lead)
-    places, rest = reshape(flat, (-1,)), rows.shape[1:]
-    if places.size == 0:
+    if flat.size == 0:
         return x
-    each, nth = (_counting(n, x.device) for n in (rows.shape[0], places.size))
-    last = largest(where(places[None, :] == each[:, None], nth[None, :], -1), axis=1)  # of each row; -1: not there
-    hit = reshape(last >= 0, (-1, *(1,) * len(rest)))
-    if isinstance(value, Variable):
-        values = reshape(broadcast_to(value, (*flat.shape, *rest)), (places.size, *rest))
-        value = _take(values, clip(last, min=0), axis=0)
-    return reshape(where(hit, value, rows), x.shape)
-
-
-def _counting(n: int, device: Device) -> Any:
-    """The integers from 0 to n - 1."""
-    dtype = device.dtype(device.default_int)
-    return wrap(run_on(device, lambda: device.xp.arange(n, dtype=dtype, device=device.native)), device)
+    if isinstance(value, Variable) and value.ndim:
+        value = broadcast_to(value, (*flat.shape, *rows.shape[1:]))
+        value = reshape(value, (flat.size, *rows.shape[1:]))
+    return reshape(_put(rows, value, reshape(flat, (-1,))), x.shape)
 
 
 def _masked(x: Any, mask: Any, value: Any) -> Any:
@@ -454,20 +486,63 @@ def _masked(x: Any, mask: Any, value: Any) -> Any:
     return where(wide, reshape(chosen, (*mask.shape, *rest)), x)
 
 
+def _filled(dev: Any, ndim: int, value: float, dtype: Any) -> Array:
+    """A number as an array that broadcasts to any of so many axes."""
+    return dev.xp.full((1,) * ndim, value, dtype=dtype, device=dev.native)
+
+
 @op
 def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> Any:
     xp = dev.xp
-    shape = _sliced(dev, x, key).shape
+    parts, new = _parts(key, x.shape)
+    forwards = tuple([p.forwards() for p in parts])
     if isinstance(value, bool | int | float):
-        block = xp.full(shape, value, dtype=x.dtype, device=dev.native)
+        block = _filled(dev, x.ndim, value, x.dtype)
     else:
-        block = xp.astype(xp.broadcast_to(value, shape), x.dtype)
-    there = _placed(dev, xp.ones(shape, dtype=xp.bool, device=dev.native), x.shape, key)
+        shape = [p.length for p in parts if not p.dropped]
+        for place in new:
+            shape.insert(place, 1)
+        block = _forwards(dev, xp.broadcast_to(xp.astype(value, x.dtype, copy=False), tuple(shape)), parts)
     return (
-        xp.where(there, _placed(dev, block, x.shape, key), x),
-        lambda g: xp.where(there, 0.0, g),
-        lambda g: _sliced(dev, g, key),
+        dev.put(x, forwards, block),
+        lambda g: dev.put(g, forwards, _filled(dev, x.ndim, 0.0, g.dtype)),
+        lambda g: _sliced(dev, g, key, parts, new),
     )
+
+
+@op(apart=(2,))
+def _put(dev: Device, x: Array, value: Array, indices: Array, /) -> Any:
+    """Rows of x replaced: value is (N, ...), of no axis, or a number, and indices (N,)."""
+    xp, size, count = dev.xp, x.shape[0], indices.shape[0]
+
+    def of_value(g: Array) -> Array:  # to the one that stayed, where an index occurs twice
+        places = xp.arange(count, dtype=indices.dtype, device=dev.native)
+        last = dev.put(xp.zeros((size,), dtype=indices.dtype, device=dev.native), indices, places)
+        stayed = xp.reshape(xp.take(last, indices) == places, (-1, *(1,) * (x.ndim - 1)))
+        return xp.where(stayed, xp.take(g, indices, axis=0), 0.0)
+
+    if isinstance(value, bool | int | float):
+        rows = _filled(dev, x.ndim, value, x.dtype)
+    else:
+        rows = xp.astype(xp.reshape(value, value.shape or (1,) * x.ndim), x.dtype, copy=False)
+    return (
+        dev.put(x, indices, rows),
+        lambda g: dev.put(g, indices, _filled(dev, x.ndim, 0.0, g.dtype)),
+        of_value,
+        None,
+    )
+
+
+def put(x: Any, key: Any, values: Any) -> Any:
+    """A copy of x with `x[key] = values`: what `Device.put` is, of tensors.
+
+    Args:
+        key: a slice for each axis, with a positive step, or integers (N,) for the first; the last of equals stays.
+
+    >>> tinytorch.ops.put(Tensor([1.0, 2.0, 3.0]), Tensor([0, 2]), Tensor([10.0, 30.0]))
+    tensor([10.,  2., 30.])
+    """
+    return _setitem(x, values, key=key) if isinstance(key, tuple) else _put(x, values, key)
 
 
 # Functions whose result has a shape that depends on values: they read them, and have no gradient -------------------

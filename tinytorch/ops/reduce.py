@@ -190,7 +190,7 @@ def cumulative_prod(
 ) -> Any:
     """Products of the elements so far along the axis; `include_initial` puts a one in front.
 
-    Its gradient is exact where elements are zero, too, at the price of n**2 products for n elements.
+    Its gradient is exact where elements are zero, too.
 
     >>> tinytorch.cumulative_prod(Tensor([1.0, 2.0, 3.0]))
     tensor([1., 2., 6.])
@@ -204,12 +204,17 @@ def cumulative_prod(
     def of_x(g: Array) -> Array:
         if include_initial:
             g = g[along(axis, slice(1, None))]
-        left, right = xp.moveaxis(x, axis, -1), xp.moveaxis(g, axis, -1)
-        at = xp.arange(size, dtype=dev.dtype(dev.default_int), device=dev.native)
-        swapped = xp.where(at[:, None] == at[None, :], 1.0, left[..., None, :])  # (..., k, i): element k is 1
-        products = xp.cumulative_prod(swapped, axis=-1)  # (..., k, j)
-        part = xp.where(at[:, None] <= at[None, :], products, 0.0) * right[..., None, :]
-        return xp.moveaxis(xp.sum(part, axis=-1), -1, axis)
+        # with P the product of those before k, the gradient is P times s[k] = g[k] + x[k+1] s[k+1]: of that the first
+        # 2, 4, ... terms, each time from those that begin where they end
+        before = xp.cumulative_prod(x, axis=axis, include_initial=True)[along(axis, slice(0, size))]
+        sums, factors, step = g, x[along(axis, slice(1 if size else 0, None))], 1
+        while step < size:
+            head, tail = along(axis, slice(0, size - step)), along(axis, slice(size - step, None))
+            sums = xp.concat([sums[head] + factors * sums[along(axis, slice(step, None))], sums[tail]], axis=axis)
+            if 2 * step < size:
+                factors = factors[along(axis, slice(0, size - 2 * step))] * factors[along(axis, slice(step, None))]
+            step *= 2
+        return before * sums
 
     return y, _if_floating(dev, y, of_x)
 
