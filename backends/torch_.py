@@ -87,7 +87,10 @@ class TorchDevice(Device):
         return getattr(torch, name)
 
     def dtype_of(self, array: Array) -> np.dtype:
-        return _DTYPES[array.dtype]
+        try:
+            return _DTYPES[array.dtype]
+        except KeyError:
+            raise TypeError(f"{self.name}: there is no NumPy dtype for {array.dtype}") from None
 
     def synchronize(self) -> None:
         if self.native.type == "cuda":

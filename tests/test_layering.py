@@ -17,7 +17,7 @@ BELOW = {  # what a module, or all of a package, may import of ours: itself and 
     "tinytorch.backends": (),
     "pytest_tinytorch": ("tinytorch.backends",),
     "tinytorch.dtypes": ("tinytorch.backends",),
-    "tinytorch.autograd": ("tinytorch.backends",),
+    "tinytorch.autograd": ("tinytorch.backends", "tinytorch.dtypes"),
     "tinytorch.ops": ("tinytorch.backends", "tinytorch.dtypes", "tinytorch.autograd"),
     "tinytorch.namespace": ("tinytorch.backends", "tinytorch.dtypes"),
     "tinytorch.origin": ("tinytorch.backends", "tinytorch.autograd"),

@@ -39,6 +39,7 @@ import numpy as np
 
 from tinytorch.backends import Array, Device, device_of
 from tinytorch.backends import device as find_device
+from tinytorch.dtypes import number
 
 Rule = Callable[[Any], Any]
 
@@ -138,7 +139,13 @@ def op(body: Callable[..., Any], /) -> Callable[..., Any]: ...
 
 @overload
 def op(
-    *, kinds: str = "biuf", same: bool = False, apart: tuple[int, ...] = (), moves: bool = False, wants: str = ""
+    *,
+    kinds: str = "biuf",
+    same: bool = False,
+    apart: tuple[int, ...] = (),
+    beyond: str = "refused",
+    moves: bool = False,
+    wants: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
 
@@ -149,6 +156,7 @@ def op(
     kinds: str = "biuf",
     same: bool = False,
     apart: tuple[int, ...] = (),
+    beyond: str = "refused",
     moves: bool = False,
     wants: str = "",
 ) -> Any:
@@ -164,11 +172,13 @@ def op(
         kinds: the kinds of dtype it takes, as NumPy abbreviates them: b(ool), i(nteger), u(nsigned), f(loating).
         same: the arrays must have one dtype; otherwise dtypes of one kind mix, as the standard promotes them.
         apart: positions of arrays whose dtype has nothing to do with the others', such as indices.
+        beyond: what becomes of a Python integer outside the range of the integer dtype that it meets: it is "refused",
+            "compared" as the infinity of its sign, with the arrays as float32, or "divided" as a float.
         moves: the result lives on the device given as the argument `device`.
         wants: the shapes it takes, for error messages.
     """
     if body is None:
-        return functools.partial(op, kinds=kinds, same=same, apart=apart, moves=moves, wants=wants)
+        return functools.partial(op, kinds=kinds, same=same, apart=apart, beyond=beyond, moves=moves, wants=wants)
     run: Callable[..., Any] = body
     name = run.__name__.lstrip("_")
     signature = inspect.signature(run)
@@ -176,7 +186,7 @@ def op(
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     others = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    # dtypes found right, of all inputs or a tuple of each one's -> the dtype to make of them; None if it is one already
+    # dtypes found right, of all inputs or a tuple of each one's -> what makes such arrays fit; None if they do already
     checked: dict[Device, dict[Any, Any]] = defaultdict(dict)
 
     @functools.wraps(run)
@@ -215,19 +225,21 @@ def op(
             raise TypeError(f"{name}: takes at least one Tensor, not {', '.join(type(x).__name__ for x in inputs)}")
         if not uniform:
             dtype = tuple([x.array.dtype if isinstance(x, Variable) else type(x) for x in inputs])
-        common = checked[device].get(dtype, _unseen)
-        new = common is _unseen
+        fit = checked[device].get(dtype, _unseen)
+        new = fit is _unseen
         if new:
             _check_dtypes(name, kinds, same, apart, inputs, arrays)
-            common = None if uniform else _common_dtype(device, arrays, apart)
-        if common is not None:
-            arrays = _converted(device, arrays, apart, common)
+            fit = None if uniform else _fitting(device, arrays, apart, beyond)
         try:
+            if fit is not None:
+                arrays = fit(arrays)
             if device.current is None:
                 result = run(device, *arrays, **meta) if meta else run(device, *arrays)
             else:
                 result = device.current(run, device, *arrays, **meta)
-        except (TypeError, ValueError, IndexError, OverflowError, NotImplementedError) as error:
+        except (TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError, NotImplementedError) as error:
+            if _any_large(inputs):
+                return call(*(_as_float(x) if type(x) is int else x for x in inputs), **meta)
             raise _explained(error, name, wants, inputs, meta) from error
         except RuntimeError as error:  # what PyTorch raises where shapes do not fit; out of memory is a subclass
             if type(error) is not RuntimeError:
@@ -236,7 +248,7 @@ def op(
         if new:
             if type(result) is not tuple or len(result) <= len(inputs):
                 raise TypeError(f"{name}: the body of an op returns its result and a rule, or None, for each array")
-            checked[device][dtype] = common
+            checked[device][dtype] = fit
         if moves:
             device = meta["device"]
         out = result[0]
@@ -270,6 +282,7 @@ def op(
 
     call.body = run  # type: ignore[attr-defined]
     call.apart = apart  # type: ignore[attr-defined]
+    call.beyond = beyond  # type: ignore[attr-defined]
     call.walked = set()  # type: ignore[attr-defined]  # the devices on which its rules were seen to give proper arrays
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as callers see it
     OPS[name] = call
@@ -278,15 +291,6 @@ def op(
 
 def _is_array(x: Any) -> bool:
     return x is not None and type(x) not in _NUMBERS
-
-
-def _common_dtype(device: Device, arrays: Sequence[Any], apart: tuple[int, ...]) -> Any:
-    """The dtype that the standard gives arrays of several dtypes together; None if they have one already.
-
-    Libraries would promote on their own, but not all alike: PyTorch leaves 0-d arrays out of account.
-    """
-    found = {device.dtype_of(a) for i, a in enumerate(arrays) if i not in apart and _is_array(a)}
-    return device.dtype(np.result_type(*found)) if len(found) > 1 else None
 
 
 def _converted(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], dtype: Any) -> list[Any]:
@@ -298,6 +302,54 @@ def _converted(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], dt
 
     out: list[Any] = run_on(device, convert)
     return out
+
+
+def _fitting(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], beyond: str) -> Any:
+    """The function that makes arrays of these dtypes, and numbers, fit each other; None if there is nothing to do."""
+    mixing = {i: a for i, a in enumerate(arrays) if i not in apart}
+    found = {device.dtype_of(a) for a in mixing.values() if _is_array(a)}
+    numbers = [i for i, a in mixing.items() if type(a) is int]
+    if not found:
+        return None
+    dtype, convert = np.result_type(*found), None
+    if len(found) > 1:  # libraries would promote on their own, but not all alike: PyTorch leaves 0-d arrays out
+        convert = functools.partial(_converted, device, apart=apart, dtype=device.dtype(dtype))
+    if not numbers or dtype.kind not in "iu":
+        return convert
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+    def fit(arrays: list[Any]) -> list[Any]:
+        for i in numbers:
+            n = arrays[i]
+            if not low <= n <= high:
+                if beyond == "refused":
+                    raise OverflowError(
+                        f"{n} is out of range for {dtype.name}, [{low}, {high}]; convert the tensor with .astype(...)"
+                    )
+                if beyond == "compared":  # with floats, among which even infinity is exact
+                    arrays = _converted(device, arrays, apart, device.dtype("float32"))
+                    n = math.inf if n > 0 else -math.inf
+                arrays = [*arrays[:i], float(n), *arrays[i + 1 :]]
+        return arrays if convert is None else convert(arrays)
+
+    return fit
+
+
+def _as_float(n: int) -> float:
+    """The integer as a float, infinite if it is too large for one."""
+    try:
+        return float(n)
+    except OverflowError:
+        return math.inf if n > 0 else -math.inf
+
+
+def _any_large(inputs: Sequence[Any]) -> bool:
+    """Whether one of the inputs is an integer that int64 does not hold and there are floating tensors: it is a float.
+
+    Not every library takes such a number for one.
+    """
+    floating = any(isinstance(x, Variable) and x.dtype.kind == "f" for x in inputs)
+    return floating and any(type(x) is int and not -(2**63) <= x < 2**63 for x in inputs)
 
 
 def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
@@ -774,9 +826,9 @@ def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:
                 arrays.append(values[source].array)
             else:
                 arrays.append(source)
-        apart = node.op.apart  # type: ignore[attr-defined]
-        common = _common_dtype(device, arrays, apart)
-        arrays = arrays if common is None else _converted(device, arrays, apart, common)
+        made_by: Any = node.op
+        fit = _fitting(device, arrays, made_by.apart, made_by.beyond)
+        arrays = arrays if fit is None else fit(arrays)
         body = functools.partial(node.op.body, device, *arrays, **node.meta)  # type: ignore[attr-defined]
         out = run_on(device, body)[0]
         values[node] = wrap(out, node.device, node)
@@ -896,7 +948,7 @@ def describe(x: Any) -> str:
 
 def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], meta: dict[str, Any]) -> Exception:
     """The library's error as one of the standard's, with the op and what it was given."""
-    kinds = (IndexError, OverflowError, NotImplementedError, TypeError)
+    kinds = (IndexError, OverflowError, ZeroDivisionError, NotImplementedError, TypeError)
     kind = next((k for k in kinds if isinstance(error, k)), ValueError)
     axis, ndim = meta.get("axis"), getattr(inputs[0], "ndim", 0)
     if any(isinstance(i, int) and not -ndim <= i < ndim for i in (axis if isinstance(axis, tuple) else (axis,))):
@@ -941,10 +993,8 @@ _WEAK = {(bool, "bool"), (int, "integer"), (int, "floating"), (float, "floating"
 
 def _plain(name: str, x: Any) -> Any:
     """The Python number that an argument which is no Tensor stands for."""
-    if isinstance(x, np.generic) and x.dtype.kind in _KINDS:
-        return x.item()
-    if isinstance(x, _NUMBERS):
-        return x
+    if isinstance(x, np.generic | int | float):
+        return number(name, x)
     raise TypeError(
         f"{name}: takes Tensors and Python numbers, not {type(x).__module__}.{type(x).__qualname__}; "
         "make it a Tensor with tinytorch.asarray(...)"

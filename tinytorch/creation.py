@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import numpy as np
 from tinytorch.autograd import run_on, wrap
 from tinytorch.backends import Device, device_of
 from tinytorch.backends import device as _device
-from tinytorch.dtypes import as_dtype, float32
+from tinytorch.dtypes import as_dtype, fitting, float32, int64, number, uint64, whole
+from tinytorch.ops.axes import lengths
 from tinytorch.origin import noted
-from tinytorch.tensor import Tensor, to_array
+from tinytorch.tensor import Tensor, expect_dtype, to_array
 
 __all__ = [
     "arange",
@@ -45,14 +47,11 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
     function = getattr(dev.xp, name)
     try:
         return noted(name, wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev))
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, say
             raise
         kind = ValueError if type(error) is RuntimeError else type(error)  # as for ops
-        text = str(error)
-        if isinstance(args[0], tuple) and any(isinstance(n, int) and n < 0 for n in args[0]):
-            kind, text = ValueError, "an axis has no negative length"  # which few libraries say, and JAX by TypeError
-        raise kind(f"{name}({', '.join(map(repr, args))}): {text}") from error
+        raise kind(f"{name}({', '.join(map(repr, args))}): {error}") from error
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
@@ -107,7 +106,11 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
         return asarray(x, device=device, copy=copy)
     kind, index = x.__dlpack_device__()
     if kind == 1:
-        array, home = np.from_dlpack(x), _device("cpu")
+        home = _device("cpu")
+        try:
+            array = np.from_dlpack(x)
+        except RuntimeError as error:  # such as bfloat16
+            raise TypeError(f"from_dlpack: there is no such dtype: {getattr(x, 'dtype', error)}") from None
     elif kind == 2:
         home = _device(f"cuda:{index}")
         array = home.share(x)
@@ -119,6 +122,7 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
                 f"from_dlpack: no device has memory of DLPack's type {int(kind)}; copy the array to the host first, "
                 "as in tinytorch.asarray(numpy_array)"
             ) from None
+    expect_dtype(home, array, None)
     return asarray(wrap(array, home), device=device, copy=copy)
 
 
@@ -128,7 +132,7 @@ def empty(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     >>> tinytorch.empty((2, 3)).shape
     (2, 3)
     """
-    return _make("empty", device, float32 if dtype is None else dtype, shape)
+    return _make("empty", device, float32 if dtype is None else dtype, lengths("empty", shape))
 
 
 def zeros(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
@@ -137,7 +141,7 @@ def zeros(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     >>> tinytorch.zeros(2)
     tensor([0., 0.])
     """
-    return _make("zeros", device, float32 if dtype is None else dtype, shape)
+    return _make("zeros", device, float32 if dtype is None else dtype, lengths("zeros", shape))
 
 
 def ones(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
@@ -146,25 +150,29 @@ def ones(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     >>> tinytorch.ones(2)
     tensor([1., 1.])
     """
-    return _make("ones", device, float32 if dtype is None else dtype, shape)
+    return _make("ones", device, float32 if dtype is None else dtype, lengths("ones", shape))
 
 
 def _dtype_for(dev: Device, *values: Any) -> Any:
-    """The dtype of Python (or NumPy) numbers: bool, the device's integer, or float32."""
-    values = tuple(v.item() if isinstance(v, np.generic) else v for v in values)
+    """The dtype of Python numbers: bool, the device's integer, or float32."""
     if any(isinstance(v, float) for v in values):
         return float32
     return np.dtype("bool") if any(isinstance(v, bool) for v in values) else dev.default_int
 
 
 def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Where = None) -> Tensor:
-    """A tensor of one value.
+    """A tensor of one value: a number, or a tensor or array without axes, whose value is read.
+
+    Raises:
+        OverflowError: the value is outside the range of an integer dtype.
+        ValueError: it is no whole number, and the dtype is an integer one.
 
     >>> tinytorch.full(2, 0.5)
     tensor([0.5, 0.5])
     """
-    dtype = _dtype_for(_device(device), fill_value) if dtype is None else dtype
-    return _make("full", device, dtype, shape, fill_value)
+    value = number("full", fill_value)
+    wanted = as_dtype(_dtype_for(_device(device), value) if dtype is None else dtype)
+    return _make("full", device, wanted, lengths("full", shape), fitting("full", value, wanted))
 
 
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Where = None) -> Tensor:
@@ -194,12 +202,29 @@ def arange(
 ) -> Tensor:
     """Numbers from `start` (or 0, if only one is given) up to but not including `stop`, `step` apart.
 
+    Raises:
+        OverflowError: a number is outside the range of an integer dtype.
+        ValueError: the step is zero, or the dtype is an integer one and the numbers are not.
+
     >>> tinytorch.arange(3), tinytorch.arange(0, 1, 0.5)
     (tensor([0, 1, 2], dtype=int64), tensor([0. , 0.5]))
     """
-    first, last = (0, start) if stop is None else (start, stop)
-    dtype = _dtype_for(_device(device), first, last, step) if dtype is None else dtype
-    return _make("arange", device, dtype, first, last, step)
+    dev = _device(device)
+    first, last, apart = (+number("arange", v) for v in ((0, start, step) if stop is None else (start, stop, step)))
+    wanted = as_dtype(_dtype_for(dev, first, last, apart) if dtype is None else dtype)
+    if apart == 0 or not math.isfinite(first + last + apart):
+        raise ValueError(f"arange({first}, {last}, {apart}): there is no end")
+    if wanted.kind == "b":
+        raise TypeError("arange: takes integer and floating dtypes, not bool")
+    if wanted.kind == "f":
+        return _make("arange", dev, wanted, *(fitting("arange", v, wanted) for v in (first, last, apart)))
+    first, last, apart = (fitting("arange", v, uint64 if v > 0 else int64) for v in (first, last, apart))
+    numbers = range(first, last, apart)
+    for v in (*numbers[:1], *numbers[-1:]):  # `stop` itself may be beyond the dtype
+        fitting("arange", v, wanted)
+    if wanted in (dev.default_int, uint64):
+        return _make("arange", dev, wanted, first, last, apart)
+    return noted("arange", _make("arange", dev, dev.default_int, first, last, apart).astype(wanted))
 
 
 def linspace(
@@ -207,10 +232,20 @@ def linspace(
 ) -> Tensor:
     """`num` evenly spaced numbers from `start` to `stop`, which is left out if `endpoint` is false.
 
+    Raises:
+        TypeError: the dtype is not a floating one: the numbers would be cut off.
+
     >>> tinytorch.linspace(0.0, 1.0, 3)
     tensor([0. , 0.5, 1. ])
     """
-    return _make("linspace", device, float32 if dtype is None else dtype, start, stop, num, endpoint=endpoint)
+    wanted = as_dtype(float32 if dtype is None else dtype)
+    if wanted.kind != "f":
+        raise TypeError(f"linspace: takes floating dtypes, not {wanted.name}; use arange, or .astype(...)")
+    first, last = (float(number("linspace", v)) for v in (start, stop))
+    count = whole("linspace", num)
+    if count < 0:
+        raise ValueError(f"linspace({first}, {last}, {count}): there is no negative number of them")
+    return _make("linspace", device, wanted, first, last, count, endpoint=bool(endpoint))
 
 
 def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Where = None) -> Tensor:
@@ -220,4 +255,5 @@ def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = N
     tensor([[1., 0.],
             [0., 1.]])
     """
-    return _make("eye", device, float32 if dtype is None else dtype, n_rows, n_cols, k=k)
+    rows, columns = lengths("eye", (n_rows, n_rows if n_cols is None else n_cols))
+    return _make("eye", device, float32 if dtype is None else dtype, rows, columns, k=whole("eye", k))

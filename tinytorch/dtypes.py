@@ -7,12 +7,13 @@ take the dtype of the tensor they meet.
 from __future__ import annotations
 
 import builtins
+import operator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinytorch.backends import Device, device
+from tinytorch.backends import Device, device, device_of
 
 __all__ = [
     "bool",
@@ -139,6 +140,60 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     if found is None or found not in ALL:  # NumPy takes None for float64
         raise TypeError(f"there is no dtype {dtype!r}; there are {', '.join(d.name for d in ALL)}")
     return found
+
+
+def number(name: str, x: Any) -> Any:
+    """The Python number that x is or holds: a number of NumPy's, or a tensor or an array of any library without axes.
+
+    Raises:
+        TypeError: it is something else, such as a Fraction or a string; `name` says who was given it.
+    """
+    if type(x) in _WEAK:
+        return x
+    if getattr(x, "shape", None) == () and hasattr(x, "dtype"):
+        value = x.item() if hasattr(x, "item") else device_of(x).to_numpy(x).item()
+        value = float(value) if isinstance(value, np.floating) else value  # a long double is no Python number
+    else:
+        value = next((kind(x) for kind in (int, float) if isinstance(x, kind)), None)  # such as an IntEnum
+    if type(value) not in _WEAK:
+        convert = f"; write float({x!r})" if hasattr(x, "__float__") and not hasattr(x, "shape") else ""
+        raise TypeError(f"{name}: takes a number, not {type(x).__module__}.{type(x).__qualname__} {x!r}{convert}")
+    return value
+
+
+def whole(name: str, x: Any) -> int:
+    """The Python integer that x is or holds.
+
+    Raises:
+        TypeError: it is something else, such as 2.0.
+    """
+    try:
+        return operator.index(x)
+    except TypeError:
+        found = x.dtype if getattr(x, "shape", None) == () else type(x).__qualname__
+        raise TypeError(f"{name}: takes an integer, not {found} {x!r}; write int(...)") from None
+
+
+def fitting(name: str, x: Any, dtype: np.dtype[Any]) -> Any:
+    """A Python number as one of the dtype: the same rule on every device, whatever its library would do.
+
+    Raises:
+        OverflowError: it is outside the range of an integer dtype.
+        ValueError: it is no whole number, and the dtype is an integer one.
+
+    >>> tinytorch.dtypes.fitting("full", 3.0, tinytorch.uint8)
+    3
+    """
+    if dtype.kind == "b":
+        return x != 0
+    if dtype.kind == "f":
+        return float(x)
+    limits = np.iinfo(dtype)
+    if x != x or (limits.min <= x <= limits.max and x != int(x)):
+        raise ValueError(f"{name}: {x} is not a whole number, as {dtype.name} holds them; round it, or use float32")
+    if not limits.min <= x <= limits.max:
+        raise OverflowError(f"{name}: {x} is out of range for {dtype.name}, [{limits.min}, {limits.max}]")
+    return int(x)
 
 
 def in_words(name: str, args: Any, where: Any, dtype: Any) -> tuple[Device | None, np.dtype[Any] | None]:

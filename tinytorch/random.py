@@ -5,13 +5,15 @@ So the same seed gives the same bits, initial weights, shuffles and dropout mask
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
-from tinytorch.dtypes import float32
+from tinytorch.dtypes import as_dtype, fitting, float32, whole
+from tinytorch.ops.axes import lengths
 from tinytorch.tensor import Tensor
 
 __all__ = ["manual_seed", "rand", "randint", "randn", "randperm"]
@@ -34,13 +36,19 @@ def manual_seed(seed: int) -> None:
     >>> bool((a == b).all())
     True
     """
+    seed = whole("manual_seed", seed)
     if seed < 0:
         raise ValueError(f"manual_seed: a seed is not negative: {seed}")
     generator.bit_generator.state = np.random.Philox(seed).state
 
 
-def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+def _drawn(name: str, draw: Callable[..., Any], shape: tuple[Any, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    """What `draw` gives of a floating dtype, in a shape that is given as one tuple or as its lengths."""
+    wanted = as_dtype(float32 if dtype is None else dtype)
+    if wanted.kind != "f":
+        raise TypeError(f"{name}: takes floating dtypes, not {wanted.name}; for integers see randint")
+    drawn: np.ndarray[Any, Any] = draw(lengths(name, shape[0] if len(shape) == 1 else shape), dtype=wanted)
+    return drawn
 
 
 def rand(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad: bool = False) -> Tensor:
@@ -49,7 +57,7 @@ def rand(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad:
     >>> tinytorch.rand(2, 3).shape
     (2, 3)
     """
-    return Tensor(generator.random(_shape(shape), dtype=dtype), None, _device(device), requires_grad)
+    return Tensor(_drawn("rand", generator.random, shape, dtype), None, _device(device), requires_grad)
 
 
 def randn(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad: bool = False) -> Tensor:
@@ -58,20 +66,40 @@ def randn(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad
     >>> tinytorch.randn(2, 3).shape
     (2, 3)
     """
-    return Tensor(generator.standard_normal(_shape(shape), dtype=dtype), None, _device(device), requires_grad)
+    return Tensor(_drawn("randn", generator.standard_normal, shape, dtype), None, _device(device), requires_grad)
 
 
-def randint(low: int, high: int | None = None, /, size: tuple[int, ...] = (), *, device: Where = None) -> Tensor:
-    """Uniform integers in [low, high), or [0, low) if only one is given.
+def randint(low: Any = None, high: Any = None, size: Any = None, *, dtype: Any = None, device: Where = None) -> Tensor:
+    """Uniform integers in [low, high), or [0, low) if only one is given: `randint(10, (2, 2))`, `randint(0, 10, (2,))`.
 
-    >>> tinytorch.randint(5, size=(3,)).shape
+    Args:
+        size: the shape; one number if it is left out.
+        dtype: an integer dtype; the device's own unless given.
+
+    Raises:
+        OverflowError: the range does not fit the dtype.
+        ValueError: there are no integers in the range.
+
+    >>> tinytorch.randint(5, (3,)).shape
     (3,)
     """
     dev = _device(device)
-    first, last = (0, low) if high is None else (low, high)
+    if size is None and isinstance(high, tuple | list):
+        high, size = None, high
+    ends = [whole("randint", v) for v in (low, high) if v is not None]
+    if not ends:
+        raise TypeError("randint: takes at least the end of the range, as in randint(10, (2, 2))")
+    first, last = ends if len(ends) == 2 else (0, *ends)
     if first >= last:
         raise ValueError(f"randint: there are no integers in [{first}, {last})")
-    return Tensor(generator.integers(first, last, size), dev.default_int, dev)
+    wanted = as_dtype(dev.default_int if dtype is None else dtype)
+    if wanted.kind not in "iu":
+        raise TypeError(f"randint: takes integer dtypes, not {wanted.name}; convert with .astype(...)")
+    for end in (first, last - 1):
+        fitting("randint", end, wanted)
+    kind = np.uint64 if last > 2**63 else np.int64
+    drawn = generator.integers(first, last, lengths("randint", () if size is None else size), kind)
+    return Tensor(drawn, wanted, dev)
 
 
 def randperm(n: int, *, device: Where = None) -> Tensor:
@@ -81,4 +109,5 @@ def randperm(n: int, *, device: Where = None) -> Tensor:
     tensor([0, 1, 2], dtype=int64)
     """
     dev = _device(device)
-    return Tensor(generator.permutation(n), dev.default_int, dev)
+    (count,) = lengths("randperm", whole("randperm", n))
+    return Tensor(generator.permutation(count), dev.default_int, dev)

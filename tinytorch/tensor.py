@@ -13,7 +13,7 @@ import numpy as np
 from tinytorch import autograd, ops
 from tinytorch.autograd import Variable, run_on
 from tinytorch.backends import Device, device, device_of
-from tinytorch.dtypes import ALL, as_dtype, float32, in_words
+from tinytorch.dtypes import ALL, as_dtype, fitting, float32, in_words
 from tinytorch.ops.index import getitem, may_change, setitem
 from tinytorch.origin import Origin, caller
 
@@ -33,20 +33,44 @@ def _as_given(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return method
 
 
+_SIGNS = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "floor_divide": "//",
+    "remainder": "%",
+    "pow": "**",
+    "matmul": "@",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "bitwise_xor": "^",
+    "bitwise_left_shift": "<<",
+    "bitwise_right_shift": ">>",
+}
+
+
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`x += y`: the tensor gets the result, recorded or not; see `may_change`.
+    """`x += y`: the tensor gets the result, recorded or not; see `may_change`. It keeps its shape and dtype.
 
     The result of `detach`, `data` and a slice is not changed but replaced, so that `p.data -= step` changes p.
     """
+    sign = _SIGNS[function.__name__]
 
     def method(x: Tensor, other: Any) -> Tensor:
-        if x.shared:
-            return function(x, other)
-        may_change(x, "x += y", "x = x + y")
+        if not x.shared:
+            may_change(x, f"x {sign}= y", f"x = x {sign} y")
         new = function(x, other)
-        if new.shape != x.shape:
-            raise ValueError(f"x += y: the result has shape {new.shape}, the tensor {x.shape}; write x = x + y")
+        for what in ("shape", "dtype"):
+            made, had = getattr(new, what), getattr(x, what)
+            if made != had and (what == "shape" or not np.can_cast(made, had, "same_kind")):
+                instead = " or x //= y" if sign == "/" else ""
+                raise (ValueError if what == "shape" else TypeError)(
+                    f"x {sign}= y: the result has {what} {made}, the tensor {had}; write x = x {sign} y{instead}"
+                )
         new = new.to(x.dtype)
+        if x.shared:
+            return new
         x.assign(new.array, new.node)
         return x
 
@@ -298,7 +322,8 @@ class Tensor(Variable):
         values = self.device.to_numpy(self.array)
         text = np.array2string(values, precision=4, separator=", ", prefix="tensor(")
         known = self.dtype in (float32, np.dtype(bool))
-        notes = [] if known else [f"dtype={self.dtype.name}"]
+        notes = [f"shape={self.shape}"] if self.size == 0 and self.ndim != 1 else []
+        notes += [] if known else [f"dtype={self.dtype.name}"]
         notes += [f"device='{self.device}'"] if self.device.name != "cpu" else []
         notes += ["requires_grad=True"] if self._requires_grad else []
         return f"tensor({', '.join([text, *notes])})"
@@ -481,6 +506,10 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
         target = source if where is None else device(where)
     elif isinstance(data, np.ndarray):
         source, array, target = device("cpu"), np.asarray(data), device(where)
+        if not array.dtype.isnative:
+            if copy is False:
+                raise ValueError(f"asarray: {array.dtype.str}, in another byte order, is not without a copy")
+            array, copy = array.astype(array.dtype.newbyteorder("=")), None
     elif hasattr(data, "dtype") and not isinstance(data, np.generic):
         source = device_of(data)
         array = source.asarray(data)
@@ -491,22 +520,60 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
         wanted, copy = array.dtype, None if copy else copy  # the host array is new
         if copy is False:
             raise ValueError(f"asarray: {type(data).__name__} cannot become a tensor without a copy")
-    have = source.dtype_of(array)
-    for found in (have, wanted):
-        if found is not None and found not in ALL:
-            raise TypeError(f"Tensor: there is no dtype {found.name}; there are {', '.join(d.name for d in ALL)}")
-    changes = target is not source or (wanted is not None and wanted != have)
-    if copy is False and changes:
-        raise ValueError(f"asarray: from {have.name} on {source} to {wanted or have} on {target} is not without a copy")
+    expect_dtype(source, array, wanted)
+    changes = wanted is not None and array.dtype != source.dtype(wanted)
+    if copy is False and (target is not source or changes):
+        raise ValueError(
+            f"asarray: from {array.dtype} on {source} to {wanted or array.dtype} on {target} is not without a copy"
+        )
 
     def converted() -> Any:
-        out = source.xp.astype(array, source.dtype(wanted)) if wanted is not None and wanted != have else array
+        out = source.xp.astype(array, source.dtype(wanted)) if changes else array
         if copy and out is array and (target is source or target.memory == source.memory is not None):
             out = source.xp.asarray(out, copy=True)
         return out
 
     out = converted() if source.current is None else source.current(converted)
     return Device.transfer(out, source, target), target
+
+
+def host_values(data: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The values of an array or tensor of any library, converted to the dtype: what a saved state is read by."""
+    return Tensor(data.detach() if hasattr(data, "detach") else data, dtype, "cpu").numpy()
+
+
+def expect_dtype(source: Device, array: Any, wanted: Any) -> None:
+    """Raise TypeError unless the array's dtype is one of tensors, or a floating one to be converted to `wanted`."""
+    found = array.dtype
+    try:
+        known = source.dtype_of(array)
+    except TypeError:
+        known = None
+    if isinstance(known, np.dtype) and known in ALL:
+        return
+    if isinstance(found, np.dtype):  # of bfloat16, too, which is another package's
+        floating = np.can_cast(found, float) or found == np.longdouble
+    else:
+        floating = source.xp.isdtype(found, "real floating")
+    if not floating or wanted is None or wanted not in ALL:  # NumPy takes None for float64
+        fix = "; tinytorch.asarray(x, dtype=tinytorch.float32) converts it" if floating else ""
+        names = ", ".join(d.name for d in ALL)
+        raise TypeError(f"Tensor: there is no dtype {getattr(found, 'name', found)}; there are {names}{fix}")
+
+
+def _of_large(array: np.ndarray[Any, Any], given: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """What numbers are as floats if they are to be, or there are floats among them; the array itself if they are none.
+
+    Raises:
+        OverflowError: all are integers, and one does not fit the dtype.
+    """
+    if not all(isinstance(x, int | float) for x in given.flat):
+        return array
+    if dtype.kind in "iu" and all(isinstance(x, int) for x in given.flat):
+        for value in given.flat:
+            fitting("Tensor", value, dtype)
+        return given.astype(dtype)
+    return given.astype(float)
 
 
 def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.ndarray[Any, Any]:
@@ -517,15 +584,17 @@ def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.nd
         array = np.asarray(data)
     except ValueError as error:
         raise ValueError(f"Tensor: nested lists must have equal lengths: {error}") from None
+    if array.size and (array.dtype.kind == "O" or (array.dtype.kind == "f" and np.abs(array).max() >= 2**63)):
+        array = _of_large(array, np.asarray(data, dtype=object), dtype or target.default_int)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"Tensor: takes numbers, nested lists of them, arrays and Tensors, not {type(data).__name__}")
     if dtype is None:
         dtype = array.dtype
         if not isinstance(data, np.generic):
-            dtype = {"f": float32, "i": target.default_int}.get(array.dtype.kind, array.dtype)
+            dtype = {"f": float32, "i": target.default_int, "u": target.default_int}.get(array.dtype.kind, array.dtype)
             dtype = float32 if array.size == 0 else dtype
-    if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
-        limits, least, most = np.iinfo(dtype), array.min(), array.max()
-        if least < limits.min or most > limits.max:
-            raise OverflowError(f"Tensor: {least if least < limits.min else most} is out of range for {dtype.name}")
-    return array.astype(dtype)
+    if dtype.kind in "iu" and array.dtype.kind != "b" and array.size:
+        for value in (array.min(), array.max(), *array[array != np.trunc(array)][:1]):  # a NaN is all of these
+            fitting("Tensor", value.item(), dtype)
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, as in every library
+        return array.astype(dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch import random
+from tinytorch.dtypes import fitting, number
 from tinytorch.tensor import Tensor
 
 __all__ = [
@@ -66,7 +67,8 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One value."""
-    return _set(tensor, np.full(tensor.shape, val, dtype=tensor.dtype))
+    value = fitting("constant_", number("constant_", val), tensor.dtype)
+    return _set(tensor, np.full(tensor.shape, value, dtype=tensor.dtype))
 
 
 def zeros_(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from tinytorch.backends import Device
 from tinytorch.dtypes import in_words
 from tinytorch.origin import Origin, caller
-from tinytorch.tensor import Tensor
+from tinytorch.tensor import Tensor, host_values
 
 
 class Parameter(Tensor):
@@ -266,12 +266,12 @@ class Module:
         """Set parameters and buffers to the values of a `state_dict`, ours or PyTorch's.
 
         Args:
-            state_dict: arrays or tensors by name.
+            state_dict: arrays or tensors by name; other dtypes, such as bfloat16, become those of the module.
             strict: every name must match; otherwise those that do not are returned, and left alone.
 
         Raises:
             KeyError: strict, and names are missing or unexpected.
-            ValueError: an array has another shape. In either case the module is as it was.
+            ValueError: an array has another shape, or holds no numbers. In either case the module is as it was.
         """
         layout = self._layout()
         missing = [name for name in layout if name not in state_dict]
@@ -287,7 +287,11 @@ class Module:
             if name in missing:
                 continue
             value = state_dict[name]
-            array = value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
+            try:
+                array = host_values(value, tensors[0].dtype)
+            except (TypeError, ValueError) as error:
+                wrong.append(f"{name}: {error}")
+                continue
             first = sum(t.shape[0] for t in tensors) if len(tensors) > 1 else None
             shape = tensors[0].shape if first is None else (first, *tensors[0].shape[1:])
             if array.shape != shape:

@@ -3,17 +3,62 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
+from tinytorch.dtypes import whole
 
 
 def axes_of(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
-    """The axes as a tuple of integers in [0, ndim)."""
+    """The axes as a tuple of different integers in [0, ndim).
+
+    Raises:
+        IndexError: there is no such axis.
+        TypeError: an axis is no integer.
+        ValueError: an axis comes twice.
+    """
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     if axis is None:
         return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    given = [whole("axis", i) for i in (axis if isinstance(axis, tuple | list) else (axis,))]
     for i in given:
         if not -ndim <= i < ndim:
             raise IndexError(f"axis {i} is outside [{-ndim}, {ndim}) for {ndim} dimensions")
-    return tuple(i % ndim for i in given)
+    axes = tuple(i % ndim for i in given)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis {axis}: an axis comes twice, of {ndim} dimensions")
+    return axes
+
+
+def axis_of(axis: Any, ndim: int) -> int:
+    """The one axis as an integer in [0, ndim); raises as `axes_of`, and TypeError for several."""
+    if isinstance(axis, tuple | list) or axis is None:
+        raise TypeError(f"axis {axis}: takes one axis, an integer")
+    return axes_of(axis, ndim)[0]
+
+
+def checked(axis: Any, ndim: int) -> Any:
+    """The axis or axes as they were given, but not negative, and None for all; raises as `axes_of`."""
+    if axis is None:
+        return None
+    axes = axes_of(axis, ndim)
+    return axes if isinstance(axis, tuple | list) else axes[0]
+
+
+def lengths(name: str, shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple: of one length, or of a sequence of them; `name` says who was given it.
+
+    Raises:
+        TypeError: a length is no integer.
+        ValueError: a length is negative.
+    """
+    given = (shape,) if hasattr(shape, "__index__") and getattr(shape, "ndim", 0) == 0 else shape
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise TypeError(f"{name}({shape!r}): a shape is an integer or a tuple of integers")
+    found = tuple(n if type(n) is int else whole(name, n) for n in given)
+    if any(n < 0 for n in found):
+        raise ValueError(f"{name}({shape!r}): an axis has no negative length")
+    return found
 
 
 def kept(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> tuple[int, ...]:

@@ -11,8 +11,11 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
+from tinytorch.dtypes import fitting, float32
 
 __all__ = [
     "abs",
@@ -132,7 +135,7 @@ def multiply(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 * x2, lambda g: g * x2, lambda g: g * x1
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", beyond="divided")
 def divide(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 / x2. Integers are divided as float32; for whole numbers see `floor_divide`.
 
@@ -144,13 +147,23 @@ def divide(dev: Device, x1: Array, x2: Array, /) -> Any:
     return y, lambda g: g / x2, lambda g: -g * y / x2
 
 
+def _expect_divisor(dev: Any, x1: Array, x2: Array) -> None:
+    """Raise for integers and the number 0, of which every library would make something else."""
+    if type(x2) is int and x2 == 0 and dev.dtype_of(x1).kind != "f":
+        raise ZeroDivisionError("integers are not divided by zero; convert them with .astype(...)")
+
+
 @op(kinds="iuf")
 def floor_divide(dev: Device, x1: Array, x2: Array, /) -> Any:
     """floor(x1 / x2). It has no gradient.
 
+    Raises:
+        ZeroDivisionError: integers by the number 0.
+
     >>> tinytorch.floor_divide(Tensor([7, -7]), 2)
     tensor([ 3, -4], dtype=int64)
     """
+    _expect_divisor(dev, x1, x2)
     return x1 // x2, None, None
 
 
@@ -158,9 +171,13 @@ def floor_divide(dev: Device, x1: Array, x2: Array, /) -> Any:
 def remainder(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 - floor(x1 / x2) * x2: it has the sign of x2.
 
+    Raises:
+        ZeroDivisionError: integers by the number 0.
+
     >>> tinytorch.remainder(Tensor([7, -7]), 4)
     tensor([3, 1], dtype=int64)
     """
+    _expect_divisor(dev, x1, x2)
     return x1 % x2, lambda g: g, lambda g: -g * (x1 // x2)
 
 
@@ -168,10 +185,15 @@ def remainder(dev: Device, x1: Array, x2: Array, /) -> Any:
 def pow(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 ** x2. Where x1 is zero, the gradient of x2 is taken as zero.
 
+    Raises:
+        ValueError: integers to the power of a negative number.
+
     >>> tinytorch.pow(Tensor([1.0, 3.0]), 2)
     tensor([1., 9.])
     """
     xp = dev.xp
+    if type(x2) is int and x2 < 0 and dev.dtype_of(x1).kind != "f":
+        raise ValueError("integers have no negative powers among integers; convert them with .astype(...)")
     y = x1**x2
 
     def of_base(g: Array) -> Array:
@@ -683,9 +705,9 @@ def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     if condition.dtype != xp.bool:
         raise TypeError(f"the condition must be boolean, not {condition.dtype}; compare, as in where(x != 0, ...)")
     if isinstance(x1, bool | int | float) and isinstance(x2, bool | int | float):
-        kind = next(k for k in (float, int, bool) if isinstance(x1, k) or isinstance(x2, k))
-        dtype = {float: xp.float32, int: xp.int64, bool: xp.bool}[kind]
-        x1 = xp.full((), x1, dtype=dtype, device=dev.native)
+        kind = next(k for k in (float, int, bool) if k in (type(x1), type(x2)))
+        dtype = {float: float32, int: dev.default_int, bool: np.dtype("bool")}[kind]
+        x1, x2 = (xp.full((), fitting("where", x, dtype), dtype=dev.dtype(dtype), device=dev.native) for x in (x1, x2))
     return (
         xp.where(condition, x1, x2),
         None,
@@ -787,27 +809,31 @@ def round(dev: Device, x: Array, /) -> Any:
 # Comparisons, logic and bits: no gradient -------------------------------------------------------------------------
 
 
-def _without_gradient(name: str, doc: str, kinds: str, unary: bool = False) -> Callable[..., Any]:
+def _without_gradient(
+    name: str, doc: str, kinds: str, unary: bool = False, beyond: str = "refused"
+) -> Callable[..., Any]:
     """The standard's function of that name as an op that passes no gradient on."""
 
     def one(dev: Device, x: Array, /) -> Any:
         return getattr(dev.xp, name)(x), None
 
     def two(dev: Device, x1: Array, x2: Array, /) -> Any:
+        if shift and type(x2) is int and x2 < 0:
+            raise ValueError("bits are not shifted by a negative number; shift the other way")
         return getattr(dev.xp, name)(x1, x2), None, None
 
-    body = one if unary else two
+    body, shift = one if unary else two, name.endswith("_shift")
     body.__name__ = body.__qualname__ = name
     body.__doc__ = doc
-    return op(kinds=kinds)(body)
+    return op(kinds=kinds, beyond=beyond)(body)
 
 
-equal = _without_gradient("equal", "True where x1 == x2.", "biuf")
-not_equal = _without_gradient("not_equal", "True where x1 != x2.", "biuf")
-less = _without_gradient("less", "True where x1 < x2.", "iuf")
-less_equal = _without_gradient("less_equal", "True where x1 <= x2.", "iuf")
-greater = _without_gradient("greater", "True where x1 > x2.", "iuf")
-greater_equal = _without_gradient("greater_equal", "True where x1 >= x2.", "iuf")
+equal = _without_gradient("equal", "True where x1 == x2.", "biuf", beyond="compared")
+not_equal = _without_gradient("not_equal", "True where x1 != x2.", "biuf", beyond="compared")
+less = _without_gradient("less", "True where x1 < x2.", "iuf", beyond="compared")
+less_equal = _without_gradient("less_equal", "True where x1 <= x2.", "iuf", beyond="compared")
+greater = _without_gradient("greater", "True where x1 > x2.", "iuf", beyond="compared")
+greater_equal = _without_gradient("greater_equal", "True where x1 >= x2.", "iuf", beyond="compared")
 isfinite = _without_gradient("isfinite", "True where x is neither infinite nor NaN.", "iuf", unary=True)
 isinf = _without_gradient("isinf", "True where x is infinite.", "iuf", unary=True)
 isnan = _without_gradient("isnan", "True where x is not a number.", "iuf", unary=True)

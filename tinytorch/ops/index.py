@@ -16,7 +16,7 @@ import numpy as np
 from tinytorch.autograd import Parts, Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import Key
-from tinytorch.ops.axes import axes_of
+from tinytorch.ops.axes import axis_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
 from tinytorch.ops.shape import astype, broadcast_to, reshape
@@ -41,7 +41,6 @@ class _Part(NamedTuple):
     step: int
     length: int
     reverse: bool
-    dropped: bool  # an integer: the axis goes away
 
     def forwards(self) -> slice:
         """The elements in ascending order, with no bound outside the axis: the standard does not say what that does."""
@@ -49,8 +48,8 @@ class _Part(NamedTuple):
         return slice(self.start, last + 1, self.step) if self.length else slice(0, 0, 1)
 
 
-def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], list[int]]:
-    """A basic key, axis by axis, and the places of its new axes in the result.
+def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], tuple[Any, ...], tuple[int, ...]]:
+    """A basic key, axis by axis; a key that takes the same elements forwards; the axes of the result to flip then.
 
     Raises:
         IndexError: too many indices, or one outside its axis.
@@ -59,11 +58,12 @@ def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], l
     if axes > len(shape) or sum(k is Ellipsis for k in key) > 1:
         raise IndexError(f"{axes} indices for {len(shape)} dimensions, or more than one '...'")
     parts: list[_Part] = []
-    new: list[int] = []
+    taken: list[Any] = []
+    flipped: list[int] = []
     place = 0
-    for k in key:
+    for k in key if Ellipsis in key else (*key, Ellipsis):
         if k is None:
-            new.append(place)
+            taken.append(None)
             place += 1
             continue
         missing = len(shape) - axes if k is Ellipsis else 1
@@ -71,29 +71,25 @@ def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], l
             if isinstance(k, int):
                 if not -n <= k < n:
                     raise IndexError(f"index {k} is outside axis {len(parts)} of length {n}")
-                parts.append(_Part(k % n, 1, 1, False, True))
+                parts.append(_Part(k % n, 1, 1, False))
+                taken.append(k % n)
                 continue
             start, stop, step = (slice(None) if k is Ellipsis else k).indices(n)
             length = len(range(start, stop, step))
+            reverse = step < 0 and length > 1
             if step < 0:
                 start, step = start + (length - 1) * step, -step
-                parts.append(_Part(max(start, 0), step, length, length > 1, False))
-            else:
-                parts.append(_Part(start, step, length, False, False))
+            if reverse:
+                flipped.append(place)
+            parts.append(_Part(max(start, 0), step, length, reverse))
+            taken.append(parts[-1].forwards())
             place += 1
-    parts += [_Part(0, 1, n, False, False) for n in shape[len(parts) :]]
-    return parts, new
+    return parts, tuple(taken), tuple(flipped)
 
 
-def _sliced(dev: Any, x: Array, key: tuple[Any, ...], parts: list[_Part], new: list[int]) -> Array:
-    """x[key] for a basic key. Not every library has negative steps: those slice forwards and flip."""
-    if not any(p.reverse for p in parts):
-        return x[key]
-    y = x[tuple(p.start if p.dropped else p.forwards() for p in parts)]
-    y = dev.xp.flip(y, axis=tuple(i for i, p in enumerate(p for p in parts if not p.dropped) if p.reverse))
-    for place in new:
-        y = dev.xp.expand_dims(y, axis=place)
-    return y
+def _sliced(dev: Any, x: Array, taken: tuple[Any, ...], flipped: tuple[int, ...]) -> Array:
+    """x[key] for what `_parts` makes of a basic key: not every library has negative steps."""
+    return dev.xp.flip(x[taken], axis=flipped) if flipped else x[taken]
 
 
 def _forwards(dev: Any, g: Array, parts: list[_Part]) -> Array:
@@ -129,12 +125,12 @@ def _getitem(dev: Device, x: Array, /, key: tuple[Any, ...]) -> Any:
     if rows is not None:
         lengths = tuple([k.stop - k.start for k in rows])
         return x[key], lambda g: Parts(dev.xp.reshape(g, lengths), rows, shape)
-    parts, new = _parts(key, shape)
+    parts, taken, flipped = _parts(key, shape)
 
     def of_x(g: Array) -> Parts:
         return Parts(_forwards(dev, g, parts), tuple([p.forwards() for p in parts]), shape)
 
-    return _sliced(dev, x, key, parts, new), of_x
+    return _sliced(dev, x, taken, flipped), of_x
 
 
 @op
@@ -223,7 +219,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
         if x.ndim != 1:
             raise ValueError(f"take: {x.ndim} dimensions need an axis")
         axis = 0
-    axis = axes_of(axis, x.ndim)[0]
+    axis = axis_of(axis, x.ndim)
     places = checked_index(indices, x.shape[axis], "take", negative=True)
     if places.ndim != 1:
         raise ValueError(f"take: indices have one dimension, not {places.ndim}; see x[indices] for more")
@@ -286,7 +282,7 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     tensor([[2.],
             [3.]])
     """
-    axis = axes_of(axis, x.ndim)[0]
+    axis = axis_of(axis, x.ndim)
     return _take_along_axis(x, checked_index(indices, x.shape[axis], "take_along_axis", negative=True), axis=axis)
 
 
@@ -494,7 +490,7 @@ def _filled(dev: Any, ndim: int, value: float, dtype: Any) -> Array:
 @op
 def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> Any:
     xp = dev.xp
-    parts, new = _parts(key, x.shape)
+    parts, taken, flipped = _parts(key, x.shape)
     forwards = tuple([p.forwards() for p in parts])
     if isinstance(value, bool | int | float):
         block = _filled(dev, x.ndim, value, x.dtype)
@@ -506,7 +502,7 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
     return (
         dev.put(x, forwards, block),
         lambda g: dev.put(g, forwards, _filled(dev, x.ndim, 0.0, g.dtype)),
-        lambda g: _sliced(dev, g, key, parts, new),
+        lambda g: _sliced(dev, g, taken, flipped),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinytorch.autograd import expect_one_device, op
 from tinytorch.backends import Array, Device
+from tinytorch.dtypes import whole
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.reduce import sum as _sum
 from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
@@ -52,6 +53,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     >>> tinytorch.vecdot(Tensor([1.0, 2.0]), Tensor([3.0, 4.0]))
     tensor(11.)
     """
+    axis = whole("vecdot", axis)
     if not -min(x1.ndim, x2.ndim) <= axis <= -1 and not (x1.ndim == x2.ndim and 0 <= axis < x1.ndim):
         raise IndexError(f"vecdot: axis {axis} is outside [{-min(x1.ndim, x2.ndim)}, -1]")
     a, b = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)
@@ -70,11 +72,16 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[
     >>> tinytorch.tensordot(tinytorch.ones((2, 3)), tinytorch.ones((3, 4)), axes=1).shape
     (2, 4)
     """
-    if isinstance(axes, int):
+    if not isinstance(axes, tuple | list):
+        axes = whole("tensordot", axes)
         if not 0 <= axes <= min(x1.ndim, x2.ndim):
             raise ValueError(f"tensordot: {axes} axes of tensors of {x1.ndim} and {x2.ndim} dimensions")
         first, second = tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))
     else:
+        if len(axes) != 2:
+            raise ValueError(
+                f"tensordot: axes are a number, or those of the first and of the second tensor, not {axes}"
+            )
         first, second = axes_of(tuple(axes[0]), x1.ndim), axes_of(tuple(axes[1]), x2.ndim)
     lengths = [[x.shape[i] for i in over] for x, over in ((x1, first), (x2, second))]
     if lengths[0] != lengths[1]:

@@ -10,7 +10,7 @@ from typing import Any
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along
-from tinytorch.ops.axes import axes_of, count_of, inverse, kept
+from tinytorch.ops.axes import axes_of, axis_of, checked, count_of, inverse, kept
 
 __all__ = [
     "all",
@@ -48,7 +48,7 @@ def sum(
     >>> tinytorch.sum(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     tensor([4., 6.])
     """
-    xp, shape = dev.xp, x.shape
+    xp, shape, axis = dev.xp, x.shape, checked(axis, x.ndim)
     if x.dtype == xp.bool:
         dtype = dev.default_int if dtype is None else dtype
         x = xp.astype(x, dev.dtype(dev.default_int))
@@ -68,7 +68,8 @@ def mean(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *,
     >>> tinytorch.mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
     tensor([1.5, 3.5])
     """
-    xp, shape, n = dev.xp, x.shape, count_of(x.shape, axis)
+    xp, shape, axis = dev.xp, x.shape, checked(axis, x.ndim)
+    n = count_of(shape, axis)
     if n == 0:
         raise ValueError("the mean of no elements is not defined")
     y = xp.sum(x, axis=axis, keepdims=keepdims) / n
@@ -92,7 +93,7 @@ def var(
     >>> tinytorch.var(Tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.25)
     """
-    xp, n, wide = dev.xp, count_of(x.shape, axis), kept(x.shape, axis)
+    xp, n, wide, axis = dev.xp, count_of(x.shape, axis), kept(x.shape, axis), checked(axis, x.ndim)
     if n <= correction:
         raise ValueError(f"the variance of {n} elements with correction {correction} is not defined")
     d = x - xp.sum(x, axis=axis, keepdims=True) / n
@@ -117,7 +118,7 @@ def std(
     >>> tinytorch.std(Tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.118)
     """
-    xp, n, wide = dev.xp, count_of(x.shape, axis), kept(x.shape, axis)
+    xp, n, wide, axis = dev.xp, count_of(x.shape, axis), kept(x.shape, axis), checked(axis, x.ndim)
     if n <= correction:
         raise ValueError(f"the deviation of {n} elements with correction {correction} is not defined")
     d = x - xp.sum(x, axis=axis, keepdims=True) / n
@@ -136,7 +137,7 @@ def prod(
     tensor(6.)
     """
     xp, shape, axes = dev.xp, x.shape, axes_of(axis, x.ndim)
-    y = xp.prod(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
+    y = xp.prod(x, axis=checked(axis, x.ndim), dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
 
     def of_x(g: Array) -> Array:  # of each element: the product of all others, those before times those after
         order = (*(i for i in range(len(shape)) if i not in axes), *axes)
@@ -160,7 +161,7 @@ def _only_axis(name: str, axis: int | None, ndim: int) -> int:
         if ndim != 1:
             raise ValueError(f"{name} of {ndim} dimensions needs an axis")
         return 0
-    return axes_of(axis, ndim)[0]
+    return axis_of(axis, ndim)
 
 
 @op(kinds="iuf")
@@ -222,6 +223,12 @@ def cumulative_prod(
 # Extremes ---------------------------------------------------------------------------------------------------------
 
 
+def _expect_elements(x: Array, axis: int | tuple[int, ...] | None) -> None:
+    """Raise ValueError if the extreme of nothing is asked for."""
+    if 0 in x.shape and count_of(x.shape, axis) == 0:
+        raise ValueError("there are no elements, of which none is the largest or smallest")
+
+
 def _extreme(dev: Device, x: Array, y: Array, axis: int | tuple[int, ...] | None) -> Any:
     """The rule of max and min: elements equal to the result share its gradient evenly."""
     xp, wide = dev.xp, kept(x.shape, axis)
@@ -241,6 +248,8 @@ def max(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, 
     >>> tinytorch.max(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     tensor([3., 4.])
     """
+    axis = checked(axis, x.ndim)
+    _expect_elements(x, axis)
     return _extreme(dev, x, dev.xp.max(x, axis=axis, keepdims=keepdims), axis)
 
 
@@ -251,6 +260,8 @@ def min(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, 
     >>> tinytorch.min(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     tensor([1., 2.])
     """
+    axis = checked(axis, x.ndim)
+    _expect_elements(x, axis)
     return _extreme(dev, x, dev.xp.min(x, axis=axis, keepdims=keepdims), axis)
 
 
@@ -261,6 +272,8 @@ def argmax(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool 
     >>> tinytorch.argmax(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
     tensor([1, 0], dtype=int64)
     """
+    axis = None if axis is None else axis_of(axis, x.ndim)
+    _expect_elements(x, axis)
     return dev.xp.argmax(x, axis=axis, keepdims=keepdims), None
 
 
@@ -271,6 +284,8 @@ def argmin(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool 
     >>> tinytorch.argmin(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
     tensor([0, 1], dtype=int64)
     """
+    axis = None if axis is None else axis_of(axis, x.ndim)
+    _expect_elements(x, axis)
     return dev.xp.argmin(x, axis=axis, keepdims=keepdims), None
 
 
@@ -281,7 +296,7 @@ def all(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, 
     >>> tinytorch.all(Tensor([[1.0, 0.0], [3.0, 4.0]]) > 0, axis=1)
     tensor([False,  True])
     """
-    return dev.xp.all(x, axis=axis, keepdims=keepdims), None
+    return dev.xp.all(x, axis=checked(axis, x.ndim), keepdims=keepdims), None
 
 
 @op
@@ -291,7 +306,7 @@ def any(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, 
     >>> tinytorch.any(Tensor([[1.0, 0.0], [0.0, 0.0]]) > 0, axis=1)
     tensor([ True, False])
     """
-    return dev.xp.any(x, axis=axis, keepdims=keepdims), None
+    return dev.xp.any(x, axis=checked(axis, x.ndim), keepdims=keepdims), None
 
 
 @op
@@ -303,7 +318,7 @@ def count_nonzero(
     >>> tinytorch.count_nonzero(Tensor([1.0, 0.0, 3.0]))
     tensor(2, dtype=int64)
     """
-    xp = dev.xp
+    xp, axis = dev.xp, checked(axis, x.ndim)
     return xp.sum(xp.astype(xp.astype(x, xp.bool), dev.dtype(dev.default_int)), axis=axis, keepdims=keepdims), None
 
 
@@ -317,7 +332,7 @@ def softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     >>> tinytorch.softmax(Tensor([0.0, 0.0]))
     tensor([0.5, 0.5])
     """
-    xp = dev.xp
+    xp, axis = dev.xp, axis_of(axis, x.ndim)
     e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     y = e / xp.sum(e, axis=axis, keepdims=True)
 
@@ -335,7 +350,7 @@ def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     >>> tinytorch.log_softmax(Tensor([0.0, 0.0]))
     tensor([-0.6931, -0.6931])
     """
-    xp = dev.xp
+    xp, axis = dev.xp, axis_of(axis, x.ndim)
     z = x - xp.max(x, axis=axis, keepdims=True)
     y = z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
     return y, lambda g: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
@@ -348,7 +363,7 @@ def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = Non
     >>> tinytorch.logsumexp(Tensor([0.0, 0.0]))
     tensor(0.6931)
     """
-    xp, wide, shape = dev.xp, kept(x.shape, axis), x.shape
+    xp, wide, shape, axis = dev.xp, kept(x.shape, axis), x.shape, checked(axis, x.ndim)
     reduced = wide if keepdims else tuple(n for i, n in enumerate(shape) if i not in axes_of(axis, len(shape)))
     top = xp.max(x, axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0.0)  # all elements -inf: the result is -inf, not NaN
@@ -366,7 +381,7 @@ def sort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = False, 
     >>> tinytorch.sort(Tensor([3.0, 1.0, 2.0]))
     tensor([1., 2., 3.])
     """
-    xp = dev.xp
+    xp, axis = dev.xp, axis_of(axis, x.ndim)
     order = xp.argsort(x, axis=axis, descending=descending, stable=stable)
     # the inverse of a permutation sorts it: element order[i] of x came to place i
     return (
@@ -382,7 +397,7 @@ def argsort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = Fals
     >>> tinytorch.argsort(Tensor([3.0, 1.0, 2.0]))
     tensor([1, 2, 0], dtype=int64)
     """
-    return dev.xp.argsort(x, axis=axis, descending=descending, stable=stable), None
+    return dev.xp.argsort(x, axis=axis_of(axis, x.ndim), descending=descending, stable=stable), None
 
 
 @op(kinds="iuf")

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinytorch.autograd import expect_one_device, expect_tensors, op
+import numpy as np
+
+from tinytorch.autograd import Variable, expect_one_device, expect_tensors, op
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along, padded
-from tinytorch.dtypes import as_dtype
-from tinytorch.ops.axes import axes_of, inverse
+from tinytorch.dtypes import as_dtype, fitting, number, whole
+from tinytorch.ops.axes import axes_of, axis_of, checked, inverse, lengths
 
 __all__ = [
     "astype",
@@ -41,6 +43,13 @@ __all__ = [
 # One tensor -------------------------------------------------------------------------------------------------------
 
 
+def _length(n: Any) -> int:
+    """A length that `reshape` is given, or -1."""
+    if whole("reshape", n) < -1:
+        raise ValueError(f"a length is at least 0, or -1 for what is left over, not {n}")
+    return whole("reshape", n)
+
+
 @op
 def reshape(dev: Device, x: Array, /, shape: Any, *, copy: bool | None = None) -> Any:
     """The elements, in row-major order, in another shape; one length may be -1.
@@ -51,7 +60,8 @@ def reshape(dev: Device, x: Array, /, shape: Any, *, copy: bool | None = None) -
     (2, 2)
     """
     xp, before = dev.xp, x.shape
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    given = shape if isinstance(shape, tuple | list) else (shape,)
+    shape = tuple(n if type(n) is int and n >= -1 else _length(n) for n in given)
     return xp.reshape(x, shape, copy=copy), lambda g: xp.reshape(g, before)
 
 
@@ -88,7 +98,7 @@ def expand_dims(dev: Device, x: Array, /, axis: int = 0) -> Any:
     (2, 1, 3)
     """
     xp, before = dev.xp, x.shape
-    return xp.expand_dims(x, axis=axis), lambda g: xp.reshape(g, before)
+    return xp.expand_dims(x, axis=axis_of(axis, x.ndim + 1)), lambda g: xp.reshape(g, before)
 
 
 @op
@@ -114,7 +124,7 @@ def broadcast_to(dev: Device, x: Array, /, shape: tuple[int, ...]) -> Any:
     >>> tinytorch.broadcast_to(Tensor([1.0, 2.0]), (3, 2)).shape
     (3, 2)
     """
-    return dev.xp.broadcast_to(x, tuple(shape)), lambda g: g
+    return dev.xp.broadcast_to(x, lengths("broadcast_to", shape)), lambda g: g
 
 
 @op
@@ -124,20 +134,38 @@ def flip(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None)
     >>> tinytorch.flip(Tensor([1.0, 2.0, 3.0]))
     tensor([3., 2., 1.])
     """
-    xp = dev.xp
-    return xp.flip(x, axis=axis), lambda g: xp.flip(g, axis=axis)
+    xp, axes = dev.xp, axes_of(axis, x.ndim)
+    return xp.flip(x, axis=axes), lambda g: xp.flip(g, axis=axes)
 
 
 @op
 def roll(dev: Device, x: Array, /, shift: int | tuple[int, ...], *, axis: int | tuple[int, ...] | None = None) -> Any:
     """The elements moved by `shift` along the axes; those that fall off one end come back at the other.
 
+    Args:
+        shift: how far, along every axis that is given (or in the flattened array); or a length for each axis.
+
     >>> tinytorch.roll(Tensor([1.0, 2.0, 3.0]), 1)
     tensor([3., 1., 2.])
     """
-    xp = dev.xp
-    back = -shift if isinstance(shift, int) else tuple(-s for s in shift)
-    return xp.roll(x, shift, axis=axis), lambda g: xp.roll(g, back, axis=axis)
+    xp, axes = dev.xp, checked(axis, x.ndim)
+    several = isinstance(shift, tuple | list)
+    far = tuple(whole("roll", s) for s in (shift if isinstance(shift, tuple | list) else (shift,)))
+    if several and not (isinstance(axes, tuple) and len(axes) == len(far)):
+        raise ValueError(f"shift {shift} needs as many axes, not {axis}")
+    if axes is None:
+        return xp.roll(x, far[0]), lambda g: xp.roll(g, -far[0])
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    far = far if several else far * len(axes)
+    back = tuple(-s for s in far)
+    return xp.roll(x, far, axis=axes), lambda g: xp.roll(g, back, axis=axes)
+
+
+def _diagonal(x: Array, k: Any) -> int:
+    """The number of a diagonal, of an array that has some."""
+    if x.ndim < 2:
+        raise ValueError("a matrix has at least two axes")
+    return whole("k", k)
 
 
 @op
@@ -148,7 +176,7 @@ def tril(dev: Device, x: Array, /, *, k: int = 0) -> Any:
     tensor([[1., 0.],
             [1., 1.]])
     """
-    xp = dev.xp
+    xp, k = dev.xp, _diagonal(x, k)
     return xp.tril(x, k=k), lambda g: xp.tril(g, k=k)
 
 
@@ -160,7 +188,7 @@ def triu(dev: Device, x: Array, /, *, k: int = 0) -> Any:
     tensor([[1., 1.],
             [0., 1.]])
     """
-    xp = dev.xp
+    xp, k = dev.xp, _diagonal(x, k)
     return xp.triu(x, k=k), lambda g: xp.triu(g, k=k)
 
 
@@ -214,7 +242,7 @@ def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
     """
     if x.ndim == 0:
         return reshape(x, shape=(1,))
-    first, last = axes_of((start_axis, end_axis), x.ndim)
+    first, last = axis_of(start_axis, x.ndim), axis_of(end_axis, x.ndim)
     if first > last:
         raise ValueError(f"flatten: start_axis {start_axis} comes after end_axis {end_axis}")
     return reshape(x, shape=(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
@@ -226,7 +254,7 @@ def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
 @op
 def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
     xp = dev.xp
-    axis = axes_of(axis, arrays[0].ndim)[0]
+    axis = axis_of(axis, arrays[0].ndim)
     rules, start = [], 0
     for a in arrays:
         part = along(axis, slice(start, start + a.shape[axis]))
@@ -267,7 +295,7 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     shapes = [tuple(a.shape) for a in arrays]
     if len(set(shapes)) != 1:
         raise ValueError(f"stack: takes tensors of one shape, not {shapes}")
-    return concat([expand_dims(a, axis=axis) for a in arrays], axis=axes_of(axis, len(shapes[0]) + 1)[0])
+    return concat([expand_dims(a, axis=axis) for a in arrays], axis=axis_of(axis, len(shapes[0]) + 1))
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
@@ -276,7 +304,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     >>> tinytorch.unstack(Tensor([[1.0, 2.0], [3.0, 4.0]]))
     (tensor([1., 2.]), tensor([3., 4.]))
     """
-    axis = axes_of(axis, x.ndim)[0]
+    axis = axis_of(axis, x.ndim)
     return tuple(x[along(axis, i)] for i in range(x.shape[axis]))
 
 
@@ -288,15 +316,15 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0)
     >>> tinytorch.split(Tensor([1.0, 2.0, 3.0]), [1, 2])
     (tensor([1.]), tensor([2., 3.]))
     """
-    axis = axes_of(axis, x.ndim)[0]
+    axis = axis_of(axis, x.ndim)
     n = x.shape[axis]
-    if isinstance(split_size_or_sections, int):
-        size = split_size_or_sections
+    if not isinstance(split_size_or_sections, tuple | list):
+        size = whole("split", split_size_or_sections)
         if size <= 0:
             raise ValueError(f"split: the size of a part is at least 1, not {size}")
         sizes = [min(size, n - i) for i in range(0, n, size)]
     else:
-        sizes = list(split_size_or_sections)
+        sizes = [whole("split", size) for size in split_size_or_sections]
         if sum(sizes) != n or any(size < 0 for size in sizes):
             raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, but axis {axis} has length {n}")
     parts, start = [], 0
@@ -316,15 +344,17 @@ def pad(dev: Device, x: Array, /, pad_width: Any, *, value: float = 0.0) -> Any:
     >>> tinytorch.pad(Tensor([1.0, 2.0]), (1, 2))
     tensor([0., 1., 2., 0., 0.])
     """
-    if isinstance(pad_width, int):
-        widths = [(pad_width, pad_width)] * x.ndim
-    elif len(pad_width) == 2 and all(isinstance(n, int) for n in pad_width):
-        widths = [tuple(pad_width)] * x.ndim
-    else:
-        try:
-            widths = [(before, after) for before, after in pad_width]
-        except (TypeError, ValueError):  # not pairs
-            widths = []
+    value = fitting("pad", number("pad", value), dev.dtype_of(x))
+    pad_width = pad_width.tolist() if isinstance(pad_width, np.ndarray) else pad_width
+    try:
+        if not isinstance(pad_width, tuple | list):
+            widths = [(whole("pad", pad_width),) * 2] * x.ndim
+        elif len(pad_width) == 2 and not any(isinstance(n, tuple | list) for n in pad_width):
+            widths = [(whole("pad", pad_width[0]), whole("pad", pad_width[1]))] * x.ndim
+        else:
+            widths = [(whole("pad", before), whole("pad", after)) for before, after in pad_width]
+    except (TypeError, ValueError):  # not pairs of integers
+        widths = []
     if len(widths) != x.ndim or any(n < 0 for pair in widths for n in pair):
         raise ValueError(f"pad_width takes a pair of lengths, not negative, for each of {x.ndim} axes, not {pad_width}")
     inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
@@ -343,9 +373,10 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     """
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
-    axis = axes_of(axis, x.ndim)[0]
+    axis = axis_of(axis, x.ndim)
     shape = x.shape
-    if isinstance(repeats, int):
+    if not isinstance(repeats, Variable):
+        repeats = whole("repeat", repeats)
         if repeats < 0:
             raise ValueError(f"repeat: repeats are not negative: {repeats}")
         wide = broadcast_to(expand_dims(x, axis=axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
@@ -353,7 +384,7 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     from tinytorch.creation import asarray
     from tinytorch.ops.index import take
 
-    counts = repeats.tolist()
+    counts: Any = repeats.tolist()  # type: ignore[attr-defined]
     counts = [counts] * shape[axis] if isinstance(counts, int) else counts * (shape[axis] if len(counts) == 1 else 1)
     if any(n < 0 for n in counts):
         raise ValueError(f"repeat: repeats are not negative: {min(counts)}")
@@ -370,8 +401,9 @@ def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
     tensor([[1., 2., 1., 2.],
             [1., 2., 1., 2.]])
     """
-    ndim = max(len(repetitions), x.ndim)
-    times = (1,) * (ndim - len(repetitions)) + tuple(repetitions)
+    given = lengths("tile", repetitions)
+    ndim = max(len(given), x.ndim)
+    times = (1,) * (ndim - len(given)) + given
     shape = (1,) * (ndim - x.ndim) + tuple(x.shape)
     thin = reshape(x, tuple(n for size in shape for n in (1, size)))
     wide = broadcast_to(thin, tuple(n for pair in zip(times, shape, strict=True) for n in pair))
@@ -385,8 +417,6 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
     >>> a.shape, b.shape
     ((2, 3), (2, 3))
     """
-    import numpy as np
-
     shape = np.broadcast_shapes(*(tuple(a.shape) for a in arrays))
     return [broadcast_to(a, shape) for a in arrays]
 
@@ -418,11 +448,20 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
 def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
     """Differences of neighbours along the axis, x[1:] - x[:-1], n times over.
 
+    Args:
+        prepend: a tensor joined to x first, in front; `append` likewise, at the end.
+
+    Raises:
+        ValueError: n is negative, or 0 with something to join.
+
     >>> tinytorch.diff(Tensor([1.0, 3.0, 6.0]))
     tensor([2., 3.])
     """
-    axis = axes_of(axis, x.ndim)[0]
-    x = concat([a for a in (prepend, x, append) if a is not None], axis=axis)
+    axis, n = axis_of(axis, x.ndim), whole("diff", n)
+    parts = [a for a in (prepend, x, append) if a is not None]
+    if n < 0 or (n == 0 and len(parts) > 1):
+        raise ValueError(f"diff: n is at least {1 if len(parts) > 1 else 0}, not {n}")
+    x = concat(parts, axis=axis)
     for _ in range(n):
         x = x[along(axis, slice(1, None))] - x[along(axis, slice(None, -1))]
     return x
