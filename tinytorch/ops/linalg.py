@@ -63,7 +63,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     return _sum(products, axis=-1, dtype=products.dtype)
 
 
-def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
+def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
     """The sum of products over some axes of x1 paired with as many of x2; the other axes follow each other.
 
     Args:
@@ -82,7 +82,7 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[
             raise ValueError(
                 f"tensordot: axes are a number, or those of the first and of the second tensor, not {axes}"
             )
-        first, second = axes_of(tuple(axes[0]), x1.ndim), axes_of(tuple(axes[1]), x2.ndim)
+        first, second = axes_of(axes[0], x1.ndim), axes_of(axes[1], x2.ndim)
     lengths = [[x.shape[i] for i in over] for x, over in ((x1, first), (x2, second))]
     if lengths[0] != lengths[1]:
         raise ValueError(f"tensordot: paired axes have lengths {lengths[0]} and {lengths[1]}; they must be the same")
