@@ -271,7 +271,8 @@ class Module:
 
         Raises:
             KeyError: strict, and names are missing or unexpected.
-            ValueError: an array has another shape, or holds no numbers. In either case the module is as it was.
+            TypeError: an array holds no numbers.
+            ValueError: an array has another shape. In any case the module is as it was.
         """
         layout = self._layout()
         missing = [name for name in layout if name not in state_dict]
@@ -290,8 +291,8 @@ class Module:
             try:
                 array = host_values(value, tensors[0].dtype)
             except (TypeError, ValueError) as error:
-                wrong.append(f"{name}: {error}")
-                continue
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"load_state_dict: {name}: {error}") from error
             first = sum(t.shape[0] for t in tensors) if len(tensors) > 1 else None
             shape = tensors[0].shape if first is None else (first, *tensors[0].shape[1:])
             if array.shape != shape:
