@@ -495,10 +495,10 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
     if isinstance(value, bool | int | float):
         block = _filled(dev, x.ndim, value, x.dtype)
     else:
-        shape = [p.length for p in parts if not p.dropped]
-        for place in new:
-            shape.insert(place, 1)
-        block = _forwards(dev, xp.broadcast_to(xp.astype(value, x.dtype, copy=False), tuple(shape)), parts)
+        lengths = iter([p.length for p in parts])
+        each = [(k, 1 if k is None else next(lengths)) for k in taken]
+        shape = tuple([n for k, n in each if not isinstance(k, int)])
+        block = _forwards(dev, xp.broadcast_to(xp.astype(value, x.dtype, copy=False), shape), parts)
     return (
         dev.put(x, forwards, block),
         lambda g: dev.put(g, forwards, _filled(dev, x.ndim, 0.0, g.dtype)),
