@@ -1,7 +1,7 @@
 """The tour: what tinytorch does, from a tensor to an op of your own, each step a test that runs as it stands.
 
-Read it from top to bottom. `device` is the name of a device, such as "cpu" or "cuda:0": every step runs on each that
-this machine has.
+Read it from top to bottom. `device` is a device, such as "cpu" or "cuda:0": every step runs on each that this machine
+has. `python -m tinytorch tour` copies this file to where you are, and `python -m pytest test_tour.py` runs it.
 """
 
 from __future__ import annotations
@@ -186,16 +186,17 @@ def test_tensors_and_models_move(device):
 
 def test_you_choose_where_new_tensors_live(device):
     with tinytorch.device(device):
-        assert tinytorch.zeros(3).device.name == device
-        assert Linear(1, 1).weight.device.name == device
+        assert tinytorch.zeros(3).device == tinytorch.device(device)
+        assert Linear(1, 1).weight.device == tinytorch.device(device)
     # or for the whole program: tinytorch.set_default_device("cuda"), or the environment variable TINYTORCH_DEVICE
 
 
-def test_devices_are_never_mixed_by_accident(other):
-    x, y = Tensor([1.0], device="cpu"), Tensor([2.0], device=other)
+def test_devices_are_never_mixed_by_accident(device_pair):
+    one, other = device_pair
+    x, y = Tensor([1.0], device=one), Tensor([2.0], device=other)
     with pytest.raises(ValueError, match="are on different devices; move the second one with"):
         x + y
-    assert (x + y.cpu()).item() == 3.0
+    assert (x + y.to(one)).item() == 3.0
 
 
 # 8. Gradients of gradients ----------------------------------------------------------------------------------------

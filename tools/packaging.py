@@ -1,8 +1,8 @@
 """What an installation puts on the path: `tinytorch` and `pytest_tinytorch`, and nothing else of a checkout.
 
-A wheel has the folders `backends` and `milestones` inside `tinytorch`, where a checkout has links to them. An editable
-installation is a folder with two links: the checkout itself would put `tests`, `benchmarks`, `conftest` and more on
-everybody's path.
+A wheel has `backends`, `milestones` and the tour inside `tinytorch`, where a checkout has links or looks aside. An
+editable installation is a folder with two links: the checkout itself would put `tests`, `benchmarks`, `conftest` and
+more on everybody's path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 INSTALLED = "tinytorch", "pytest_tinytorch.py"
-INSIDE = "backends", "milestones"
+INSIDE = {"backends": "backends", "milestones": "milestones", "tests/test_tour.py": "test_tour.py"}
 
 
 class Packaging(BuildHookInterface):  # type: ignore[type-arg]
@@ -24,7 +24,7 @@ class Packaging(BuildHookInterface):  # type: ignore[type-arg]
         """Called before a wheel is built; `version` is "editable" for an editable one."""
         root = Path(self.root)
         if version != "editable":
-            build_data["force_include"] |= {str(root / name): f"tinytorch/{name}" for name in INSIDE}
+            build_data["force_include"] |= {str(root / a): f"tinytorch/{b}" for a, b in INSIDE.items()}
             return
         config = self.build_config.target_config
         folder = root / config["dev-mode-dirs"][0]
