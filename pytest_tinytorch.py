@@ -136,7 +136,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _asked(config: pytest.Config) -> list[str]:
-    return config.getoption("tinytorch_devices", None) or []
+    texts: list[str] = config.getoption("tinytorch_devices", None) or []
+    return [name.strip() for text in texts for name in text.split(",")]
 
 
 def _named(config: pytest.Config) -> bool:

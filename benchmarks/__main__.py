@@ -9,12 +9,14 @@ A peer that is not installed is left out by name. Trust ratios, not times.
 
 from __future__ import annotations
 
-import argparse
+import sys
 
 from benchmarks import cliffs, extension, ops, scaling
 from benchmarks.measure import compare, started
 from benchmarks.workloads import WORKLOADS
+from tinytorch.commands import STATUS, Parser, at_least, process
 
+PARTS = ["ops", "steps", "scaling", "extension", "cliffs"]
 PEERS = ["numpy_hand", "tinytorch_", "torch_eager", "torch_compile", "jax_jit"]  # there is tinytorch_kept, too
 
 
@@ -39,32 +41,36 @@ def steps(peers: list[str], workloads: list[str], rounds: int, seconds: float, c
             print(row)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     """Parse the command line, measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["ops", "steps"], help="ops, steps, scaling, extension, cliffs")
+    parser = Parser(prog="python -m benchmarks", description=__doc__, epilog=STATUS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: ops steps)")
     parser.add_argument("--rows", default="", help="the cliffs whose names begin so, as sort,gelu")
     parser.add_argument("--before", default="", help="another checkout, whose tinytorch is measured beside this one")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of the steps, as W1,S2")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {', '.join(PEERS)}")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.3, help="for each peer, workload and round")
-    parser.add_argument("--cpu", type=int, default=-1, help="the core to run on; any unless given")
-    options = parser.parse_args()
-    for part in options.parts:
+    parser.add_argument("--rounds", type=at_least(1), default=7)
+    parser.add_argument("--seconds", type=at_least(0, float), default=0.3, help="for each peer, workload and round")
+    parser.add_argument("--cpu", type=at_least(-1), default=-1, help="the core to run on; any unless given")
+    parser.add_version()
+    options = parser.parse_args(argv)
+    peers, workloads = options.peers.split(","), options.workloads.split(",")
+    for names, known in ((options.parts, PARTS), (workloads, WORKLOADS), (peers, [*PEERS, "tinytorch_kept"])):
+        if unknown := [name for name in names if name not in known]:
+            parser.error(f"no {', '.join(unknown)}; there are {', '.join(known)}")
+    for part in options.parts or ["ops", "steps"]:
         if part == "ops":
             ops.main()
         elif part == "steps":
-            steps(options.peers.split(","), options.workloads.split(","), options.rounds, options.seconds, options.cpu)
+            steps(peers, workloads, options.rounds, options.seconds, options.cpu)
         elif part == "scaling":
             scaling.main()
         elif part == "extension":
             extension.main()
-        elif part == "cliffs":
-            cliffs.main(options.rows, options.before, options.rounds)
         else:
-            parser.error(f"there are ops, steps, scaling, extension and cliffs, not {part!r}")
+            cliffs.main(options.rows, options.before, options.rounds)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(process(main))

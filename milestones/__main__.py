@@ -1,16 +1,17 @@
 """Run the milestones: python -m milestones [CHAPTER ...] [--device NAME] [--seed N]
 
-Prints one table, and exits with 1 if any gate failed.
+Prints one table, and exits with 1 if any gate failed. `python -m tinytorch milestones` is the same.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from tinytorch import backends
+from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, chosen_devices, output, process
+from tinytorch.junit import junit
 from tinytorch.verify import Report, Run
 
 CHAPTERS = ("perceptron", "xor", "mlp_digits", "cnn_digits", "transformer_copy")
@@ -43,36 +46,40 @@ COLUMNS = (
 START, END = "<!-- milestones -->", "<!-- /milestones -->"
 
 
-def arguments() -> argparse.ArgumentParser:
+def arguments(prog: str) -> Parser:
     """What may be asked for."""
-    parser = argparse.ArgumentParser(prog="python -m milestones", description="Train the milestones and judge them.")
+    parser = Parser(prog=prog, description="Train the milestones and judge them.", epilog=STATUS)
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"which to run: {', '.join(CHAPTERS)}; or all")
-    parser.add_argument(
-        "--device",
-        action="append",
-        metavar="NAME",
-        help="such as cpu, cuda, cuda:1 or strict:device1; 'all' for every usable one, 'auto' for a GPU if there is "
-        "one; may be repeated (default: TINYTORCH_DEVICE, else cpu)",
+    parser.add_devices(
+        "such as cpu, cuda, cuda:1 or strict:device1; 'all' for every usable one, 'auto' for a GPU if there is one; "
+        "may be repeated (default: TINYTORCH_DEVICE, else cpu)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of initial weights, data and order (default: 0)")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="N", help="of initial weights, data and order (default: 0)"
+    )
     parser.add_argument("--gates", action="store_true", help="list every gate with what was measured")
+    parser.add_argument("--json", action="store_true", help="print everything that was measured as JSON")
+    parser.add_argument("--junit", type=output, metavar="FILE", help="write the verdicts as test cases for a CI system")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE", help=f"put the table into FILE, between {START} and {END}"
+        "--write", type=output, metavar="FILE", help=f"put the table into FILE, between {START} and {END}"
     )
+    parser.add_version()
     return parser
 
 
-def chosen_devices(names: list[str] | None) -> list[backends.Device]:
-    """The devices by these names, each once.
-
-    Raises:
-        ValueError: there is no such device.
-        backends.Unavailable: it cannot be used here.
-    """
-    found: list[backends.Device] = []
-    for name in names or [None]:  # type: ignore[list-item]
-        found += backends.usable_devices() if name == "all" else [backends.device(name)]
-    return list(dict.fromkeys(found))
+def parsed(argv: list[str] | None, prog: str) -> tuple[Namespace, list[backends.Device]]:
+    """What is asked for; what cannot be done ends the process before anything is trained."""
+    parser = arguments(prog)
+    options = parser.parse_args(argv)
+    unknown = [name for name in options.chapters if name not in CHAPTERS]
+    if unknown:
+        parser.error(f"no chapter {', '.join(unknown)}; there are {', '.join(CHAPTERS)}")
+    try:
+        if options.write:
+            around(options.write)
+        return options, list(dict.fromkeys(chosen_devices(options.device)))
+    except (ValueError, OSError, backends.Unavailable) as error:
+        parser.refuse(str(error))
 
 
 def cells(title: str, run: Run, ok: bool) -> tuple[str, ...]:
@@ -91,43 +98,59 @@ def cells(title: str, run: Run, ok: bool) -> tuple[str, ...]:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the chapters asked for and print the table; 0 if all gates passed, 1 if not, 2 if that cannot be done."""
-    options = arguments().parse_args(argv)
-    unknown = [name for name in options.chapters if name not in CHAPTERS]
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    if unknown:
-        console.print(f"no chapter {', '.join(unknown)}; there are {', '.join(CHAPTERS)}", style="red")
-        return 2
+def main(argv: list[str] | None = None, prog: str = "python -m milestones") -> int:
+    """Run the chapters asked for and print the table; 0 if all gates passed, 1 if not, 130 if it was interrupted."""
+    options, devices = parsed(argv, prog)
+    names = list(dict.fromkeys(options.chapters)) or CHAPTERS
+    chapters = [importlib.import_module(f"tinytorch.milestones.{name}") for name in names]
+    screen = Console(width=None if sys.stdout.isatty() else 150)
+    start, reports, interrupted = time.perf_counter(), list[Report](), False
     try:
-        devices = chosen_devices(options.device)
-    except (ValueError, backends.Unavailable) as error:
-        console.print(str(error), style="red", markup=False)
-        return 2
-    chapters = [importlib.import_module(f"tinytorch.milestones.{name}") for name in options.chapters or CHAPTERS]
-    start = time.perf_counter()
-    reports = [report for device in devices for report in train_all(chapters, device, options.seed, console)]
-    seconds = time.perf_counter() - start
+        for device in devices:
+            bars = Console(stderr=True) if options.json else screen
+            for report in train_all(chapters, device, options.seed, bars):
+                reports.append(report)
+    except KeyboardInterrupt:
+        interrupted = True
+    passed, gates = (sum(report.counted[i] for report in reports) for i in (0, 1))
+    summary = f"{passed} of {gates} gates passed, seed {options.seed}, {time.perf_counter() - start:.1f} s"
+    ok = all(report.ok for report in reports) and not interrupted
+    if options.junit:
+        suites = [(f"{r.name} on {r.device}: {name}", cases) for r in reports for name, cases in r.cases()]
+        options.junit.write_text(junit("milestones", suites))
+    if options.json:
+        found = {"ok": ok, "seed": options.seed, "passed": passed, "gates": gates, "interrupted": interrupted}
+        print(json.dumps(found | {"reports": [r.to_dict() for r in reports]}, indent=2, default=str))
+    elif reports:
+        show(reports, summary, options.gates, screen)
+    if interrupted:
+        print(f"interrupted: {len(reports)} of {len(chapters) * len(devices)} chapters are done", file=sys.stderr)
+        return INTERRUPTED
+    if options.write:
+        write(options.write, rows_of(reports), summary)
+    return 0 if ok else 1
 
-    passed, gates = (sum(n) for n in zip(*(report.counted for report in reports)))
-    summary = f"{passed} of {gates} gates passed, seed {options.seed}, {seconds:.1f} s"
+
+def rows_of(reports: list[Report]) -> list[tuple[str, ...]]:
+    """The rows of the table, one for each model."""
+    return [cells(r.name, j.run, j.ok) for r in reports for subject in r.subjects for j in subject.judged]
+
+
+def show(reports: list[Report], summary: str, gates: bool, console: Console) -> None:
+    """Print the table, and the failures or all gates."""
     table = Table(title="Do they learn?", caption=summary, box=SIMPLE_HEAD)
     for column in COLUMNS:
         left = column in ("milestone", "device", "verdict")
         table.add_column(column, justify="left" if left else "right", overflow="fold")
-    rows = [cells(r.name, j.run, j.ok) for r in reports for subject in r.subjects for j in subject.judged]
-    for row in rows:
+    for row in rows_of(reports):
         table.add_row(*row, style="red" if row[-1] == "FAILED" else None)
     console.print(table)
     for report in reports:
-        for line in report.lines() if options.gates else [f"FAIL  {failure}" for failure in report.failures]:
+        for line in report.lines() if gates else [f"FAIL  {failure}" for failure in report.failures]:
             console.print(f"{report.name} on {report.device}: {line}", markup=False, highlight=False)
-    if options.write:
-        write(options.write, rows, summary)
-    return 0 if all(report.ok for report in reports) else 1
 
 
-def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, console: Console) -> list[Report]:
+def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, console: Console) -> Iterator[Report]:
     """The reports of the chapters, with a bar for each run while it trains."""
     look = (
         TextColumn("{task.description}"),
@@ -159,22 +182,29 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, co
                 report.claim("ran to its end", False, f"{type(error).__name__}: {error}")
                 return report
 
-        return [train(chapter) for chapter in chapters]
+        yield from map(train, chapters)
 
 
-def write(path: Path, rows: list[tuple[str, ...]], summary: str) -> None:
-    """Put the table, as Markdown, and the summary between the two marks in a file.
+def around(path: Path) -> tuple[str, str]:
+    """What stands in a file before the first mark and after the second.
 
     Raises:
         ValueError: the marks are not there.
+        OSError: there is no such file.
     """
-    text = path.read_text()
+    text = path.read_text("utf-8")
     if text.count(START) != 1 or text.count(END) != 1:
         raise ValueError(f"{path} needs {START} and {END}, once each")
+    return text[: text.index(START)], text[text.index(END) + len(END) :]
+
+
+def write(path: Path, rows: list[tuple[str, ...]], summary: str) -> None:
+    """Put the table, as Markdown, and the summary between the two marks in a file."""
+    above, below = around(path)
     lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    path.write_text(f"{text[: text.index(START)]}{START}\n{table}\n\n{summary}\n{text[text.index(END) :]}")
+    path.write_text(f"{above}{START}\n{table}\n\n{summary}\n{END}{below}", "utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process(main))

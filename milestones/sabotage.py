@@ -7,12 +7,10 @@ use: a causal mask and dropout. With --healthy nothing is broken: then no gate o
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,7 @@ from tinytorch import (
     Tensor,
     TransformerEncoderLayer,
 )
+from tinytorch.commands import STATUS, Parser, at_least, output, process
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.milestones.perceptron import accuracy
@@ -195,17 +194,18 @@ def healthy(seeds: int) -> tuple[int, list[str]]:
     return count, failures
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m milestones.sabotage") -> int:
     """Print the table, or the false alarms; 1 if a bug is not caught or a healthy run fails."""
-    parser = argparse.ArgumentParser(prog="python -m milestones.sabotage", description="Which gate catches which bug?")
+    parser = Parser(prog=prog, description="Which gate catches which bug?", epilog=STATUS)
     parser.add_argument("bugs", nargs="*", metavar="BUG", help=f"which: {', '.join(sabotage.BUGS)}; or all")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into a file")
-    parser.add_argument("--healthy", type=int, metavar="SEEDS", help="break nothing, and count the gates that fail")
+    parser.add_argument("--write", type=output, metavar="FILE", help="put the table into a file")
+    parser.add_argument(
+        "--healthy", type=at_least(1), metavar="SEEDS", help="break nothing, and count the gates that fail"
+    )
+    parser.add_version()
     options = parser.parse_args(argv)
     if unknown := [bug for bug in options.bugs if bug not in sabotage.BUGS]:
         parser.error(f"no bug {', '.join(unknown)}; there are {', '.join(sabotage.BUGS)}")
-    if options.healthy is not None and options.healthy < 1:
-        parser.error(f"--healthy: 1 seed or more, not {options.healthy}")
     start = time.perf_counter()
     if options.healthy:
         count, failures = healthy(options.healthy)
@@ -225,4 +225,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process(main))

@@ -391,7 +391,7 @@ def test_another_packages_device_gets_its_card(installed):
 def test_another_packages_healthy_device_gets_a_clean_card(installed):
     done = installed("--device", "healthy", "--json")
     assert done.returncode == 0, done.stderr
-    card = json.loads(done.stdout)
+    card = json.loads(done.stdout)["healthy"]
     assert (card["ok"], card["failed"], card["unsupported"]) == (True, [], [])
     assert len(card["checked"]["values"]) == len({c.op for c in CASES})
 

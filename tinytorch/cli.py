@@ -1,7 +1,7 @@
-"""The command line: python -m tinytorch devices | doctor | compare
+"""The command line: python -m tinytorch devices | doctor | compare | milestones | sabotage | tour
 
-What the commands do is in the registry of devices, in `tinytorch.doctor` and in `tinytorch.compare`; here they are
-called and shown. The exit status is 0 if all is well, 1 if something is not right, 2 if it cannot be done.
+What the commands do is in the registry of devices, in `tinytorch.doctor`, `tinytorch.compare` and the milestones; here
+they are called and shown.
 """
 
 from __future__ import annotations
@@ -12,23 +12,28 @@ import functools
 import importlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
 import tinytorch
 from tinytorch import backends
+from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, chosen_devices, output
 from tinytorch.compare import Comparison, NotTheSameRun, Recipe, Report, compare
 from tinytorch.doctor import Card, Finding, examine
+from tinytorch.junit import Case, junit
 from tinytorch.verify import record
 
 SHOWN = 10  # updates in a table; --json has all
+PROG = "python -m tinytorch"
+CHAPTERS = {"milestones": "tinytorch.milestones.__main__", "sabotage": "tinytorch.milestones.sabotage"}
 
 RECIPE = """
 A recipe of your own is a function named as MODULE:FUNCTION, which trains on the device it is told, with the seed that
@@ -45,27 +50,36 @@ has been set, in the dtype, and reports every update before the optimizer's step
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] and argv[0] in CHAPTERS:  # they read the rest themselves
+        command: Callable[..., int] = importlib.import_module(CHAPTERS[argv[0]]).main
+        return command(argv[1:], prog=f"{PROG} {argv[0]}")
     options = arguments().parse_args(argv)
     try:
         return int(options.run(options))
     except NotTheSameRun as error:
         return _complain(error, 1)
-    except (ValueError, TypeError, NotImplementedError, backends.Unavailable) as error:
+    except (ValueError, TypeError, NotImplementedError, OSError, backends.Unavailable) as error:
         return _complain(error, 2)
 
 
-def arguments() -> argparse.ArgumentParser:
+def arguments() -> Parser:
     """What may be asked for."""
-    parser = argparse.ArgumentParser(prog="python -m tinytorch", description=f"tinytorch {tinytorch.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = Parser(prog=PROG, description=f"tinytorch {tinytorch.__version__}", epilog=STATUS)
+    parser.add_version()
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     devices = commands.add_parser("devices", help="list every known device, and why those that are not usable are not")
+    devices.add_argument("--json", action="store_true", help="print the list as JSON")
+    devices.add_argument("--junit", type=output, metavar="FILE", help="write it as test cases for a CI system")
     devices.set_defaults(run=list_devices)
 
     doctor = commands.add_parser("doctor", help="check every op and gradient on a device, also one of another package")
-    doctor.add_argument("--device", required=True, metavar="NAME", help="any registered device, such as torch:cpu")
+    doctor.add_devices(
+        "any registered device, such as torch:cpu; may be repeated, and 'all' is every usable one", required=True
+    )
     doctor.add_argument("--op", action="append", default=[], metavar="NAME", help="check only this; may be repeated")
-    doctor.add_argument("--json", action="store_true", help="print everything that was found as JSON")
+    doctor.add_argument("--json", action="store_true", help="print everything that was found as JSON, by device")
     doctor.set_defaults(run=call_doctor)
 
     comparing = commands.add_parser(
@@ -75,48 +89,95 @@ def arguments() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     comparing.add_argument("recipes", nargs="+", metavar="RECIPE", help="a milestone, such as xor, or module:function")
-    comparing.add_argument(
-        "--devices",
+    comparing.add_devices(
+        "such as cpu, torch:cpu or jax:cpu:0; to be repeated, or 'all'; the first is what the others are compared with",
         required=True,
-        metavar="NAMES",
-        help="such as cpu,torch:cpu,jax:cpu:0, or all; the first is what the others are compared with",
     )
-    comparing.add_argument("--seed", type=int, default=0, help="of weights, data and masks (default: 0)")
-    comparing.add_argument("--updates", type=int, default=50, help="how many to compare (default: 50)")
+    comparing.add_argument("--seed", type=at_least(0), default=0, help="of weights, data and masks (default: 0)")
+    comparing.add_argument("--updates", type=at_least(1), default=50, help="how many to compare (default: 50)")
     comparing.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)")
     comparing.add_argument(
-        "--tolerance", type=float, metavar="X", help="fail if a loss is farther away than this, relatively"
+        "--tolerance",
+        type=at_least(0, float),
+        metavar="X",
+        help="fail if a loss is farther away than this, relatively",
     )
     comparing.add_argument("--json", action="store_true", help="print every update as JSON")
     comparing.set_defaults(run=compare_devices)
+
+    commands.add_parser(
+        "milestones", help="train five chapters of history, and judge whether they learn", add_help=False
+    )
+    commands.add_parser("sabotage", help="break them in every known way, and see which gate notices", add_help=False)
+    tour = commands.add_parser("tour", help="copy the whole API in one sitting, a file of tests, into this folder")
+    tour.add_argument("file", nargs="?", type=output, default=Path("test_tour.py"), help="(default: test_tour.py)")
+    tour.set_defaults(run=copy_tour)
     return parser
 
 
 def list_devices(options: argparse.Namespace) -> int:
     """`devices`: every known device and its state."""
-    table = _table("device", "library", "state", "how to mend it")
     default = tinytorch.default_device().name
-    for info in tinytorch.devices():
-        state = info.reason
-        if info.usable:
-            notes = ["usable", backends.device(info.name).hardware, "the default" if info.name == default else ""]
-            state = ", ".join(filter(None, notes))
-        table.add_row(*map(escape, (info.name, info.library, state, info.fix)))  # [cuda12] is no markup
+    with Console(stderr=True).status("looking for devices"):
+        found = [
+            info._asdict()
+            | {"hardware": backends.device(info.name).hardware if info.usable else "", "default": info.name == default}
+            for info in tinytorch.devices()
+        ]
+    if options.junit:
+        cases = [Case(d["name"], "" if d["usable"] else "skipped", "; ".join([d["reason"], d["fix"]])) for d in found]
+        options.junit.write_text(junit("tinytorch devices", [("devices", cases)]))
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    table = _table("device", "library", "state", "how to mend it")
+    for d in found:
+        notes = ["usable", d["hardware"], "the default" if d["default"] else ""]
+        state = ", ".join(filter(None, notes)) if d["usable"] else d["reason"]
+        table.add_row(*map(escape, (d["name"], d["library"], state, d["fix"])))  # [cuda12] is no markup
     _console().print(table)
     return 0
 
 
 def call_doctor(options: argparse.Namespace) -> int:
-    """`doctor`: what a device does not do right."""
-    with Console(stderr=True).status(f"examining {options.device}") as status:
-        card = examine(
-            options.device, options.op, lambda i, n: status.update(f"examining {options.device}: {i} of {n} rows")
-        )
-    if options.json:
-        print(json.dumps(_plain(card) | {"ok": card.ok}, indent=2))
+    """`doctor`: what devices do not do right."""
+    cards: dict[str, Card] = {}
+    devices = list(dict.fromkeys(chosen_devices(options.device)))
+    try:
+        for device in devices:
+            with Console(stderr=True).status(f"examining {device}") as status:
+                cards[device.name] = examine(
+                    device,
+                    options.op,
+                    lambda i, n: status.update(f"examining {device}: {i} of {n} rows"),  # noqa: B023
+                )
+            if not options.json:
+                show_card(cards[device.name], _console())
+    except KeyboardInterrupt as stop:
+        interrupted = f"{len(cards)} of {len(devices)} devices are done"
+        for card in stop.args:  # what was found until then
+            interrupted += f", and a part of {card.device}"
+            cards[card.device] = card
+            if not options.json:
+                show_card(card, _console())
     else:
-        show_card(card, _console())
-    return 0 if card.ok else 1
+        interrupted = ""
+    if options.json:
+        print(json.dumps({name: _plain(card) | {"ok": card.ok} for name, card in cards.items()}, indent=2))
+    if interrupted:
+        return _complain(f"interrupted: {interrupted}", INTERRUPTED)
+    return 0 if all(card.ok for card in cards.values()) else 1
+
+
+def copy_tour(options: argparse.Namespace) -> int:
+    """`tour`: a file to read from top to bottom, and to run."""
+    here = Path(__file__).resolve().parent
+    installed, repository = here / "test_tour.py", here.parent / "tests/test_tour.py"
+    if options.file.exists():
+        raise ValueError(f"tour: {options.file} is there already; name another file: {PROG} tour FILE")
+    options.file.write_text((installed if installed.exists() else repository).read_text("utf-8"), "utf-8")
+    print(f"{options.file}: read it from top to bottom; `python -m pytest {options.file}` runs it (pip install pytest)")
+    return 0
 
 
 def show_card(card: Card, console: Console) -> None:
@@ -151,45 +212,62 @@ def show_card(card: Card, console: Console) -> None:
 
 def compare_devices(options: argparse.Namespace) -> int:
     """`compare`: the same training run on several devices."""
-    devices = [d.name for d in backends.usable_devices()] if options.devices == "all" else options.devices.split(",")
-    devices = [name.strip() for name in devices]
+    devices = chosen_devices(options.device)
     recipes = {name: find_recipe(name) for name in options.recipes}
-    settings = {"seed": options.seed, "updates": options.updates, "dtype": options.dtype}
-    errors = Console(stderr=True)
-    found = {
-        name: compare(recipes[name], devices, **settings)
-        for name in track(recipes, "comparing", console=errors, transient=True, disable=not errors.is_terminal)
-    }
+    found: dict[str, Comparison] = {}
+    try:
+        with Console(stderr=True).status("comparing") as status:
+            for name, recipe in recipes.items():
+                found[name] = compare(
+                    recipe,
+                    devices,
+                    seed=options.seed,
+                    updates=options.updates,
+                    dtype=options.dtype,
+                    progress=lambda i, n: status.update(f"comparing {name}: {i} of {n} updates"),  # noqa: B023
+                )
+    except KeyboardInterrupt:
+        interrupted = True
+    else:
+        interrupted = False
     if options.json:
         print(json.dumps({name: _plain(comparison) for name, comparison in found.items()}, indent=2))
     else:
         for name, comparison in found.items():
             show_comparison(name, comparison, _console())
-    if options.tolerance is None:
-        return 0
+    if interrupted:
+        return _complain(f"interrupted: {len(found)} of {len(recipes)} recipes are done", INTERRUPTED)
+    return 0 if options.tolerance is None else judge(found, options.tolerance)
+
+
+def judge(found: dict[str, Comparison], tolerance: float) -> int:
+    """0 if no loss is farther away than that, relatively; else 1, and say which."""
     steps = [(name, run, s) for name, comparison in found.items() for run in comparison.others for s in run.steps]
     name, run, worst = max(steps, key=lambda x: x[2].loss_difference.relative)
-    if not worst.loss_difference.relative <= options.tolerance:
-        return _complain(
-            f"{name}, update {worst.update}: the loss on {run.device} is off by {worst.loss_difference.relative:.1e}, "
-            f"relatively, more than {options.tolerance:g}",
-            1,
-        )
-    return 0
+    if worst.loss_difference.relative <= tolerance:
+        return 0
+    return _complain(
+        f"{name}, update {worst.update}: the loss on {run.device} is off by {worst.loss_difference.relative:.1e}, "
+        f"relatively, more than {tolerance:g}",
+        1,
+    )
 
 
 def find_recipe(name: str) -> Recipe:
-    """The function named `module:function`, or the main run of a milestone.
+    """The function named `module:function`, also of a module in the current folder, or the main run of a milestone.
 
     Raises:
         ValueError: there is none; the message says what to do.
     """
     module, _, function = name.partition(":")
     if function:
+        sys.path.insert(0, os.getcwd())
         try:
             own: Recipe = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"compare: {name} cannot be imported: {error}") from error
+        finally:
+            sys.path.remove(os.getcwd())
         return own
     known = importlib.import_module("tinytorch.milestones.__main__").CHAPTERS
     if name not in known:

@@ -114,7 +114,13 @@ def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> 
 
 
 def compare(
-    recipe: Recipe, devices: Sequence[str | Device], *, seed: int = 0, updates: int = 50, dtype: Any = float32
+    recipe: Recipe,
+    devices: Sequence[str | Device],
+    *,
+    seed: int = 0,
+    updates: int = 50,
+    dtype: Any = float32,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> Comparison:
     """Train by the same recipe on each device, and say how far each run is from the first device's.
 
@@ -124,6 +130,7 @@ def compare(
             optimizer's step.
         devices: two or more; the first is the reference.
         updates: how many to compare; the recipe is then left.
+        progress: called with the number of updates done and of all.
 
     Raises:
         NotTheSameRun: initial weights, batches or masks are not bit-identical, or the runs ran different ops.
@@ -157,14 +164,16 @@ def compare(
     others = [_Lane(recipe, target, seed, dtype, reference) for target in targets[1:]]
     before = random.generator.bit_generator.state
     try:
-        return _advance_all(reference, others, updates)
+        return _advance_all(reference, others, updates, progress or (lambda done, of: None))
     finally:
         for lane in (reference, *others):
             lane.leave()
         random.generator.bit_generator.state = before
 
 
-def _advance_all(reference: _Lane, others: list[_Lane], updates: int) -> Comparison:
+def _advance_all(
+    reference: _Lane, others: list[_Lane], updates: int, progress: Callable[[int, int], Any]
+) -> Comparison:
     found = Comparison(reference.device.name, reference.dtype.name, reference.seed, [], 0, 0, [x.run for x in others])
     for update in range(1, updates + 2):  # one more, to see the parameters after the last
         looking = update <= updates
@@ -187,6 +196,7 @@ def _advance_all(reference: _Lane, others: list[_Lane], updates: int) -> Compari
                 lane.compare_loss(reference.loss)
         if ends:
             break
+        progress(update, updates)
     return found
 
 

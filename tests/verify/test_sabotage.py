@@ -93,7 +93,7 @@ def test_the_command_counts_false_alarms(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"), [(["typo"], "no bug typo; there are sign_flip"), (["--healthy", "0"], "1 seed")]
+    ("asked", "said"), [(["typo"], "no bug typo; there are sign_flip"), (["--healthy", "0"], "1 or more, not 0")]
 )
 def test_the_command_says_what_it_cannot_do(asked, said, capsys):
     with pytest.raises(SystemExit, match="2"):

@@ -100,6 +100,7 @@ def examine(device: str | Device, ops: Sequence[str] = (), progress: Callable[[i
     Raises:
         ValueError: there is no such device, or no such op in the table.
         backends.Unavailable: it cannot be used here.
+        KeyboardInterrupt: with the card of what was examined until then.
     """
     dev, start = _device(device), time.perf_counter()
     cases = [case for case in CASES if not ops or case.op in ops]
@@ -112,15 +113,19 @@ def examine(device: str | Device, ops: Sequence[str] = (), progress: Callable[[i
         card.dtypes = {dtype.name: examiner.dtype(dtype) for dtype in ALL}
         card.scatter = examiner.scatter()
         card.index_check = examiner.index_check()
-        with examiner.reads.watching():
-            for i, case in enumerate(cases, 1):
-                for dtype in (float32, float64):
-                    if card.dtypes[dtype.name] != "absent":
-                        examiner.case(case, dtype)
-                if progress is not None:
-                    progress(i, len(cases))
-    card.sees_implicit = examiner.reads.sees_implicit
-    card.seconds = time.perf_counter() - start
+        try:
+            with examiner.reads.watching():
+                for i, case in enumerate(cases, 1):
+                    for dtype in (float32, float64):
+                        if card.dtypes[dtype.name] != "absent":
+                            examiner.case(case, dtype)
+                    if progress is not None:
+                        progress(i, len(cases))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(card) from None
+        finally:
+            card.sees_implicit = examiner.reads.sees_implicit
+            card.seconds = time.perf_counter() - start
     return card
 
 

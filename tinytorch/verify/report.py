@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from tinytorch.backends import Device
+from tinytorch.junit import Case, junit
 from tinytorch.table import Table, plain, width, wrapped
 from tinytorch.verify.controls import Control
 from tinytorch.verify.gates import Found, Gate
@@ -306,30 +305,12 @@ class Report:
 
     def to_junit(self) -> str:
         """The verdicts as test cases in JUnit's XML, which CI systems show; what could not be measured is skipped."""
-        suites = ElementTree.Element("testsuites", name=f"{self.name} on {self.device}")
-        for name, cases in self._cases():
-            counts = {kind: str(sum(c[1] == kind for c in cases)) for kind in ("failure", "skipped")}
-            suite = ElementTree.SubElement(
-                suites,
-                "testsuite",
-                name=name,
-                tests=str(len(cases)),
-                failures=counts["failure"],
-                errors="0",
-                skipped=counts["skipped"],
-            )
-            for title, kind, text, seconds in cases:
-                case = ElementTree.SubElement(suite, "testcase", classname=name, name=title, time=f"{seconds:.3f}")
-                if kind:
-                    ElementTree.SubElement(case, kind, message=text.split("\n")[0]).text = text
-        ElementTree.indent(suites)
-        text = ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
-        return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)  # what XML has
+        return junit(f"{self.name} on {self.device}", self.cases())
 
-    def _cases(self) -> Iterator[tuple[str, Sequence[tuple[str, str, str, float]]]]:
-        """(suite, [(case, "failure", "skipped" or "", what of it, seconds)]); the time of a run is its first case's."""
+    def cases(self) -> Iterator[tuple[str, Sequence[Case]]]:
+        """The verdicts as suites of test cases; the time of a run is its first case's."""
         for s in self.subjects:
-            cases: list[tuple[str, str, str, float]] = []
+            cases: list[Case] = []
             claims = Counter(v.claim for j in s.judged[:1] for v in j.verdicts)
             for j in s.judged:
                 for i, v in enumerate(j.verdicts):
@@ -337,17 +318,17 @@ class Report:
                     kind = "failure" if v.failed and s.passing < s.enough else kind
                     title = v.claim if claims[v.claim] == 1 else f"{v.gate}: {v.claim}"
                     text = "\n".join([str(v), *v.found.why])
-                    cases.append((f"{title} [seed {j.run.seed}]", kind, text, 0.0 if i else j.run.seconds))
+                    cases.append(Case(f"{title} [seed {j.run.seed}]", kind, text, 0.0 if i else j.run.seconds))
             for c in s.controls:
                 took = sum(j.run.seconds for j in c.judged)
                 title = f"{c.control.fails} notices: {c.control.name}"
-                cases.append((title, "" if c.noticed else "failure", "" if c.noticed else c.failure, took))
+                cases.append(Case(title, "" if c.noticed else "failure", "" if c.noticed else c.failure, took))
             yield s.name or self.name, cases
         if self.claims:
-            named = [(v.claim, "" if v.passed else "failure", str(v), 0.0) for v in self.claims]
+            named = [Case(v.claim, "" if v.passed else "failure", str(v)) for v in self.claims]
             yield f"{self.name}: all", named
         if not self.claims and not any(s.judged for s in self.subjects):
-            yield self.name, [("something was verified", "failure", "nothing was verified", 0.0)]
+            yield self.name, [Case("something was verified", "failure", "nothing was verified")]
 
 
 def judge(run: Run, gates: Sequence[Gate], demanded: Set[str] = frozenset()) -> Judged:

@@ -1,0 +1,100 @@
+"""What the commands have in common: options that are refused in one line, several devices, files, and how they end.
+
+The exit status is 0 if all is well, 1 if something is not right, 2 if it cannot be done, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tinytorch
+from tinytorch import backends
+from tinytorch.table import plain
+
+INTERRUPTED = 130  # what a shell makes of a process that Ctrl-C ended
+STATUS = "Exit status: 0 all is well, 1 something is not right, 2 it cannot be done, 130 interrupted."
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what it refuses, and ends the process with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is not understood."""
+        self.refuse(f"{message}; {self.prog} --help says what there is")
+
+    def refuse(self, message: str) -> NoReturn:
+        """Say what cannot be done."""
+        self.exit(2, plain(f"{self.prog}: {message}", sys.stderr.encoding) + "\n")
+
+    def add_version(self) -> None:
+        """Add `--version`."""
+        self.add_argument("--version", action="version", version=f"tinytorch {tinytorch.__version__}")
+
+    def add_devices(self, text: str, **settings: Any) -> None:
+        """Add `--device`, which may be repeated, and hold several names with commas between them."""
+        flags = "--device", "--devices"
+        self.add_argument(*flags, dest="device", action="extend", type=_names, metavar="NAME", help=text, **settings)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def chosen_devices(names: Sequence[str] | None) -> list[backends.Device]:
+    """The devices by these names; "all" is every usable one, and without names it is the default device.
+
+    Raises:
+        ValueError: there is no such device.
+        backends.Unavailable: it cannot be used here.
+    """
+    found: list[backends.Device] = []
+    for name in names or [None]:  # type: ignore[list-item]
+        found += backends.usable_devices() if name == "all" else [backends.device(name)]
+    return found
+
+
+def at_least(least: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    """What makes a number of an option, for `add_argument(type=...)`, and refuses one that is less."""
+    said = f"a {'whole ' if kind is int else ''}number, {least} or more"
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{said}, not {text!r}") from None
+        if not number >= least:
+            raise argparse.ArgumentTypeError(f"{said}, not {text}")
+        return number
+
+    return parse
+
+
+def output(text: str) -> Path:
+    """A file that can be written, for `add_argument(type=...)`: what cannot be is refused before any work is done."""
+    path = Path(text)
+    folder = path.parent
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(folder)!r} for {text!r}")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
+    return path
+
+
+def process(main: Callable[[], int]) -> int:
+    """Call the main function of a command as all that this process does; returns the exit status.
+
+    Ctrl-C ends it with one line. If what reads its output has read enough, as `head` does, it ends without a word.
+    """
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
