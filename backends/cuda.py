@@ -29,6 +29,7 @@ import numpy as np
 from tinytorch.backends import cuda_source as source
 from tinytorch.backends.device import Array, Device, Stream, Unavailable
 from tinytorch.backends.standard import Key, Pair, added, counts, last_of
+from tinytorch.backends.tracing import Kernel
 
 _FIX = "python -m pip install 'tinytorch-xp[cuda12]' (or [cuda13], to match the driver)"
 
@@ -118,6 +119,8 @@ _C_TYPES = {
     8: "unsigned long long",
     "int32": "int",
     "int64": "long long",
+    "float32": "float",
+    "float64": "double",
 }
 
 
@@ -130,6 +133,12 @@ def _raw(code: str, name: str, T: Any) -> Any:
 def _launch(kernel: Any, count: int, *args: Any) -> None:
     """Launch a kernel whose threads share `count` elements."""
     kernel((min(-(-count // _THREADS), _BLOCKS) or 1,), (_THREADS,), args)
+
+
+def _rows(code: str, name: str, shape: tuple[int, int], T: Any, *args: Any) -> None:
+    """Launch a kernel with a block of threads for each row of an array."""
+    threads = min(max(32, 1 << (shape[1] // 4).bit_length()), _THREADS)
+    _raw(code, name, T.name)((shape[0],), (threads,), args)
 
 
 _TABLE = np.dtype([("at", np.uint64, source.JOIN_MOST), ("end", np.int64, source.JOIN_MOST)])
@@ -169,6 +178,28 @@ def _concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
 def _stack(arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
     thin = [cupy.expand_dims(a, axis) for a in arrays]
     return _concat(thin, axis=axis % thin[0].ndim)
+
+
+@functools.cache
+def _traced(function: Callable[..., Any], arrays: int, numbers: tuple[str, ...], dtype: np.dtype[Any]) -> Any:
+    """An elementwise function as one kernel, how many arrays it returns, and whether it is one in no tuple."""
+    kernel = Kernel(function, arrays, numbers, dtype)
+    name = f"fused_{function.__name__.strip('_')}"
+    made = cupy.ElementwiseKernel(kernel.takes, kernel.returns, "\n".join(kernel.lines), name)
+    return made, kernel.outputs, kernel.single
+
+
+def _fused(function: Callable[..., Any], out: Any, dev: Device, *arrays: Array, **numbers: float) -> Any:
+    """As `Device.fused(function, out)(dev, ...)`."""
+    try:
+        kernel, outputs, single = _traced(function, len(arrays), tuple(numbers), arrays[0].dtype)
+    except (AttributeError, TypeError):  # it does what cannot be written out: several launches, then
+        return function(dev, *arrays, **numbers)
+    if out is None:
+        like = next((a for a in arrays[::-1] if 0 not in a.strides), arrays[0])  # the order of its axes in memory
+        out = tuple([cupy.empty_like(like) for _ in range(outputs)])
+    kernel(*arrays, *numbers.values(), *out)
+    return out[0] if single else out
 
 
 # Streams ------------------------------------------------------------------------------------------------------------
@@ -411,6 +442,9 @@ class CudaDevice(Device):
             cupy.get_default_pinned_memory_pool().free_all_blocks()
         return True
 
+    def fused(self, function: Callable[..., Any], out: tuple[Array, ...] | None = None) -> Callable[..., Any]:
+        return functools.partial(_fused, function, out)
+
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         """Repeatable up to 4096 rows of values; of more, floating numbers are added in any order."""
         shape, count, width = (size, *values.shape[1:]), len(indices), math.prod(values.shape[1:])
@@ -459,6 +493,41 @@ class CudaDevice(Device):
 
     def erf(self, x: Array) -> Array:
         return erf(x)
+
+    def normalized(self, x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+        if not x.size or x.dtype.name not in _C_TYPES:
+            return super().normalized(x, weight, bias, eps)
+        x, *given = (0 if a is None else cupy.ascontiguousarray(a) for a in (x, weight, bias))  # 0: no address
+        h, r = cupy.empty(x.shape, x.dtype), cupy.empty((len(x), 1), x.dtype)
+        y = h if weight is None is bias else cupy.empty(x.shape, x.dtype)
+        _rows(source.NORMALIZED, "normalized", x.shape, x.dtype, x, *given, x.shape[1], eps, y, h, r)
+        return y, h, r
+
+    def normalized_rule(self, g: Array, gh: Array, h: Array, r: Array, weight: Array | None) -> Array:
+        if not g.size or g.dtype.name not in _C_TYPES:
+            return super().normalized_rule(g, gh, h, r, weight)
+        g, h, r, given = (0 if a is None else cupy.ascontiguousarray(a) for a in (g, h, r, weight))
+        out = cupy.empty(g.shape, g.dtype)
+        _rows(source.NORMALIZED_RULE, "normalized_rule", g.shape, g.dtype, g, h, r, given, g.shape[1], out)
+        return out
+
+    def class_losses(
+        self, z: Array, labels: Array, ignore: int | None, smooth: float
+    ) -> tuple[Array, Array | None, tuple[Any, ...]]:
+        if not z.size or z.dtype.name not in _C_TYPES or labels.dtype != np.int64:
+            return super().class_losses(z, labels, ignore, smooth)
+        z, labels, M = cupy.ascontiguousarray(z), cupy.ascontiguousarray(labels), len(z)
+        losses, kept, state = (cupy.empty(shape, z.dtype) for shape in ((M,), (M,), (2, M)))
+        numbers = z.shape[1], ignore is not None, ignore or 0, smooth
+        _rows(source.CLASS_LOSSES, "class_losses", z.shape, z.dtype, z, labels, M, *numbers, losses, kept, state)
+        return losses, None if ignore is None else kept, (z, labels, state, numbers)
+
+    def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
+        if len(state) != 4:
+            return super().class_losses_rule(state, g)
+        z, labels, known, numbers = state
+        out = cupy.empty(z.shape, z.dtype)
+        return _elementwise(*source.CLASS_LOSSES_RULE)(z, labels, known, g, int(g.size > 1), len(z), *numbers, out)
 
     def dropout_mask(self, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         if not math.prod(shape):

@@ -138,3 +138,126 @@ KEPT = (
     """,
     "kept",
 )
+
+# What a block of threads, a power of two and at most 256, finds out together about a row.
+_ROWS = r"""
+__device__ T total(T value, T* memory) {  // the sum of each thread's value, for all of them
+    memory[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half; half /= 2) {
+        if (threadIdx.x < half) memory[threadIdx.x] += memory[threadIdx.x + half];
+        __syncthreads();
+    }
+    T sum = memory[0];
+    __syncthreads();  // before the memory is used again
+    return sum;
+}
+
+__device__ T larger(T a, T b) { return a != a || a > b ? a : b; }  // a NaN of either stays
+
+__device__ T largest(T value, T* memory) {
+    memory[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half; half /= 2) {
+        if (threadIdx.x < half) memory[threadIdx.x] = larger(memory[threadIdx.x], memory[threadIdx.x + half]);
+        __syncthreads();
+    }
+    T top = memory[0];
+    __syncthreads();
+    return top;
+}
+"""
+
+# x (M, N) -> h = (x - mean) / sqrt(var + eps), y = h * weight + bias, r (M,) = 1 / sqrt(var + eps). A block for a row.
+NORMALIZED = (
+    _ROWS
+    + r"""
+extern "C" __global__ void normalized(const T* x, const T* weight, const T* bias, long long N, double eps, T* y, T* h,
+                                      T* r) {
+    __shared__ T memory[256];
+    x += blockIdx.x * N; y += blockIdx.x * N; h += blockIdx.x * N;
+    T sum = 0, rest = 0, squares = 0;
+    for (long long i = threadIdx.x; i < N; i += blockDim.x) sum += x[i];
+    T mean = total(sum, memory) / N;
+    for (long long i = threadIdx.x; i < N; i += blockDim.x) rest += x[i] - mean;
+    T left = total(rest, memory) / N;  // what rounding left of a mean far from zero
+    for (long long i = threadIdx.x; i < N; i += blockDim.x) {
+        T d = (x[i] - mean) - left;
+        squares += d * d;
+    }
+    T scale = T(1) / sqrt(total(squares, memory) / N + T(eps));
+    for (long long i = threadIdx.x; i < N; i += blockDim.x) {
+        T value = ((x[i] - mean) - left) * scale;
+        h[i] = value;
+        y[i] = value * (weight ? weight[i] : T(1)) + (bias ? bias[i] : T(0));
+    }
+    if (threadIdx.x == 0) r[blockIdx.x] = scale;
+}
+"""
+)
+
+# g (M, N), h (M, N), r (M,) -> out = (d - mean(d) - h * mean(d * h)) * r, with d = g * weight.
+NORMALIZED_RULE = (
+    _ROWS
+    + r"""
+extern "C" __global__ void normalized_rule(const T* g, const T* h, const T* r, const T* weight, long long N, T* out) {
+    __shared__ T memory[256];
+    g += blockIdx.x * N; h += blockIdx.x * N; out += blockIdx.x * N;
+    T sum = 0, along = 0;
+    for (long long i = threadIdx.x; i < N; i += blockDim.x) {
+        T d = g[i] * (weight ? weight[i] : T(1));
+        sum += d;
+        along += d * h[i];
+    }
+    T mean = total(sum, memory) / N, slope = total(along, memory) / N;
+    for (long long i = threadIdx.x; i < N; i += blockDim.x) {
+        out[i] = (g[i] * (weight ? weight[i] : T(1)) - mean - h[i] * slope) * r[blockIdx.x];
+    }
+}
+"""
+)
+
+# z (M, C), labels (M,) -> losses (M,) = log(sum of exp(z)) - sum of q * z, kept (M,) = 0 for labels to ignore, and for
+# the gradient (2, M): the largest z of each row, and log(sum of exp(z - largest)). A label outside [0, C) makes NaN.
+CLASS_LOSSES = (
+    _ROWS
+    + r"""
+extern "C" __global__ void class_losses(const T* z, const long long* labels, long long M, long long C, bool ignores,
+                                        long long ignore, double smooth, T* losses, T* kept, T* state) {
+    __shared__ T memory[256];
+    long long row = blockIdx.x, label = labels[row];
+    z += row * C;
+    T top = -1.0 / 0.0, sum = 0, all = 0;
+    for (long long c = threadIdx.x; c < C; c += blockDim.x) top = larger(z[c], top);
+    top = largest(top, memory);
+    for (long long c = threadIdx.x; c < C; c += blockDim.x) {
+        sum += exp(z[c] - top);
+        all += z[c] - top;
+    }
+    T log_sum = log(total(sum, memory));
+    all = total(all, memory);
+    if (threadIdx.x) return;
+    bool counts = !(ignores && label == ignore);
+    T loss = log_sum - (label >= 0 && label < C ? z[label] - top : T(0.0 / 0.0));
+    if (smooth) loss = loss * T(1.0 - smooth) + (C * log_sum - all) * T(smooth / C);
+    losses[row] = counts ? loss : T(0);
+    kept[row] = counts;
+    state[row] = top;
+    state[M + row] = log_sum;
+}
+"""
+)
+
+# The gradient of that: (softmax(z) - q) * g for each element of z, with g of (M,), or of one element (step 0).
+CLASS_LOSSES_RULE = (
+    "T z, raw int64 labels, raw T state, raw T g, int64 step, int64 M, int64 C, bool ignores, int64 ignore, "
+    "float64 smooth",
+    "T out",
+    r"""
+    long long row = i / C, c = i % C;
+    T p = exp(z - state[row] - state[M + row]);
+    T q = (c == labels[row] ? T(1.0 - smooth) : T(0)) + T(smooth / C);
+    out = ignores && labels[row] == ignore ? T(0) : (p - q) * g[row * step];
+    """,
+    "class_losses_rule",
+)

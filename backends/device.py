@@ -1,9 +1,10 @@
 """What a device is: a place where arrays live, and the array library that computes there.
 
-Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host
-transfer, and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts`, `windows`, `add_windows`,
-`erf`, `check_index`, `dropout_mask`, `own`, `hold`, `synchronize`). Each extension point has a default here that uses
-standard names only; a library's own file may override it. Nothing here knows about tensors or gradients.
+Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host transfer,
+and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts`, `windows`, `add_windows`, `erf`,
+`check_index`, `dropout_mask`, `normalized`, `class_losses`, `own`, `hold`, `synchronize`). Each extension point has a
+default here that uses standard names only; a library's own file may override it. Nothing here knows about tensors or
+gradients.
 """
 
 from __future__ import annotations
@@ -312,6 +313,87 @@ class Device:
         p = _polynomial((4.0 - z) / (4.0 + z), tail)
         q = _polynomial(xp.minimum(z, 1.0) ** 2, series)
         return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
+
+    def normalized(self, x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+        """Rows less their mean and divided by their standard deviation: (h * weight + bias, h, r), h = (x - mean) * r.
+
+        Args:
+            x: (M, N).
+            weight: (N,), as bias; either may be None.
+            eps: r (M, 1) is 1 / sqrt(variance + eps).
+        """
+        xp = self.xp
+        h = x - xp.mean(x, axis=1, keepdims=True)
+        h -= xp.mean(h, axis=1, keepdims=True)  # what rounding left of a mean far from zero
+        r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
+        h *= r
+        y = h if weight is None else h * weight
+        if bias is not None:
+            if weight is None:
+                y = h + bias
+            else:
+                y += bias
+        return y, h, r
+
+    def normalized_rule(self, g: Array, gh: Array, h: Array, r: Array, weight: Array | None) -> Array:
+        """The gradient of the rows given to `normalized`: (d - mean(d) - h * mean(d * h)) * r with d = g * weight.
+
+        Args:
+            g: (M, N), the gradient of its result.
+            gh: g * h, which that of the weight needs, too.
+        """
+        xp, n = self.xp, h.shape[1]
+        if weight is None:
+            mean, slope = xp.mean(g, axis=1, keepdims=True), xp.mean(gh, axis=1, keepdims=True)
+            d = g - mean
+        else:
+            share = xp.reshape(weight / n, (n, 1))
+            mean, slope = xp.matmul(g, share), xp.matmul(gh, share)
+            d = g * weight
+            d = d - mean
+        d -= h * slope
+        d *= r
+        return d
+
+    def class_losses(
+        self, z: Array, labels: Array, ignore: int | None, smooth: float
+    ) -> tuple[Array, Array | None, tuple[Any, ...]]:
+        """The cross entropy of logits with labels: -sum over classes of q * log_softmax(z), and 0 of ignored labels.
+
+        Args:
+            z: (M, C).
+            labels: (M,) integers, whose q is 1 - smooth + smooth / C, and smooth / C elsewhere.
+            ignore: the label that counts for nothing.
+
+        Returns:
+            The losses (M,); which labels count (M,), or None for all; and what `class_losses_rule` needs.
+        """
+        xp, (M, C) = self.xp, z.shape
+        kept = None if ignore is None else labels != ignore
+        if kept is not None:
+            z, labels = xp.where(kept[:, None], z, 0.0), xp.where(kept, labels, 0)
+        if C:
+            z = z - xp.max(z, axis=1, keepdims=True)
+        e = xp.exp(z)
+        s = xp.sum(e, axis=1, keepdims=True)
+        starts = xp.arange(0, M * C, C, dtype=labels.dtype, device=self.native)
+        losses = xp.reshape(xp.log(s), (M,)) - xp.take(xp.reshape(z, (-1,)), labels + starts, axis=0)
+        if smooth:
+            losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=1) * (smooth / C)
+        if kept is not None:
+            losses = xp.where(kept, losses, 0.0)
+        return losses, kept, (e, s, labels, kept, smooth)
+
+    def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
+        """The gradient of the logits, (softmax(z) - q) * g, and 0 of ignored labels; g is (M, 1) or ()."""
+        xp, (e, s, labels, kept, smooth) = self.xp, state
+        C = e.shape[1]
+        classes = xp.arange(C, dtype=labels.dtype, device=self.native)
+        q = xp.astype(labels[:, None] == classes, e.dtype)
+        d = e / s
+        d -= q * (1.0 - smooth) + smooth / C if smooth else q
+        d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # g is infinite if none is kept
+        return d
 
     def own(self, array: Array, parts: list[Array]) -> Array:
         """An array with the same values that may be written into: nobody else has it, or sees its memory.

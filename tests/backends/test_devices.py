@@ -570,6 +570,55 @@ def test_windows_and_their_gradient(case, device):
         assert_close(dev.to_numpy(found), grad, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("given", ["neither", "weight", "bias", "both"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (3, 700), (40, 33), (0, 3)], ids=str)
+def test_normalized_rows_and_their_gradient(shape, given, device):
+    dev, N = tinytorch.device(device), shape[1]
+    rng = np.random.Generator(np.random.Philox(0))
+    x, g = (1000 + rng.standard_normal(shape)).astype("float32"), rng.standard_normal(shape).astype("float32")
+    weight, bias = (rng.standard_normal(N).astype("float32") for _ in range(2))
+    weight, bias = (a if given in (name, "both") else None for name, a in (("weight", weight), ("bias", bias)))
+    exact = x.astype("float64") - x.mean(axis=1, keepdims=True, dtype="float64")
+    r = 1 / np.sqrt((exact**2).mean(axis=1, keepdims=True) + 1e-3)
+    h, d = exact * r, g.astype("float64") * (1 if weight is None else weight)
+    y = h * (1 if weight is None else weight) + (0 if bias is None else bias)
+    gx = (d - d.mean(axis=1, keepdims=True) - h * (d * h).mean(axis=1, keepdims=True)) * r
+    arrays = [None if a is None else dev.from_numpy(a) for a in (x, weight, bias)]
+    slope = [dev.from_numpy(a.astype("float32")) for a in (g, g * h, h, r)] + [arrays[1]]
+    for of in (Device, type(dev)):
+        found = _called(dev, of.normalized, dev, *arrays, 1e-3)
+        for a, expected in zip(found, (y, h, r), strict=True):
+            assert_close(dev.to_numpy(a), expected.astype("float32"), rtol=1e-4, atol=2e-4)
+        back = _called(dev, of.normalized_rule, dev, *slope)
+        assert_close(dev.to_numpy(back), gx.astype("float32"), rtol=1e-4, atol=1e-4 * r.max(initial=1.0))
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.1])
+@pytest.mark.parametrize("ignore", [None, 1, -100])
+@pytest.mark.parametrize("shape", [(1, 2), (6, 3), (5, 1000), (70, 10)], ids=str)
+def test_losses_of_classes_and_their_gradient(shape, ignore, smooth, device):
+    dev, (M, C) = tinytorch.device(device), shape
+    rng = np.random.Generator(np.random.Philox(0))
+    z = (1e4 + 3 * rng.standard_normal(shape)).astype("float32")
+    z[0, 0] = -math.inf if C > 2 and not smooth else z[0, 0]
+    labels, g = rng.integers(0, C, M), rng.standard_normal((M, 1)).astype("float32")
+    labels[0] = labels[0] if ignore != -100 else -100
+    kept = labels != ignore
+    exact = z.astype("float64") - z.max(axis=1, keepdims=True)
+    log_p = exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
+    q = (labels[:, None] == np.arange(C)) * (1 - smooth) + smooth / C
+    losses = np.where(kept, -np.where(q == 0, 0, q * np.where(q == 0, 0, log_p)).sum(axis=1), 0).astype("float32")
+    gz = np.where(kept[:, None], np.exp(log_p) - q, 0)
+    args = dev.from_numpy(z), dev.from_numpy(labels.astype(dev.default_int)), ignore, smooth
+    for of in (Device, type(dev)):
+        found, counts, state = _called(dev, of.class_losses, dev, *args)
+        assert_close(dev.to_numpy(found), losses, rtol=1e-4, atol=1e-4)
+        assert counts is None if ignore is None else dev.to_numpy(counts).astype(bool).tolist() == kept.tolist()
+        for each in (g, g[0, 0] * np.ones((), "float32")):
+            back = _called(dev, of.class_losses_rule, dev, state, dev.from_numpy(np.asarray(each)))
+            assert_close(dev.to_numpy(back), (gz * each).astype("float32"), rtol=1e-4, atol=1e-4)
+
+
 def test_own_is_the_array_itself_only_where_nobody_else_has_it(device):
     dev = tinytorch.device(device)
     keeper = SimpleNamespace(array=dev.from_numpy(np.arange(6, dtype="float32")))

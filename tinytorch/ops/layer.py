@@ -78,39 +78,13 @@ def layer_norm(
         raise ValueError(f"weight and bias must have the shape {tuple(shape)} of the last {ndim} axes of x")
     n = math.prod(shape)
     size = (math.prod(x.shape[: x.ndim - ndim]), n)
-    rows = xp.reshape(x, size)
-    h = rows - xp.mean(rows, axis=1, keepdims=True)
-    h -= xp.mean(h, axis=1, keepdims=True)  # what rounding left of a mean far from zero
-    r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
-    h *= r
-    w = None if weight is None else xp.reshape(weight, (n,))
-    y = h if w is None else h * w
-    if bias is not None:
-        b = xp.reshape(bias, (n,))
-        if w is None:
-            y = h + b
-        else:
-            y += b
-
+    w, b = (None if p is None else xp.reshape(p, (n,)) for p in (weight, bias))
+    y, h, r = dev.normalized(xp.reshape(x, size), w, b, eps)
     flat = shared(lambda g: xp.reshape(g, size))
     along = shared(lambda g: flat(g) * h)
-
-    def of_x(g: Array) -> Array:
-        d, dh = flat(g), along(g)
-        if w is None:
-            mean, slope = xp.mean(d, axis=1, keepdims=True), xp.mean(dh, axis=1, keepdims=True)
-        else:  # of d * w and dh * w
-            share = xp.reshape(w / n, (n, 1))
-            mean, slope = xp.matmul(d, share), xp.matmul(dh, share)
-            d = d * w
-        d = d - mean
-        d -= h * slope
-        d *= r
-        return xp.reshape(d, x.shape)
-
     return (
         xp.reshape(y, x.shape),
-        of_x,
+        lambda g: xp.reshape(dev.normalized_rule(flat(g), along(g), h, r, w), x.shape),
         lambda g: xp.reshape(xp.sum(along(g), axis=0), shape),
         lambda g: xp.reshape(xp.sum(flat(g), axis=0), shape),
     )

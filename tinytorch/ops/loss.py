@@ -123,13 +123,10 @@ def _cross_entropy(
     M = z.shape[0]
     indices = target.ndim < input.ndim
     labels = xp.reshape(target, (M,)) if indices else rows(target)
-    kept = labels != ignore_index if indices and ignore_index is not None else None
-    if kept is not None:
-        z, labels = xp.where(kept[:, None], z, 0.0), xp.where(kept, labels, 0)
-    z = z - xp.max(z, axis=1, keepdims=True)
-    e = xp.exp(z)
-    s = xp.sum(e, axis=1, keepdims=True)
     if not indices:
+        z = z - xp.max(z, axis=1, keepdims=True)
+        e = xp.exp(z)
+        s = xp.sum(e, axis=1, keepdims=True)
         cost = xp.log(s) - z  # -log of the probability of each class
         q = labels * (1.0 - smooth) + smooth / C if smooth else labels
         y, each = _reduce(dev, xp.reshape(xp.sum(q * cost, axis=1), others), reduction)
@@ -138,26 +135,10 @@ def _cross_entropy(
             lambda g: unrows((e / s * xp.sum(q, axis=1, keepdims=True) - q) * column(each(g))),
             lambda g: unrows(cost * (column(each(g)) * (1.0 - smooth))),
         )
-
-    starts = xp.arange(0, M * C, C, dtype=labels.dtype, device=dev.native)
-    losses = xp.reshape(xp.log(s), (M,)) - xp.take(xp.reshape(z, (-1,)), labels + starts, axis=0)
-    if smooth:
-        losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=1) * (smooth / C)
-    count: Any = M
-    if kept is not None:
-        losses, count = xp.where(kept, losses, 0.0), xp.sum(xp.astype(kept, z.dtype))
+    losses, kept, state = dev.class_losses(z, labels, ignore_index, smooth)
+    count: Any = M if kept is None else xp.sum(xp.astype(kept, z.dtype, copy=False))
     y, each = _reduce(dev, xp.reshape(losses, others), reduction, count)
-
-    def of_input(g: Array) -> Array:
-        classes = xp.arange(C, dtype=labels.dtype, device=dev.native)
-        q = xp.astype(labels[:, None] == classes, z.dtype)
-        d = e / s
-        d -= q * (1.0 - smooth) + smooth / C if smooth else q
-        g = column(each(g))
-        d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # g is infinite if none is kept
-        return unrows(d)
-
-    return y, of_input, None
+    return y, lambda g: unrows(dev.class_losses_rule(state, column(each(g)))), None
 
 
 def cross_entropy(
