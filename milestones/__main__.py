@@ -14,21 +14,20 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before NumPy is imported. The matrices are small: threads that wait for each other cost more than they save, and many
 # times more where other programs keep the cores busy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
 
 from tinytorch import backends
 from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, chosen_devices, output, process
 from tinytorch.junit import junit
+from tinytorch.table import Table, console, say
 from tinytorch.verify import Report, Run
 
 CHAPTERS = ("perceptron", "xor", "mlp_digits", "cnn_digits", "transformer_copy")
@@ -103,11 +102,11 @@ def main(argv: list[str] | None = None, prog: str = "python -m milestones") -> i
     options, devices = parsed(argv, prog)
     names = list(dict.fromkeys(options.chapters)) or CHAPTERS
     chapters = [importlib.import_module(f"tinytorch.milestones.{name}") for name in names]
-    screen = Console(width=None if sys.stdout.isatty() else 150)
+    screen = console()
     start, reports, interrupted = time.perf_counter(), list[Report](), False
     try:
         for device in devices:
-            bars = Console(stderr=True) if options.json else screen
+            bars = console(sys.stderr) if options.json else screen
             for report in train_all(chapters, device, options.seed, bars):
                 reports.append(report)
     except KeyboardInterrupt:
@@ -136,30 +135,28 @@ def rows_of(reports: list[Report]) -> list[tuple[str, ...]]:
     return [cells(r.name, j.run, j.ok) for r in reports for subject in r.subjects for j in subject.judged]
 
 
-def show(reports: list[Report], summary: str, gates: bool, console: Console) -> None:
+def show(reports: list[Report], summary: str, gates: bool, screen: Any) -> None:
     """Print the table, and the failures or all gates."""
-    table = Table(title="Do they learn?", caption=summary, box=SIMPLE_HEAD)
-    for column in COLUMNS:
-        left = column in ("milestone", "device", "verdict")
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    right = [column for column in COLUMNS if column not in ("milestone", "device", "verdict")]
+    table = Table(*COLUMNS, title="Do they learn?", caption=summary, right=right)
     for row in rows_of(reports):
         table.add_row(*row, style="red" if row[-1] == "FAILED" else None)
-    console.print(table)
+    screen.print(table, soft_wrap=True)
     for report in reports:
         for line in report.lines() if gates else [f"FAIL  {failure}" for failure in report.failures]:
-            console.print(f"{report.name} on {report.device}: {line}", markup=False, highlight=False)
+            say(screen, f"{report.name} on {report.device}: {line}")
 
 
-def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, console: Console) -> Iterator[Report]:
+def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, screen: Any) -> Iterator[Report]:
     """The reports of the chapters, with a bar for each run while it trains."""
     look = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("loss {task.fields[loss]:.4f}", markup=False),
         TimeElapsedColumn(),
     )
-    with Bars(*look, console=console) as bars:
+    with Bars(*look, console=screen) as bars:
 
         def reporter(title: str) -> Callable[[Run], None]:
             tasks: dict[int, tuple[Run, object]] = {}
@@ -177,7 +174,7 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, co
             try:
                 return chapter.train(device, seed, progress=reporter(chapter.TITLE))
             except Exception as error:  # the other chapters and devices still run
-                console.print_exception()
+                screen.print_exception()
                 report = Report(chapter.TITLE, device)
                 report.claim("ran to its end", False, f"{type(error).__name__}: {error}")
                 return report

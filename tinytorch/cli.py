@@ -18,17 +18,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 import tinytorch
 from tinytorch import backends
 from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, chosen_devices, output
 from tinytorch.compare import Comparison, NotTheSameRun, Recipe, Report, compare
 from tinytorch.doctor import Card, Finding, examine
 from tinytorch.junit import Case, junit
+from tinytorch.progress import Progress
+from tinytorch.table import Table, console, say
 from tinytorch.verify import record
 
 SHOWN = 10  # updates in a table; --json has all
@@ -118,24 +115,24 @@ def arguments() -> Parser:
 def list_devices(options: argparse.Namespace) -> int:
     """`devices`: every known device and its state."""
     default = tinytorch.default_device().name
-    with Console(stderr=True).status("looking for devices"):
-        found = [
-            info._asdict()
-            | {"hardware": backends.device(info.name).hardware if info.usable else "", "default": info.name == default}
-            for info in tinytorch.devices()
-        ]
+    with Progress() as progress:
+        found = []
+        for info in tinytorch.devices():
+            progress.say(f"looking for devices: {info.name}")
+            hardware = backends.device(info.name).hardware if info.usable else ""
+            found.append(info._asdict() | {"hardware": hardware, "default": info.name == default})
     if options.junit:
         cases = [Case(d["name"], "" if d["usable"] else "skipped", "; ".join([d["reason"], d["fix"]])) for d in found]
         options.junit.write_text(junit("tinytorch devices", [("devices", cases)]))
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
-    table = _table("device", "library", "state", "how to mend it")
+    table = Table("device", "library", "state", "how to mend it")
     for d in found:
         notes = ["usable", d["hardware"], "the default" if d["default"] else ""]
         state = ", ".join(filter(None, notes)) if d["usable"] else d["reason"]
-        table.add_row(*map(escape, (d["name"], d["library"], state, d["fix"])))  # [cuda12] is no markup
-    _console().print(table)
+        table.add_row(d["name"], d["library"], state, d["fix"])
+    console().print(table, soft_wrap=True)
     return 0
 
 
@@ -145,21 +142,21 @@ def call_doctor(options: argparse.Namespace) -> int:
     devices = list(dict.fromkeys(chosen_devices(options.device)))
     try:
         for device in devices:
-            with Console(stderr=True).status(f"examining {device}") as status:
+            with Progress(always=True) as progress:
                 cards[device.name] = examine(
                     device,
                     options.op,
-                    lambda i, n: status.update(f"examining {device}: {i} of {n} rows"),  # noqa: B023
+                    lambda i, n: progress.say(f"examining {device}: {i} of {n} rows"),  # noqa: B023
                 )
             if not options.json:
-                show_card(cards[device.name], _console())
+                show_card(cards[device.name], console())
     except KeyboardInterrupt as stop:
         interrupted = f"{len(cards)} of {len(devices)} devices are done"
         for card in stop.args:  # what was found until then
             interrupted += f", and a part of {card.device}"
             cards[card.device] = card
             if not options.json:
-                show_card(card, _console())
+                show_card(card, console())
     else:
         interrupted = ""
     if options.json:
@@ -180,13 +177,14 @@ def copy_tour(options: argparse.Namespace) -> int:
     return 0
 
 
-def show_card(card: Card, console: Console) -> None:
+def show_card(card: Card, screen: Any) -> None:
     """Print the card."""
-    table = _table("ops", "passed", "failed", "unsupported", title=f"{card.device}: {card.library} {card.version}")
+    columns = "ops", "passed", "failed", "unsupported"
+    table = Table(*columns, title=f"{card.device}: {card.library} {card.version}", right=columns[1:])
     for what in card.checked:
         counts = card.count(what)
         table.add_row(what, *map(str, counts.values()), style="red" if counts["failed"] else None)
-    console.print(table)
+    screen.print(table, soft_wrap=True)
     states: dict[str, list[str]] = {}
     for dtype, state in card.dtypes.items():
         states.setdefault(state, []).append(dtype)
@@ -204,10 +202,10 @@ def show_card(card: Card, console: Console) -> None:
             facts.append((title, f"{same[0]}{more}"))
     for name, text in facts:
         style = "red" if name == "FAILED" or text.startswith("fails") else None
-        console.print(f"{name}: {text}", style=style, markup=False, highlight=False)
+        say(screen, f"{name}: {text}", style)
     failed = sorted({f.name for f in card.failed})
     verdict = f"fails: {', '.join(failed)}" if failed else "nothing fails"
-    console.print(f"{card.device}: {verdict}; {card.seconds:.1f} s", style="red" if failed else "green", markup=False)
+    say(screen, f"{card.device}: {verdict}; {card.seconds:.1f} s", "red" if failed else "green")
 
 
 def compare_devices(options: argparse.Namespace) -> int:
@@ -216,7 +214,7 @@ def compare_devices(options: argparse.Namespace) -> int:
     recipes = {name: find_recipe(name) for name in options.recipes}
     found: dict[str, Comparison] = {}
     try:
-        with Console(stderr=True).status("comparing") as status:
+        with Progress() as progress:
             for name, recipe in recipes.items():
                 found[name] = compare(
                     recipe,
@@ -224,7 +222,7 @@ def compare_devices(options: argparse.Namespace) -> int:
                     seed=options.seed,
                     updates=options.updates,
                     dtype=options.dtype,
-                    progress=lambda i, n: status.update(f"comparing {name}: {i} of {n} updates"),  # noqa: B023
+                    progress=lambda i, n: progress.say(f"comparing {name}: {i} of {n} updates"),  # noqa: B023
                 )
     except KeyboardInterrupt:
         interrupted = True
@@ -234,7 +232,7 @@ def compare_devices(options: argparse.Namespace) -> int:
         print(json.dumps({name: _plain(comparison) for name, comparison in found.items()}, indent=2))
     else:
         for name, comparison in found.items():
-            show_comparison(name, comparison, _console())
+            show_comparison(name, comparison, console())
     if interrupted:
         return _complain(f"interrupted: {len(found)} of {len(recipes)} recipes are done", INTERRUPTED)
     return 0 if options.tolerance is None else judge(found, options.tolerance)
@@ -285,29 +283,32 @@ def recipe_of(learn: Callable[..., Any]) -> Recipe:
     return recipe
 
 
-def show_comparison(name: str, found: Comparison, console: Console) -> None:
+def show_comparison(name: str, found: Comparison, screen: Any) -> None:
     """Print a table of some updates, and the first differences."""
-    table = _table(
+    columns = (
         "update",
         f"loss on {found.reference}",
         "device",
         "loss: ULP",
-        "relative",
+        "loss: relative",
         "parameters: ULP",
-        "relative",
+        "parameters: relative",
         "farthest",
+    )
+    table = Table(
+        *columns,
         title=f"{name}, {found.dtype}, seed {found.seed}",
         caption=f"{found.weights} initial weights and {found.inputs} inputs (batches, masks, ...) are bit-identical",
+        right=[column for column in columns if column not in ("device", "farthest")],
     )
     for i in _some(len(found.losses)):
         for run in found.others:
             step = run.steps[i]
             cells = [f"{x:.3g}" for x in (*step.loss_difference, *step.parameters)]
-            table.add_row(str(step.update), f"{found.losses[i]:.6f}", run.device, *cells, step.worst)
-    console.print(table)
+            table.add_row(step.update, f"{found.losses[i]:.6f}", run.device, *cells, step.worst)
+    screen.print(table, soft_wrap=True)
     for run in found.others:
-        first = f"first differs in {run.first}" if run.first else "does not differ in any result"
-        console.print(f"{run.device} {first}", markup=False, highlight=False)
+        say(screen, f"{run.device} {f'first differs in {run.first}' if run.first else 'does not differ in any result'}")
 
 
 def _some(n: int) -> list[int]:
@@ -315,19 +316,8 @@ def _some(n: int) -> list[int]:
     return sorted({round(i * (n - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if n else []
 
 
-def _table(*columns: str, title: str = "", caption: str = "") -> Table:
-    table = Table(title=title or None, caption=caption or None, box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 150)
-
-
 def _complain(error: object, status: int) -> int:
-    Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    say(console(sys.stderr), str(error), "red")
     return status
 
 

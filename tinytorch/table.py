@@ -43,6 +43,13 @@ def console(file: TextIO | None = None, otherwise: int = 150) -> Any:
     return Console(file=file, width=None if known else otherwise, highlight=False, markup=False, emoji=False)
 
 
+def say(screen: Any, text: str, style: str | None = None) -> None:
+    """Print a text on a console: on a terminal broken between words only, elsewhere as one line."""
+    text = plain(text, screen.encoding)
+    for line in wrapped(text, screen.width, GAP) if screen.is_terminal else [text]:
+        screen.print(line, style=style, soft_wrap=True)
+
+
 def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
     """The lines of a text, no longer than so many columns unless a word is; all but the first are indented."""
     lines, line = [], ""

@@ -15,6 +15,7 @@ import tinytorch
 from tests.verify.test_verify import task
 from tinytorch import SGD, Linear, Sequential, Tanh, Tensor
 from tinytorch.nn import Module
+from tinytorch.progress import Progress
 from tinytorch.verify import Control, Found, Gate, Report, controls, gates, record, verify
 
 BCE = tinytorch.binary_cross_entropy_with_logits
@@ -600,3 +601,17 @@ show(report)
     assert text.count("FAIL") == 4
     assert ("caf\u00e9" in text) == (encoding != "ascii")
     assert ("\u7db2" in text) == (encoding == "utf-8")
+
+
+def test_verify_shows_on_a_terminal_what_it_does(monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr(Progress, "say", lambda self, text: said.append(text) if self._on else None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    settings = {"gates": [gates.loss_drop(0.1)], "controls": [controls.freeze("0")], "seeds": 2, "name": "mine"}
+    verify(trainer(), **settings)
+    assert "mine on cpu, seed 0: update 1" in said
+    assert "mine: is predicted?" in said
+    assert "mine with `0` frozen on cpu, seed 1: update 30" in said
+    said.clear()
+    verify(trainer(), **settings, progress=lambda run: None)  # who shows it otherwise sees no second line
+    assert said == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -331,13 +331,24 @@ class Report:
             yield self.name, [Case("something was verified", "failure", "nothing was verified")]
 
 
-def judge(run: Run, gates: Sequence[Gate], demanded: Set[str] = frozenset()) -> Judged:
-    """The verdicts of the gates on a run. A gate that is demanded, by name, fails if it could not measure anything."""
+def judge(
+    run: Run,
+    gates: Sequence[Gate],
+    demanded: Set[str] = frozenset(),
+    say: Callable[[str], Any] = lambda name: None,
+) -> Judged:
+    """The verdicts of the gates on a run.
+
+    Args:
+        demanded: the names of gates that fail if they could not measure anything.
+        say: called with the name of each gate before it looks.
+    """
     with run.device, np.errstate(all="ignore"):
-        return Judged(run, [_verdict(run, g, g.name in demanded) for g in gates])
+        return Judged(run, [_verdict(run, g, g.name in demanded, say) for g in gates])
 
 
-def _verdict(run: Run, gate: Gate, demanded: bool) -> Verdict:
+def _verdict(run: Run, gate: Gate, demanded: bool, say: Callable[[str], Any]) -> Verdict:
+    say(gate.name)
     try:
         found = gate.check(run)
     except Exception as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
+from tinytorch.progress import Progress
 from tinytorch.verify.controls import Control
 from tinytorch.verify.gates import Gate, common
 from tinytorch.verify.report import Controlled, Judged, Report, Subject, judge
@@ -35,7 +36,8 @@ def verify(
         enough: of so many seeds all gates must pass; of all unless given.
         device: where to train.
         name: of the model, for the report.
-        progress: called with the `Run` at each update.
+        progress: called with the `Run` at each update of a healthy run. Unless given, a terminal shows what is being
+            done if it takes longer than a second.
 
     Raises:
         ValueError: a control names a gate that is not there, two gates have one name, a seed comes twice, or no seed or
@@ -84,19 +86,28 @@ def verify(
             "enough from 1 to as many"
         )
 
-    def judged(by: list[Gate], control: Control | None = None) -> list[Judged]:
-        show = progress if control is None else None
-        return [
-            judge(record(train, seed=s, device=where, control=control, name=title, progress=show), by, demanded)
-            for s in numbers
-        ]
+    with Progress(on=progress is None) as line:
 
-    subject = Subject(title, judged(judged_by), [], enough)
-    for control in controls:
-        broken = judged([g for g in judged_by if g.name == control.fails], control)
-        pairs = zip(subject.judged, broken, strict=True)
-        same = [b.run.seed for a, b in pairs if a.run.updates and _same(a.run, b.run)]
-        subject.controls.append(Controlled(control, broken, same))
+        def judged(by: list[Gate], control: Control | None = None) -> list[Judged]:
+            what = f"{title} {control.name}" if control is not None else title
+            show = progress if control is None else None
+            found = []
+            for seed in numbers:
+
+                def say(run: Run, seed: int = seed) -> None:
+                    of = f" of {run.total}" if run.total else ""
+                    line.say(f"{what} on {where}, seed {seed}: update {run.updates}{of}")
+
+                run = record(train, seed=seed, device=where, control=control, name=title, progress=show or say)
+                found.append(judge(run, by, demanded, lambda gate, what=what: line.say(f"{what}: is {gate}?")))  # type: ignore[misc]
+            return found
+
+        subject = Subject(title, judged(judged_by), [], enough)
+        for control in controls:
+            broken = judged([g for g in judged_by if g.name == control.fails], control)
+            pairs = zip(subject.judged, broken, strict=True)
+            same = [b.run.seed for a, b in pairs if a.run.updates and _same(a.run, b.run)]
+            subject.controls.append(Controlled(control, broken, same))
     return Report(title, where, [subject])
 
 
