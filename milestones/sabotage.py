@@ -1,16 +1,18 @@
 """Which gate catches which bug? python -m milestones.sabotage [BUG ...] [--write FILE] [--healthy SEEDS]
 
-Each of the bugs of `tinytorch.verify.sabotage` is let loose on each model that runs the code it lives in, and the gates
-that fail are put into a table. The models are those of the chapters, and a small language model for what they do not
-use: a causal mask and dropout. With --healthy nothing is broken: then no gate of any chapter may fail.
+Each of the bugs of `tinytorch.verify.sabotage` is let loose on each model that runs the code it lives in. The gates
+that fail are put into a table, and whether `diagnose` finds something, before the first update or after it. The models
+are those of the chapters, and a small language model for what they do not use: a causal mask and dropout. With
+--healthy nothing is broken: then no gate of any chapter may fail, and `diagnose` must find nothing.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,17 @@ from tinytorch import (
     Sequential,
     Tensor,
     TransformerEncoderLayer,
+    device,
 )
 from tinytorch.commands import STATUS, Parser, at_least, output, process
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.milestones.perceptron import accuracy
 from tinytorch.nn import Module
-from tinytorch.verify import Report, Run, gates, sabotage, verify
+from tinytorch.progress import Progress
+from tinytorch.table import Table, console, plain
+from tinytorch.verify import Finding, Report, Run, diagnose, gates, sabotage, verify
+from tinytorch.verify.run import Train
 
 CHAPTERS = (perceptron, xor, mlp_digits, cnn_digits, transformer_copy)
 VOCABULARY, LENGTH, D_MODEL = 10, 8, 32
@@ -129,7 +135,27 @@ LIVES_IN = {  # the models that run the code a bug is in; all others have it in 
     "same_batch_again": "MCBTL",
     "epochs_cut_short": "MCBTL",
     "held_out_transposed": "MC",
+    "softmax_before_loss": "MCBTL",
+    "sigmoid_twice": "PX",
+    "logits_as_probabilities": "PX",
+    "labels_one_hot": "MCBTL",
+    "labels_floating": "MCBTL",
+    "labels_off_by_one": "MCBTL",
+    "eval_mode_left_on": "L",
+    "weights_start_large": "XMC",
+    "dtypes_mixed": "MC",
+    "data_not_normalised": "MC",
 }
+LEARNERS: dict[str, Train] = {  # what `diagnose` looks at
+    "P": perceptron.learn,
+    "X": xor.learn,
+    "M": mlp_digits.learn,
+    "C": partial(mlp_digits.learn, build=cnn_digits.network),
+    "B": partial(transformer_copy.learn, build=transformer_copy.block),
+    "T": partial(transformer_copy.learn, task="reverse"),
+    "L": learn_language,
+}
+REFUSED = (TypeError, ValueError, IndexError, AttributeError)  # what the library raises where it is used wrongly
 
 
 def models_of(bug: str) -> str:
@@ -137,31 +163,56 @@ def models_of(bug: str) -> str:
     return LIVES_IN.get(bug, "".join(MODELS))
 
 
+def diagnosed(model: str, seed: int = 0) -> list[Finding]:
+    """What `diagnose` finds in a model before its first update, and after it."""
+    found: list[Finding] = []
+    for updates in (0, 1):
+        run = Run(LEARNERS[model], seed, device(None), limit=updates)
+        with suppress(*REFUSED):  # `diagnose` says it better
+            run.go()
+        loss = run.loss_function()
+        if loss is not None:
+            run.model.zero_grad()
+            found += diagnose(run.model, loss, run.optimizer)
+    return found
+
+
 def caught_by(bug: str, model: str, **settings: Any) -> set[str]:
-    """The gates of a model that fail because of a bug."""
+    """The gates of a model that fail because of a bug; "diagnose" if that finds it, "error" if the library refuses."""
+    caught: set[str] = set()
     with sabotage.BUGS[bug]():
-        report = MODELS[model](**settings)
-    return {gate for subject in report.subjects for judged in subject.judged for gate in judged.failed}
+        try:
+            if diagnosed(model):
+                caught.add("diagnose")
+            report = MODELS[model](**settings)
+        except REFUSED:
+            return caught | {"error"}
+    return caught | {gate for subject in report.subjects for judged in subject.judged for gate in judged.failed}
 
 
 Matrix = dict[str, dict[str, str]]  # bug -> gate -> the letters of the models in which it fails
 
 
-def matrix(bugs: Sequence[str], **settings: Any) -> Matrix:
-    """For each bug and gate, the models in which the gate fails."""
-    found: Matrix = {}
-    for bug in bugs:
-        found[bug] = {}
-        for model in models_of(bug):
-            for gate in caught_by(bug, model, **settings):
-                found[bug][gate] = found[bug].get(gate, "") + model
-    return found
+def row(bug: str, say: Callable[[str], Any] = lambda text: None, **settings: Any) -> dict[str, str]:
+    """For each gate that fails because of a bug, the models in which it does."""
+    found: dict[str, str] = {}
+    for model in models_of(bug):
+        what = f"{bug} in {model}"
+        say(what)
+        show = partial(_shown, say, what)
+        for gate in caught_by(bug, model, **{"progress": show} | settings):
+            found[gate] = found.get(gate, "") + model
+    return {gate: found[gate] for gate in gate_names() if gate in found}
+
+
+def _shown(say: Callable[[str], Any], what: str, run: Run) -> None:
+    say(f"{what}: {run.name}, update {run.updates} of {run.total}")
 
 
 def gate_names() -> list[str]:
-    """All gates, in the order in which the chapters have them."""
+    """All gates, in the order in which the chapters have them, and what else catches bugs."""
     every = [*gates.common(), gates.overfit(), gates.metric(0.5), gates.gap(), gates.updates(1)]
-    return [*(g.name for g in every), "hidden", "separable", "filters", "attention"]
+    return [*(g.name for g in every), "hidden", "separable", "filters", "parameters", "attention", "diagnose", "error"]
 
 
 def page(found: Matrix) -> str:
@@ -174,7 +225,8 @@ def page(found: Matrix) -> str:
     return f"""# Which gate catches which bug
 
 Written by `python -m milestones.sabotage --write docs/sabotage.md`. Each bug of `tinytorch.verify.sabotage` was let
-loose on the models that run the code it lives in, from seed 0. A letter says in which of them the gate failed:
+loose on the models that run the code it lives in, from seed 0. A letter says in which of them the gate failed, or
+`diagnose` found something before the first update or after it, or the library refused it with an error:
 {LEGEND}.
 
 {table}
@@ -183,14 +235,28 @@ loose on the models that run the code it lives in, from seed 0. A letter says in
 """
 
 
-def healthy(seeds: int) -> tuple[int, list[str]]:
-    """All chapters from so many seeds: how many verdicts there were, and the failures."""
+def read(text: str) -> Matrix:
+    """The table that a page has."""
+    header, _, *body = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
+    ]
+    return {
+        row[0].strip("`"): {gate: cell for gate, cell in zip(header[2:], row[2:], strict=True) if cell} for row in body
+    }
+
+
+def healthy(seeds: int, say: Callable[[str], Any] = lambda text: None) -> tuple[int, list[str]]:
+    """All chapters from so many seeds: how many verdicts there were, a diagnosis being one, and the failures."""
     count, failures = 0, []
     for seed in range(seeds):
         for chapter in CHAPTERS:
-            report = chapter.train(seed=seed)
+            report = chapter.train(seed=seed, progress=partial(_shown, say, chapter.TITLE))
             count += report.counted[1]
             failures += [f"{report.name}, seed {seed}: {f}" for f in report.failures]
+        for model in LEARNERS:
+            say(f"diagnose {model}, seed {seed}")
+            count += 1
+            failures += [f"diagnose {model}, seed {seed}: {f}" for f in diagnosed(model, seed)]
     return count, failures
 
 
@@ -198,7 +264,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m milestones.sabota
     """Print the table, or the false alarms; 1 if a bug is not caught or a healthy run fails."""
     parser = Parser(prog=prog, description="Which gate catches which bug?", epilog=STATUS)
     parser.add_argument("bugs", nargs="*", metavar="BUG", help=f"which: {', '.join(sabotage.BUGS)}; or all")
-    parser.add_argument("--write", type=output, metavar="FILE", help="put the table into a file")
+    parser.add_argument("--write", type=output, metavar="FILE", help="put the rows into the table of a file")
     parser.add_argument(
         "--healthy", type=at_least(1), metavar="SEEDS", help="break nothing, and count the gates that fail"
     )
@@ -206,21 +272,38 @@ def main(argv: list[str] | None = None, prog: str = "python -m milestones.sabota
     options = parser.parse_args(argv)
     if unknown := [bug for bug in options.bugs if bug not in sabotage.BUGS]:
         parser.error(f"no bug {', '.join(unknown)}; there are {', '.join(sabotage.BUGS)}")
-    start = time.perf_counter()
-    if options.healthy:
-        count, failures = healthy(options.healthy)
-        print(*failures, sep="\n")
-        seconds = time.perf_counter() - start
-        runs = f"{len(CHAPTERS)} chapters, {options.healthy} seeds, {seconds:.0f} s"
-        print(f"{len(failures)} false alarms in {count} verdicts: {runs}")
-        return int(bool(failures))
-    found = matrix(options.bugs or list(sabotage.BUGS))
-    table = page(found)
-    print(table)
-    if options.write:
-        options.write.write_text(table)
-    missed = [bug for bug, row in found.items() if not row]
-    print(f"{len(found) - len(missed)} of {len(found)} bugs caught, {time.perf_counter() - start:.0f} s")
+    with Progress(always=True) as progress:
+        if options.healthy:
+            return count_alarms(options.healthy, progress)
+        return show_matrix(options.bugs or list(sabotage.BUGS), options.write, progress)
+
+
+def count_alarms(seeds: int, progress: Progress) -> int:
+    """Print the false alarms; 1 if there are any."""
+    count, failures = healthy(seeds, progress.say)
+    progress.clear()
+    for failure in failures:
+        print(plain(failure))
+    runs = f"{len(CHAPTERS)} chapters, {seeds} seeds, {progress.seconds:.0f} s"
+    print(f"{len(failures)} false alarms in {count} verdicts: {runs}")
+    return int(bool(failures))
+
+
+def show_matrix(bugs: Sequence[str], write: Path | None, progress: Progress) -> int:
+    """Print what catches each bug, and put it into the table of a file; 1 if nothing catches one."""
+    found: Matrix = {}
+    table = Table("bug", "lives in", "caught by")
+    for i, bug in enumerate(bugs):
+        found[bug] = row(bug, lambda text, i=i: progress.say(f"{i} of {len(bugs)} bugs done, now {text}"))  # type: ignore[misc]
+        caught = ", ".join(f"{gate} {models}" for gate, models in found[bug].items())
+        table.add_row(bug, models_of(bug), caught or "NOT CAUGHT", style=None if caught else "red")
+        if write:  # at once, so that nothing is lost where it is broken off
+            rows = (read(write.read_text()) if write.exists() else {}) | found
+            write.write_text(page({bug: rows[bug] for bug in sabotage.BUGS if bug in rows}))
+    progress.clear()
+    console().print(table, soft_wrap=True)
+    missed = [bug for bug, gates in found.items() if not gates]
+    print(f"{len(found) - len(missed)} of {len(found)} bugs caught, {progress.seconds:.0f} s")
     return int(bool(missed))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tinytorch
-from tinytorch import Linear
+from tinytorch import Linear, progress
 from tinytorch.milestones import sabotage as command
 from tinytorch.milestones.sabotage import MODELS, caught_by, gate_names, models_of, page
 from tinytorch.verify import sabotage
@@ -20,13 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "sabotage.md"
 
 def table():
     """The page's table: bug -> gate -> letters of models."""
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.read_text().splitlines() if line[:1] == "|"
-    ]
-    header, _, *body = rows
-    return {
-        row[0].strip("`"): {gate: cell for gate, cell in zip(header[2:], row[2:], strict=True) if cell} for row in body
-    }
+    return command.read(PAGE.read_text())
 
 
 def test_the_page_is_what_the_command_writes():
@@ -42,6 +36,13 @@ def test_every_bug_is_caught_and_every_gate_catches_something():
 def test_the_chapters_catch_every_bug_in_code_that_they_use():
     missed = {bug for bug, row in table().items() if not set("".join(row.values())) & set("PXMCBT")}
     assert {bug for bug in missed if models_of(bug) != "L"} == set()
+
+
+def test_what_everybody_does_wrong_is_found_by_diagnose_or_refused():
+    habits = {bug for bug, function in sabotage.BUGS.items() if function.__module__.endswith(".habits")}
+    assert len(habits) > 10
+    missed = {bug for bug in habits if not table()[bug].keys() & {"diagnose", "error"}}
+    assert missed == set()
 
 
 @pytest.mark.parametrize("bug", sabotage.BUGS)
@@ -76,8 +77,13 @@ def test_a_bug_ends_with_its_block(bug):
 
 def test_the_command_says_what_was_caught(capsys, monkeypatch, tmp_path):
     assert command.main(["step_does_nothing", "--write", str(tmp_path / "page.md")]) == 0
-    assert "1 of 1 bugs caught" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 of 1 bugs caught" in out
+    assert "step_does_nothing  PXMCBTL" in out
     assert "`step_does_nothing` | PXMCBTL | PXMCBTL |" in (tmp_path / "page.md").read_text()
+    monkeypatch.setattr(command, "models_of", lambda bug: "X")
+    assert command.main(["sigmoid_twice", "--write", str(tmp_path / "page.md")]) == 0
+    assert list(command.read((tmp_path / "page.md").read_text())) == ["step_does_nothing", "sigmoid_twice"]
     monkeypatch.setattr(command, "models_of", lambda bug: "P")
     assert command.main(["tanh_gradient_forgotten"]) == 1  # the perceptron has no tanh
     assert "0 of 1 bugs caught" in capsys.readouterr().out
@@ -85,11 +91,17 @@ def test_the_command_says_what_was_caught(capsys, monkeypatch, tmp_path):
 
 def test_the_command_counts_false_alarms(capsys, monkeypatch):
     monkeypatch.setattr(command, "CHAPTERS", command.CHAPTERS[:2])
+    monkeypatch.setattr(command, "LEARNERS", {"P": command.LEARNERS["P"]})
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
     assert command.main(["--healthy", "2"]) == 0
-    assert "0 false alarms in" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "0 false alarms in" in out
+    assert "update" in err  # what is being done
     with sabotage.step_does_nothing():
         assert command.main(["--healthy", "1"]) == 1
-    assert "XOR, seed 0: movement: `0.weight`" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "XOR, seed 0: movement: `0.weight`" in out
+    assert "diagnose P, seed 0: step too small" in out
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,24 @@ class Optimizer:
         for group in groups if isinstance(groups[0], Mapping) else [{"params": groups}]:
             self.add_param_group(group)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; one with the name of a setting would have no effect, and is refused."""
+        self._refuse_setting(name)
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        self._refuse_setting(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _refuse_setting(self, name: str) -> None:
+        setting = "lr" if name == "learning_rate" else name
+        if setting in vars(self).get("defaults", ()) and name not in vars(self) and not hasattr(type(self), name):
+            raise AttributeError(
+                f"{type(self).__name__}.{name}: settings are those of a group of parameters, so write "
+                f'optimizer.param_groups[0]["{setting}"], or for all of them: for group in optimizer.param_groups: '
+                f'group["{setting}"] = ...'
+            )
+
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with settings of their own: {"params": [...], "lr": 0.1}."""
         name = type(self).__name__

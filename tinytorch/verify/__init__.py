@@ -7,8 +7,9 @@ itself, has classic bugs to try both on.
 
 from tinytorch.verify import controls, gates
 from tinytorch.verify.controls import Control
-from tinytorch.verify.diagnosis import Diagnosis, Finding, diagnose
+from tinytorch.verify.diagnosis import Diagnosis, diagnose
 from tinytorch.verify.gates import Found, Gate
+from tinytorch.verify.mistakes import Finding
 from tinytorch.verify.report import Report, Verdict
 from tinytorch.verify.run import Run, record
 from tinytorch.verify.verifying import verify

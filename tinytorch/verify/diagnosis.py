@@ -1,43 +1,29 @@
-"""`diagnose`: one forward and backward pass, and the name of what is wrong with it."""
+"""`diagnose`: one forward and backward pass, and the name of what is wrong with it, with what mends it."""
 
 from __future__ import annotations
 
 import math
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 
 from tinytorch import random
+from tinytorch.autograd import is_grad_enabled
 from tinytorch.nn import Module
 from tinytorch.nn.module import Parameter
 from tinytorch.optim import Optimizer
+from tinytorch.table import plain, width, wrapped
 from tinytorch.tensor import Tensor
+from tinytorch.verify import mistakes, trial
+from tinytorch.verify.mistakes import Finding, together
 from tinytorch.verify.run import given_to
-from tinytorch.verify.trace import Event, Trace
+from tinytorch.verify.trace import Trace
 
-DEAD = 0.5  # a ReLU is reported if more of its units than this are zero for all examples
 VANISHING = 1e-5  # a layer is reported if the loss depends that much less on it than on another
 EXPLODING = 1e3  # and if its gradient is so many times larger than its weights
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is wrong.
-
-    Attributes:
-        kind: "nan", "dead", "vanishing", "exploding", "unreached", "zero", "not optimized" or "stale".
-        culprit: the parameter, the module, or the line.
-        text: a sentence about it.
-    """
-
-    kind: str
-    culprit: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.text}"
 
 
 class Diagnosis(list[Finding]):
@@ -49,7 +35,10 @@ class Diagnosis(list[Finding]):
         return not self
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self)) or "nothing found"
+        lines = [plain(finding) for finding in self] or ["nothing found"]
+        if sys.stdout is not None and sys.stdout.isatty():  # elsewhere a line stays one
+            lines = [part for line in lines for part in wrapped(line, width(80), "  ")]
+        return "\n".join(lines)
 
 
 def diagnose(
@@ -57,9 +46,18 @@ def diagnose(
 ) -> Diagnosis:
     """What is wrong with a model: call it where you would call `loss.backward()`.
 
-    It finds where a NaN is born, dead ReLUs, layers whose gradient vanishes or explodes, parameters that the loss does
-    not reach, and where the graph was cut; parameters that the optimizer was not given; and gradients that are still
-    there from an earlier `backward`, to which another would add. Gradients, random numbers and graph stay as they are.
+    It finds, with a line for each cause:
+
+    * where a NaN is born; layers whose gradient vanishes or explodes; dead ReLUs and saturated units; units that start
+      alike, and stay alike; parameters that the loss does not reach, and where the graph was cut;
+    * a softmax, sigmoid or ReLU before a loss that wants logits; what is no probability before one that wants
+      probabilities; labels that are one-hot, floating or out of range; shapes that broadcast by mistake; data that are
+      not normalised, or of another dtype than the model;
+    * a model left in eval mode, and gradients left switched off; a plain Tensor in the place of a Parameter;
+    * parameters that the optimizer was not given; gradients of an earlier `backward` that were not cleared; a step that
+      goes up, is far too large or far too small, which is tried out on copies.
+
+    Gradients, parameters, random numbers and graph stay as they are.
 
     Args:
         model: whose parameters and modules are named.
@@ -67,21 +65,29 @@ def diagnose(
         optimizer: what will step; one or several.
 
     Raises:
-        TypeError: the loss is not a Tensor.
+        TypeError: the loss is not a Tensor. An error of the loss function that is none of the above is raised as it is.
 
     >>> from tinytorch.verify import diagnose
     >>> model = tinytorch.Sequential(tinytorch.Linear(2, 3), tinytorch.ReLU(), tinytorch.Linear(3, 1))
     >>> model[0].bias.data = Tensor([-9.0, -9.0, -9.0])
     >>> print(diagnose(model, lambda: model(tinytorch.ones((4, 2))).sum()))  # doctest: +ELLIPSIS
-    dead: `1`: 3 of 3 units of relu are zero for all examples, in `1` (ReLU), <doctest ...>:1
-    ...
+    dead: `1`: 3 of 3 units of relu are zero for all examples, in `1` (ReLU), ...: start with other weights, ...
     """
     parameters = dict(model.named_parameters())
-    found = [_stale(name) for name, p in parameters.items() if p.grad is not None and bool((p.grad != 0).any())]
+    optimizers: list[Optimizer] = []
+    if optimizer is not None:
+        optimizers = [optimizer] if hasattr(optimizer, "param_groups") else list(optimizer)  # type: ignore[list-item]
+    found = [*_stale(parameters), *mistakes.of_model(model), *mistakes.of_mode(model)]
     trace = Trace()
     trace.names_of(model)
     with _undisturbed(parameters), trace:
-        value = loss() if callable(loss) else loss
+        state = random.generator.bit_generator.state
+        try:
+            value = loss() if callable(loss) else loss
+        except (TypeError, ValueError, IndexError) as error:
+            if wrong := mistakes.of_error(traceback.walk_tb(error.__traceback__), trace):
+                return Diagnosis([*found, *wrong])
+            raise
         if not isinstance(value, Tensor):
             raise TypeError(f"diagnose: the loss is a Tensor, without .item(), or a function of it, not {value!r}")
         forward = list(trace.events)
@@ -89,17 +95,36 @@ def diagnose(
             value.backward(retain_graph=True)
         with trace.paused():
             found += _not_finite(trace, value)
-            found += [f for event in forward for f in _dead(event, trace)]
-            found += _unreached(parameters, trace, value)
-            found += _uneven(parameters)
-    if optimizer is not None:
-        given = given_to(optimizer)
-        found += [
-            Finding("not optimized", name, f"`{name}` was not given to the optimizer: it will stay as it is")
-            for name, p in parameters.items()
-            if id(p) not in given and p.requires_grad
-        ]
-    return Diagnosis(found)
+            found += mistakes.of_forward(forward, trace, parameters)
+            if is_grad_enabled():
+                found += _unreached(parameters, trace, value)
+                found += _uneven(parameters)
+                found += mistakes.of_symmetry(parameters)
+            found += _not_optimized(parameters, optimizers)
+            if callable(loss) and optimizers and value.requires_grad and math.isfinite(value.item()):
+
+                def again() -> float:
+                    random.generator.bit_generator.state = state  # the same dropout
+                    return float(loss().item())
+
+                found += trial.step(optimizers, parameters, value.item(), again)
+    return Diagnosis(_causes(found))
+
+
+CONSEQUENCES = {  # what follows from a finding, and is not told beside it
+    "alike": {"zero", "dead", "vanishing"},
+    "dead": {"zero"},
+    "saturated": {"zero", "vanishing"},
+    "nan": {"zero", "exploding", "vanishing", "alike", "dead", "saturated"},
+    "data": {"exploding", "vanishing", "saturated", "dead", "zero", "step too large"},
+    "probabilities": {"nan", "exploding", "vanishing", "step too large"},
+}
+
+
+def _causes(found: list[Finding]) -> list[Finding]:
+    """The findings without those that follow from another one."""
+    follow = {kind for finding in found for kind in CONSEQUENCES.get(finding.kind, ())}
+    return [finding for finding in found if finding.kind not in follow]
 
 
 @contextmanager
@@ -118,9 +143,10 @@ def _undisturbed(parameters: dict[str, Parameter]) -> Iterator[None]:
             p.grad = grads[name]
 
 
-def _stale(name: str) -> Finding:
-    text = f"`{name}` still has the gradient of an earlier backward, and this one is added: call optimizer.zero_grad()"
-    return Finding("stale", name, text)
+def _stale(parameters: dict[str, Parameter]) -> Iterator[Finding]:
+    old = [name for name, p in parameters.items() if p.grad is not None and bool((p.grad != 0).any())]
+    text = "the gradient of an earlier backward is still there, and this one is added: call optimizer.zero_grad()"
+    yield from together("stale", dict.fromkeys(old, text))
 
 
 def _not_finite(trace: Trace, value: Tensor) -> Iterator[Finding]:
@@ -129,44 +155,54 @@ def _not_finite(trace: Trace, value: Tensor) -> Iterator[Finding]:
         yield Finding("nan", born.split(" in ", 1)[-1].split(",")[0], born)
 
 
-def _dead(event: Event, trace: Trace) -> Iterator[Finding]:
-    """Units of a ReLU that are zero for every example: features of (..., F), channels of (N, C, H, W)."""
-    if event.where.what != "relu" or event.result is None or event.result.ndim < 2:
-        return
-    y = event.result.detach().numpy()
-    unit = 1 if y.ndim == 4 else y.ndim - 1
-    dead = ~y.any(axis=tuple(i for i in range(y.ndim) if i != unit))
-    if dead.mean() > DEAD:
-        name = trace.names.get(id(event.module), "") or event.where.place
-        text = f"{dead.sum()} of {dead.size} units of relu are zero for all examples, {event.place(trace.names)}"
-        yield Finding("dead", name, f"`{name}`: {text}")
-
-
 def _unreached(parameters: dict[str, Parameter], trace: Trace, value: Tensor) -> Iterator[Finding]:
+    missing, zero = {}, {}
     for name, p in parameters.items():
         if not p.requires_grad:
             continue
         if p.grad is None:
-            yield Finding(
-                "unreached", name, f"`{name}` is not reached from the loss: {trace.why_without_gradient(p, value)}"
-            )
+            missing[name] = f"not reached from the loss: {trace.why_without_gradient(p, value)}"
         elif not bool((p.grad != 0).any()):
-            yield Finding("zero", name, f"`{name}` gets a gradient of zeros: {trace.why_without_gradient(p, value)}")
+            zero[name] = f"gradient of zeros: {trace.why_without_gradient(p, value)}"
+    yield from together("unreached", missing)
+    yield from together("zero", zero)
 
 
 def _uneven(parameters: dict[str, Parameter]) -> Iterator[Finding]:
     """Layers on which the loss depends far less than on others, by |g| |w| of their weights, or far too much."""
-    effect = {}
+    effect, exploding = {}, {}
     for name, p in parameters.items():
         if p.ndim > 1 and p.grad is not None:
             g, w = (float(np.linalg.norm(x.detach().numpy().astype(np.float64))) for x in (p.grad, p))
             effect[name] = g * w
             if math.isfinite(g) and g > EXPLODING * max(w, 1.0):
-                yield Finding(
-                    "exploding", name, f"the gradient of `{name}` explodes: its norm is {g:.1e}, its own {w:.1e}"
-                )
+                exploding[name] = g, w
+    if exploding:
+        worst = max(exploding, key=lambda name: exploding[name][0])
+        g, w = exploding[worst]
+        text = (
+            f"the gradient explodes: that of `{worst}` has the norm {g:.1e}, its values {w:.1e}: start with smaller "
+            "weights, or call tinytorch.clip_grad_norm_(model.parameters(), 1.0) before optimizer.step()"
+        )
+        yield from together("exploding", dict.fromkeys(exploding, text))
     most = max(effect, key=effect.__getitem__, default="")
-    for name, e in effect.items():
-        if 0 < e < VANISHING * effect[most] < math.inf:
-            less = f"{effect[most] / e:.1e} times less than that of `{most}`"
-            yield Finding("vanishing", name, f"the gradient of `{name}` vanishes: {less}")
+    weak = {name: e for name, e in effect.items() if 0 < e < VANISHING * effect[most] < math.inf}
+    if weak:
+        least = min(weak, key=weak.__getitem__)
+        text = (
+            f"the gradient vanishes: the loss depends {effect[most] / weak[least]:.1e} times less on `{least}` than on "
+            f"`{most}`: put ReLU() in the place of what saturates, or LayerNorm(...) or a shortcut, x + layer(x)"
+        )
+        yield from together("vanishing", dict.fromkeys(weak, text))
+
+
+def _not_optimized(parameters: dict[str, Parameter], optimizers: list[Optimizer]) -> Iterator[Finding]:
+    if not optimizers:
+        return
+    given = given_to(optimizers)
+    left = [name for name, p in parameters.items() if id(p) not in given and p.requires_grad]
+    make = f"{type(optimizers[0]).__name__}(model.parameters(), ...)"
+    text = f"not given to the optimizer, so it will stay as it is: {make}"
+    if left and not any(id(p) in given for p in parameters.values()):
+        text = f"the optimizer has other parameters than this model: make it after the model, {make}"
+    yield from together("not optimized", dict.fromkeys(left, text))

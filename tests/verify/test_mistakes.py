@@ -1,0 +1,422 @@
+"""What everybody does wrong at some time is found, each as one line with its mend; what is healthy is left alone."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import tinytorch
+from tinytorch import (
+    SGD,
+    Adam,
+    BCELoss,
+    Conv2d,
+    CrossEntropyLoss,
+    Dropout,
+    Flatten,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Tensor,
+)
+from tinytorch.milestones.sabotage import LEARNERS
+from tinytorch.nn import Module, Parameter
+from tinytorch.verify import diagnose, record
+
+CLASSES = Tensor([0, 1, 2, 3] * 4)
+ONE_HOT = Tensor(np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 4])
+BINARY = Tensor([[0.0], [1.0]] * 8)
+
+
+def points(n=16, seed=0):
+    tinytorch.manual_seed(seed)
+    return tinytorch.randn(n, 3)
+
+
+def classifier(*more, out=4):
+    points()
+    return Sequential(Linear(3, 8), Tanh(), Linear(8, out), *more)
+
+
+def looked(model, loss, optimizer=None):
+    """The one finding, which must be a line of its own with a mend."""
+    (finding,) = diagnose(model, loss, optimizer)
+    assert "\n" not in str(finding)
+    return finding
+
+
+# Losses ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "what"),
+    [
+        (Softmax(), "softmax in `3` (Softmax)"),
+        (Sigmoid(), "sigmoid in `3` (Sigmoid)"),
+        (Tanh(), "tanh in `3` (Tanh)"),
+        (ReLU(), "relu in `3` (ReLU)"),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_what_is_no_logit_before_a_cross_entropy(last, what, device):
+    with tinytorch.device(device):
+        model, x, y = classifier(last), points(), CLASSES.to(device)
+        finding = looked(model, lambda: CrossEntropyLoss()(model(x), y))
+    assert finding.kind == "logits"
+    assert f"is given the result of {what}" in finding.text
+    assert finding.text.endswith("as the loss takes the softmax itself: cross_entropy(logits, y)")
+
+
+def test_a_softmax_that_is_written_by_hand_or_moved_about():
+    model, x = classifier(), points()
+
+    def soft(z):
+        e = tinytorch.exp(z)
+        return e / e.sum(axis=1, keepdims=True)
+
+    finding = looked(model, lambda: tinytorch.cross_entropy(soft(model(x)), CLASSES))
+    assert "divide, which are probabilities that sum to 1" in finding.text
+
+    def moved():
+        return tinytorch.cross_entropy(tinytorch.softmax(model(x), axis=1).reshape(4, 4, 4).mT[:, :, 0], CLASSES[:4])
+
+    assert "the result of softmax in test_mistakes.py" in looked(model, moved).text
+
+
+def test_what_is_no_logit_before_a_binary_cross_entropy():
+    model, x = classifier(Sigmoid(), out=1), points()
+    finding = looked(model, lambda: tinytorch.binary_cross_entropy_with_logits(model(x), BINARY))
+    assert finding.text.endswith("as the loss takes the sigmoid itself: binary_cross_entropy_with_logits(logits, y)")
+    assert diagnose(model, lambda: BCELoss()(model(x), BINARY)).ok
+
+
+def test_log_softmax_before_a_cross_entropy_changes_nothing():
+    model, x = classifier(), points()
+    assert diagnose(model, lambda: tinytorch.cross_entropy(tinytorch.log_softmax(model(x), axis=1), CLASSES)).ok
+
+
+def test_a_sigmoid_of_a_sigmoid_and_a_softmax_of_one_class():
+    model, x = classifier(Sigmoid(), Sigmoid(), out=1), points()
+    assert "sigmoid in `4` (Sigmoid)" in looked(model, lambda: BCELoss()(model(x), BINARY)).text
+    model = classifier(Softmax(), out=1)
+    text = str(diagnose(model, lambda: BCELoss()(model(x), BINARY)))
+    assert "is 1 everywhere, as there is one class along its axis: take sigmoid" in text
+
+
+def test_what_is_no_probability():
+    model, x = classifier(out=1), points()
+    finding = looked(model, lambda: BCELoss()(model(x), BINARY))
+    assert finding.kind == "probabilities"
+    assert finding.text.endswith("binary_cross_entropy_with_logits(x, y) takes any numbers")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (ONE_HOT, "one-hot labels of shape (16, 4), in test_mistakes.py"),
+        (ONE_HOT.astype("int64"), "one-hot labels of shape (16, 4), which it refuses: y.argmax(axis=1)"),
+        (ONE_HOT > 0.5, "one-hot labels of shape (16, 4), which it refuses: y.argmax(axis=1)"),
+        (CLASSES.astype("float32"), 'labels of dtype float32, which it refuses: y.astype("int64")'),
+        (CLASSES.astype("float64"), 'labels of dtype float64, which it refuses: y.astype("int64")'),
+        (CLASSES.reshape(-1, 1), "labels of shape (16, 1), which it refuses: y.reshape(-1)"),
+        (CLASSES.reshape(-1, 1).astype("float32"), "labels of shape (16, 1), which it refuses: y.reshape(-1)"),
+        (CLASSES + 1, "labels from 1 to 4 with 4 classes, which it refuses: y - 1"),
+        (CLASSES - 1, "labels from -1 to 2 with 4 classes, which it refuses: y - -1"),
+        (CLASSES * 3, "labels from 0 to 9 with 4 classes, which it refuses: a model with 10 outputs"),
+    ],
+    ids=range(10),
+)
+def test_labels_that_are_no_class_indices(labels, said):
+    model, x = classifier(), points()
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), labels))
+    assert finding.kind == "labels"
+    assert f"`cross_entropy` takes class indices, and is given {said}" in finding.text
+
+
+def test_soft_labels_and_ignored_ones_are_fine():
+    model, x = classifier(), points()
+    soft = ONE_HOT * 0.9 + 0.025
+    assert diagnose(model, lambda: CrossEntropyLoss()(model(x), soft)).ok
+    some = Tensor([0, 1, 2, 3, -100, 1, 2, 3] * 2)
+    assert diagnose(model, lambda: CrossEntropyLoss()(model(x), some)).ok
+
+
+@pytest.mark.parametrize(
+    ("labels", "mend"),
+    [
+        (BINARY * 2 - 1, "(y + 1) / 2"),
+        (CLASSES.reshape(-1, 1).astype("float32"), "cross_entropy(logits, y) is for more than two classes"),
+        (BINARY * 0.5 + 0.75, "y / y.max()"),
+    ],
+)
+def test_labels_that_are_not_between_zero_and_one(labels, mend):
+    model, x = classifier(out=1), points()
+    finding = looked(model, lambda: tinytorch.binary_cross_entropy_with_logits(model(x), labels))
+    assert finding.kind == "labels"
+    assert finding.text.endswith(mend)
+
+
+def test_integer_labels_of_a_binary_cross_entropy():
+    model, x = classifier(out=1), points()
+    finding = looked(model, lambda: tinytorch.binary_cross_entropy_with_logits(model(x), BINARY.astype("int64")))
+    assert finding.text.endswith('is given int64, which it refuses: y.astype("float32")')
+
+
+def test_an_error_that_is_none_of_these_is_raised():
+    model, x = classifier(), points()
+    with pytest.raises(ValueError, match="target has shape"):
+        diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES[:5]))
+    with pytest.raises(ZeroDivisionError):
+        diagnose(model, lambda: 1 / 0)
+
+
+def test_a_difference_of_each_with_each():
+    model, x = classifier(out=1), points()
+    finding = looked(model, lambda: ((model(x) - BINARY.reshape(-1)) ** 2).mean())
+    assert finding.kind == "broadcast"
+    assert "`subtract` of (16, 1) and (16,) is of shape (16, 16), each with each" in finding.text
+    assert diagnose(model, lambda: ((model(x) - BINARY) ** 2).mean()).ok
+
+
+# Models ---------------------------------------------------------------------------------------------------------------
+
+
+def test_eval_mode_that_was_left_on():
+    model, x = classifier(Dropout(0.5)), points()
+    loss = lambda: CrossEntropyLoss()(model(x), CLASSES)  # noqa: E731
+    assert diagnose(model, loss).ok
+    model.eval()
+    finding = looked(model, loss)
+    assert (finding.kind, finding.text.endswith("call model.train() before it learns")) == ("mode", True)
+    model.train()
+    model[3].eval()  # a part, on purpose
+    assert diagnose(model, loss).ok
+
+
+def test_gradients_that_were_left_off_and_dropout_that_is_on_in_evaluation():
+    model, x = classifier(Dropout(0.5)), points()
+    with tinytorch.no_grad():
+        finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES))
+    assert "gradients are switched off, so nothing can be learned" in finding.text
+    assert "dropout is on (`3`): call model.eval() first" in finding.text
+
+
+class Scale(Module):
+    def __init__(self, wrap):
+        self.w = wrap([1.0, 2.0, 3.0])
+        self.layer = Linear(3, 4)
+
+    def forward(self, x):
+        return self.layer(x * self.w)
+
+
+def test_a_plain_tensor_in_the_place_of_a_parameter(device):
+    points()
+    with tinytorch.device(device):
+        model, x, y = Sequential(Scale(partial(Tensor, requires_grad=True))), points(), CLASSES.to(device)
+        finding = looked(model, lambda: CrossEntropyLoss()(model(x), y))
+    assert (finding.kind, finding.culprit) == ("not a parameter", "0.w")
+    assert finding.text.endswith("write self.w = Parameter(...)")
+
+
+@pytest.mark.parametrize("wrap", [Parameter, Tensor], ids=["parameter", "constant"])
+def test_parameters_and_constants_are_fine(wrap):
+    points()
+    model, x = Scale(wrap), points()
+    model.kept = model(x)  # an intermediate result, for a look later
+    assert diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES)).ok
+
+
+def test_a_buffer_is_no_forgotten_parameter():
+    points()
+    model, x = Scale(Tensor), points()
+    model.register_buffer("w", Tensor([1.0, 2.0, 3.0], requires_grad=True))
+    assert diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES)).ok
+
+
+@pytest.mark.parametrize("activation", [Tanh, Sigmoid])
+def test_units_that_are_saturated(activation, device):
+    points()
+    with tinytorch.device(device):
+        model, x, y = Sequential(Linear(3, 8), activation(), Linear(8, 4)), points(), CLASSES.to(device)
+        model[0].bias.data = tinytorch.full((8,), 30.0)
+        finding = looked(model, lambda: CrossEntropyLoss()(model(x), y))
+    assert (finding.kind, finding.culprit) == ("saturated", "1")
+    assert f"8 of 8 units of {activation.__name__.lower()} are saturated" in finding.text
+
+
+def test_an_output_that_is_sure_is_not_saturated():
+    model, x = classifier(Sigmoid(), out=1), points()
+    model[2].bias.data = Tensor([12.0])
+    assert diagnose(model, lambda: BCELoss()(model(x), BINARY * 0.0 + 1.0)).ok
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_units_that_start_alike_and_stay_alike(value):
+    model, x = classifier(), points()
+    for p in model.parameters():
+        p.data = p.data * 0.0 + value
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES))
+    assert finding.kind == "alike"
+    assert "0.weight" in finding.culprit
+    model = classifier()
+    model[2].weight.data = model[2].weight.data * 0.0  # its units get gradients that differ
+    found = diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES))
+    assert not any(f.kind == "alike" for f in found)
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [255.0, 1e-5])
+@pytest.mark.parametrize("flat", [True, False], ids=["linear", "convolution"])
+def test_data_that_are_not_normalised(factor, flat):
+    tinytorch.manual_seed(0)
+    layers = [Linear(16, 4), Linear(4, 4)] if flat else [Conv2d(1, 2, 3, padding=1), Flatten(), Linear(32, 4)]
+    model = Sequential(layers)
+    x = tinytorch.rand(*((16, 16) if flat else (16, 1, 4, 4)))
+    loss = lambda: CrossEntropyLoss()(model(x), CLASSES)  # noqa: E731
+    assert diagnose(model, loss).ok
+    x = x * factor
+    finding = looked(model, loss)
+    assert (finding.kind, finding.culprit) == ("data", "0.weight")
+    assert finding.text.endswith("normalise them, x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)")
+
+
+@pytest.mark.parametrize("dtypes", [("float64", "float32"), ("float32", "float64")])
+def test_data_of_another_dtype_than_the_model(dtypes):
+    model, x = classifier().to(dtypes[0]), points().astype(dtypes[1])
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES))
+    assert finding.kind == "dtype"
+    assert f'x = x.astype("{dtypes[0]}")' in finding.text
+
+
+# Optimizers -----------------------------------------------------------------------------------------------------------
+
+
+OPTIMIZERS = [SGD, partial(SGD, momentum=0.9), Adam]
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(
+    ("lr", "kind"), [(1e4, "step too large"), (1e-12, "step too small"), (0.0, "step too small"), (0.01, None)]
+)
+def test_a_learning_rate_that_is_far_too_large_or_too_small(make, lr, kind, device):
+    with tinytorch.device(device):
+        model, x, y = classifier(), points(), CLASSES.to(device)
+        optimizer = make(model.parameters(), lr=lr)
+        loss = lambda: CrossEntropyLoss()(model(x), y)  # noqa: E731
+        assert [f.kind for f in diagnose(model, loss, optimizer)] == ([kind] if kind else [])
+
+
+def test_a_step_that_goes_up():
+    class Up(SGD):
+        def update(self, dev, values, grad, *rest):
+            return super().update(dev, values, -grad, *rest)
+
+    model, x = classifier(), points()
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES), Up(model.parameters(), lr=0.01))
+    assert finding.kind == "uphill"
+
+
+def test_trying_a_step_changes_nothing():
+    model, x = classifier(Dropout(0.3)), points()
+    optimizer = Adam(model.parameters(), lr=0.01)
+    twin, other = classifier(Dropout(0.3)), None
+    other = Adam(twin.parameters(), lr=0.01)
+
+    def train(model, optimizer, look):
+        tinytorch.manual_seed(1)
+        for _ in range(4):
+            optimizer.zero_grad()
+            if look:
+                diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES), optimizer)
+            loss = CrossEntropyLoss()(model(x), CLASSES)
+            if look:
+                optimizer_state = optimizer.state_dict()["state"]
+                assert diagnose(model, loss, optimizer) is not None  # the graph is there still
+                np.testing.assert_equal(optimizer.state_dict()["state"], optimizer_state)
+            loss.backward()
+            optimizer.step()
+
+    train(model, optimizer, True)
+    train(twin, other, False)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.tolist() == q.tolist()
+
+
+def test_a_setting_that_there_is_not():
+    model, x = classifier(), points()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    optimizer.param_groups[0]["learning_rate"] = 0.5
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES), optimizer)
+    assert (finding.kind, finding.culprit) == ("setting", "learning_rate")
+    assert "SGD has no setting 'learning_rate', so that it has no effect" in finding.text
+
+
+@pytest.mark.parametrize("name", ["lr", "learning_rate", "momentum", "weight_decay"])
+def test_a_setting_is_no_attribute_of_an_optimizer(name):
+    optimizer = SGD([Parameter([1.0])], lr=0.1)
+    setting = "lr" if name == "learning_rate" else name
+    for access in (lambda: setattr(optimizer, name, 0.5), lambda: getattr(optimizer, name)):
+        with pytest.raises(AttributeError, match=rf'write optimizer\.param_groups\[0\]\["{setting}"\]'):
+            access()
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    optimizer.note = "an attribute of another name is yours"
+    with pytest.raises(AttributeError, match="has no attribute 'typo'"):
+        optimizer.typo  # noqa: B018
+
+
+def test_an_optimizer_of_ones_own_may_keep_a_setting_as_an_attribute():
+    class Own(SGD):
+        beta = 0.5
+
+        def __init__(self, params, lr):
+            self.lr = lr
+            super().__init__(params, lr=lr)
+
+    optimizer = Own([Parameter([1.0])], lr=0.1)
+    optimizer.lr = optimizer.beta = 0.2
+    assert (optimizer.lr, optimizer.beta) == (0.2, 0.2)
+
+
+def test_an_optimizer_of_another_model():
+    model, x = classifier(), points()
+    optimizer = SGD(classifier().parameters(), lr=0.1)
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES), optimizer)
+    assert finding.kind == "not optimized"
+    assert "make it after the model, SGD(model.parameters(), ...)" in finding.text
+
+
+def test_a_line_for_each_cause_names_a_few():
+    tinytorch.manual_seed(0)
+    layers = Sequential([Linear(3, 3) for _ in range(5)])
+    (finding,) = diagnose(layers, lambda: layers(points()).detach().sum())
+    assert finding.text.startswith("`0.weight`, `0.bias`, `1.weight`, `1.bias` and 6 more: not reached from the loss")
+    assert finding.culprit.count(",") == 9
+
+
+# No false alarms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", LEARNERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_found_in_what_learns(model, seed):
+    for updates in (0, 1, 20):
+        run = record(LEARNERS[model], seed=seed, updates=updates)
+        run.model.zero_grad()
+        found = diagnose(run.model, run.loss_function(), run.optimizer)
+        assert found.ok, f"after {updates} updates: {found}"
+
+
+@pytest.mark.parametrize("model", "PXM")
+def test_nothing_is_found_in_what_has_learned(model):
+    run = record(LEARNERS[model])
+    run.model.zero_grad()
+    found = diagnose(run.model, run.loss_function(), run.optimizer)
+    assert found.ok, found

@@ -1,0 +1,94 @@
+"""A step of the optimizer, tried out on copies: does it go down, and is it of a size that learns?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinytorch.autograd import no_grad
+from tinytorch.nn.module import Parameter
+from tinytorch.optim import Optimizer
+from tinytorch.tensor import Tensor
+from tinytorch.verify.mistakes import Finding
+
+HIGHER = 3.0  # a step is far too large that makes the loss so many times as large, though it goes down the gradient
+SLOW = 1e-7  # a step is far too small that changes weights by less, relatively, and the loss as well
+
+
+def step(
+    optimizers: list[Optimizer], parameters: dict[str, Parameter], loss: float, again: Callable[[], float]
+) -> Iterator[Finding]:
+    """What a first step from here does to the loss, which `again` computes anew."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups if isinstance(optimizer, Optimizer) else []:
+            unknown = sorted(group.keys() - optimizer.defaults.keys() - {"params"})
+            if unknown:
+                known = ", ".join(repr(key) for key in sorted(optimizer.defaults))
+                name = type(optimizer).__name__
+                text = f"{name} has no setting {unknown[0]!r}, so that it has no effect; it has {known}"
+                yield Finding("setting", unknown[0], f'{text}: optimizer.param_groups[0]["lr"] = 0.1')
+    moved = [pair for optimizer in optimizers if isinstance(optimizer, Optimizer) for pair in _stepped(optimizer)]
+    moved = [(p, new) for p, new in moved if any(p is q for q in parameters.values())]
+    if not moved:
+        return
+    rise = norms = 0.0
+    relative = 0.0
+    for p, new in moved:
+        old, to, g = (t.detach().numpy().astype(np.float64) for t in (p, new, p.grad))
+        rise += float(((to - old) * g).sum())
+        norms += float(np.linalg.norm(g) * np.linalg.norm(old))
+        if np.linalg.norm(old):
+            relative = max(relative, float(np.linalg.norm(to - old) / np.linalg.norm(old)))
+    lr = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for o in optimizers for group in o.param_groups if "lr" in group))
+    learns = norms > SLOW * abs(loss)  # there is something left to learn
+    if rise > 0 and learns:
+        yield Finding(
+            "uphill", "optimizer", "the optimizer's step goes along the gradient, up, not against it: p -= lr * g"
+        )
+        return
+    if learns and relative < SLOW and -rise < SLOW * abs(loss):
+        text = f"a step of the optimizer changes no weight by more than {relative:.1e} of it (lr {lr})"
+        yield Finding("step too small", "optimizer", f'{text}: optimizer.param_groups[0]["lr"] = 0.01')
+        return
+    after = _at(moved, again)
+    if not after <= HIGHER * max(abs(loss), 1e-3):
+        text = f"a step of the optimizer takes the loss from {loss:.3g} to {after:.3g} (lr {lr})"
+        yield Finding("step too large", "optimizer", f'{text}: optimizer.param_groups[0]["lr"] /= 100')
+
+
+def _stepped(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
+    """Parameters that have gradients, each with a copy that a copy of the optimizer, with its state, has stepped."""
+    groups: list[dict[str, Any]] = []
+    pairs: list[tuple[Tensor, Tensor]] = []
+    make: Any = type(optimizer)
+    for group in optimizer.param_groups:
+        twins = [Parameter(p.detach().numpy(), p.dtype, p.device) for p in group["params"]]
+        for p, twin in zip(group["params"], twins, strict=True):
+            if p.grad is not None and p.requires_grad:
+                twin.grad = Tensor(p.grad.detach().numpy(), p.grad.dtype, p.grad.device)
+                pairs.append((p, twin))
+        groups.append({**{k: v for k, v in group.items() if k in optimizer.defaults}, "params": twins})
+    try:
+        copy = make(groups)
+        copy.load_state_dict(optimizer.state_dict())
+        copy.step()
+    except (TypeError, ValueError, KeyError):  # it is not made like the library's own
+        return []
+    return pairs
+
+
+def _at(moved: list[tuple[Tensor, Tensor]], again: Callable[[], float]) -> float:
+    """The loss where the copies are; no graph notices that the parameters were there."""
+    home = [p.array for p, _ in moved]
+    try:
+        with no_grad():
+            for p, new in moved:
+                p.array = new.array
+            value = again()
+    finally:
+        for (p, _), array in zip(moved, home, strict=True):
+            p.array = array
+    return value if math.isfinite(value) else math.inf
