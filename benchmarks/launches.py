@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+_ROOT = Path(__file__).parents[1]
 _LINE = re.compile(r"^\[cuda_on_cpu\] dev\d+ stream \S+ (\S+)$")
 _COPIES = re.compile("memcpy")
 _WAITS = re.compile("event|stream|synchronize|hostFunc|callback", re.IGNORECASE)
@@ -40,18 +41,17 @@ class NotCounted(RuntimeError):
     """There is no device here whose launches can be counted."""
 
 
-def counted(workloads: list[str], device: str = "cuda:0") -> dict[str, Counter[str]]:
-    """The operations of the third step of each workload, when nothing is set up any more, by name.
+def operations(code: str, *arguments: str) -> dict[str, Counter[str]]:
+    """What a script asks of the device between its lines "begin NAME" and "end" on the error stream.
 
     Raises:
-        NotCounted: there is no such device, or its driver does not print what it is asked for.
+        NotCounted: the script fails, or the driver does not print what it is asked for.
     """
-    command = [sys.executable, "-c", _CODE, device, *workloads]
     env = {**os.environ, "CUDA_ON_CPU_TRACE": "1"}
-    root = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NotCounted(f"the steps did not run on {device}: {done.stderr.strip().splitlines()[-1]}")
+        raise NotCounted(f"the steps did not run: {done.stderr.strip().splitlines()[-1]}")
     found: dict[str, Counter[str]] = {}
     now: Counter[str] = Counter()
     for line in done.stderr.splitlines():
@@ -62,8 +62,13 @@ def counted(workloads: list[str], device: str = "cuda:0") -> dict[str, Counter[s
         else:
             now.update(_LINE.findall(line))
     if not any(found.values()):
-        raise NotCounted(f"the driver of {device} does not print its operations; count them with nsys profile")
+        raise NotCounted("the driver does not print its operations; count them with nsys profile")
     return found
+
+
+def counted(workloads: list[str], device: str = "cuda:0") -> dict[str, Counter[str]]:
+    """The operations of the third step of each workload, when nothing is set up any more. Raises as `operations`."""
+    return operations(_CODE, device, *workloads)
 
 
 def summary(operations: Counter[str]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from tinytorch import ops, random
 from tinytorch.backends import Device, map_tree
 from tinytorch.backends import device as _device
 from tinytorch.creation import asarray
+from tinytorch.ops.index import rows
 from tinytorch.tensor import Tensor
 
 
@@ -43,12 +44,21 @@ class TensorDataset:
         return tuple(t[index] for t in self.tensors)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """The examples at the indices, stacked: one lookup for each tensor."""
+        """The examples at the indices, stacked: one lookup for each tensor.
+
+        Raises:
+            IndexError: there is no such example.
+        """
+        n, at = len(self), np.asarray(indices, dtype=np.int64)
+        outside = at[(at < -n) | (at >= n)]  # on the host, so that no device has to look
+        if outside.size:
+            raise IndexError(f"TensorDataset: {outside[0]} is no index of {n} examples")
+        at = np.where(at < 0, at + n, at)
         found: dict[Device, Tensor] = {}
         for t in self.tensors:
             if t.device not in found:
-                found[t.device] = asarray(np.asarray(indices), dtype=t.device.default_int, device=t.device)
-        return tuple(ops.take(t, found[t.device], axis=0) for t in self.tensors)
+                found[t.device] = asarray(at, dtype=t.device.default_int, device=t.device)
+        return tuple(rows(t, found[t.device]) for t in self.tensors)
 
 
 class Subset:
