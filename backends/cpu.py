@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinytorch.backends.device import Array, Device
 from tinytorch.backends.standard import Key, Pair, added, counts, shifts
@@ -32,26 +33,118 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
     return ones
 
 
+# BLAS adds a few numbers side by side, and rows one after another: so its error grows with the length. Longer sums are
+# made of sums of runs, which are added in turn; that is as accurate as NumPy's pairwise sum. NumPy adds rows, and what
+# does not lie side by side, one after another.
+_RUN = 128
+
+
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
     shape, own = x.shape, x.dtype
     ndim = len(shape)
-    if dtype is None and ndim and own.kind == "f":
-        if axis == 0 and ndim == 2 and not keepdims:
-            return _ones(shape[0], own).dot(x)
-        if ndim > 1 and (axis == -1 or axis == ndim - 1) and shape[-1]:
-            out = (x if ndim == 2 else x.reshape(-1, shape[-1])).dot(_ones(shape[-1], own))
-            return _along_last(out, shape, keepdims)
-        if axis is None and x.size <= 4096 and not keepdims:  # of longer ones NumPy's pairwise sum is more accurate
-            return _ones(x.size, own).dot(x.reshape(-1))
+    if own.kind == "f" and ndim and x.size and (dtype is None or dtype == own):
+        if axis is None:
+            if x.size <= 512 and not keepdims:
+                return _ones(x.size, own).dot(x.reshape(-1))
+            if not x.flags.forc:
+                return _in_turn(x, axis, keepdims)
+        elif not x.flags.c_contiguous:
+            if ndim == 2 and x.flags.f_contiguous and axis in (0, 1, -1):
+                out = _sum(x.T, axis=1 - axis % 2)
+                return out if not keepdims else out[None] if axis == 0 else out[:, None]
+            return _in_turn(x, axis, keepdims)
+        elif ndim > 1 and (axis == -1 or axis == ndim - 1):
+            return _along_last(_of_runs(x if ndim == 2 else x.reshape(-1, shape[-1])), shape, keepdims)
+        elif (k := 1 if axis == 0 else len(axis) if axis in _LEADING else 0) < ndim and k:  # the first k axes
+            out = _of_rows(x if ndim == 2 and k == 1 else x.reshape(math.prod(shape[:k]), -1))
+            return out if ndim == 2 and not keepdims else out.reshape((1,) * (k * keepdims) + shape[k:])
+        else:
+            return _in_turn(x, axis, keepdims)
+    elif dtype is not None and np.dtype(dtype).kind == "f" and dtype != own:
+        return _sum(x.astype(dtype), axis=axis, keepdims=keepdims)
     return _add(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
+def _of_runs(x: Array) -> Array:
+    """(A, n) -> (A,)"""
+    A, n = x.shape
+    if n <= _RUN:
+        return x.dot(_ones(n, x.dtype))
+    if d := _divisor(n):
+        return _of_runs(x.reshape(-1, d).dot(_ones(d, x.dtype)).reshape(A, n // d))
+    end = n - n % _RUN
+    out = _of_runs(np.matmul(x[:, :end].reshape(A, -1, _RUN), _ones(_RUN, x.dtype)))
+    return out + x[:, end:].dot(_ones(n - end, x.dtype))
+
+
+@functools.lru_cache(maxsize=256)
+def _divisor(n: int) -> int:
+    """The largest divisor that makes runs of a good length, or 0."""
+    return next((d for d in range(_RUN, 31, -1) if n % d == 0), 0)
+
+
+def _of_rows(x: Array) -> Array:
+    """(n, C) -> (C,), or (A, n, C) -> (A, C)"""
+    n, C = x.shape[-2:]
+    if n <= _RUN:
+        return _ones(n, x.dtype).dot(x) if x.ndim == 2 else np.matmul(_ones(n, x.dtype), x)
+    k, rest = n // 64, x.shape[:-2]
+    end = k * 64  # the first k rows are added to the next k, and so on
+    wide = x[..., :end, :].reshape(*rest, 64, k * C)
+    out = _of_rows(np.matmul(_ones(64, x.dtype), wide).reshape(*rest, k, C))
+    return out if end == n else out + np.matmul(_ones(n - end, x.dtype), x[..., end:, :])
+
+
+def _in_turn(x: Array, axis: Any, keepdims: bool) -> Array:
+    """The sum along any axes of any layout, each run of neighbouring ones of them in turn, the last in memory first."""
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    if math.prod([x.shape[i] for i in axes]) <= 32:
+        return _add(x, axis=axes, keepdims=keepdims)
+    order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+    shape, y, end = [x.shape[i] for i in order], x.transpose(order), x.ndim
+    while end:
+        start = end - 1
+        if order[start] in axes:
+            while start and order[start - 1] in axes:
+                start -= 1
+            before, n, after = (math.prod(part) for part in (shape[:start], shape[start:end], shape[end:]))
+            y = _of_rows(y.reshape(before, n, after)) if after > 1 else _of_runs(y.reshape(before, n))
+            shape[start:end] = [1] * (end - start)
+        end = start
+    y = y.reshape(shape).transpose(sorted(range(x.ndim), key=order.__getitem__))
+    return y if keepdims else y.reshape([n for i, n in enumerate(x.shape) if i not in axes])
+
+
+_LEADING = {tuple(range(k)) for k in range(1, 8)}
+
+
+def _of_groups(rows: Array, starts: Array) -> Array:
+    """The sums of rows from each start to the next, written into the rows: pairs first, then pairs of these, ..."""
+    lengths = np.diff(starts, append=len(rows))
+    rank = np.arange(len(rows)) - np.repeat(starts, lengths)
+    left = np.repeat(lengths, lengths) - rank  # how many there are from each row to the end of its group
+    step, at = 1, np.flatnonzero(left > 1)
+    while at.size:
+        at = at[(rank[at] % (2 * step) == 0) & (left[at] > step)]
+        rows[at] += rows[at + step]
+        step *= 2
+    return rows[starts]
+
+
 def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
-    if x.ndim > 1 and x.size and x.dtype.kind == "f" and (axis == -1 or axis == x.ndim - 1):
+    if x.size and x.dtype.kind == "f":
         out = _sum(x, axis=axis, keepdims=keepdims)
-        out /= x.shape[-1]
-        return out
+        return out / x.dtype.type(x.size // out.size)
     return np.mean(x, axis=axis, keepdims=keepdims)
+
+
+def _cumulative_sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Array:
+    from array_api_compat import numpy as compat
+
+    own = x.dtype if dtype is None else np.dtype(dtype)
+    wide = np.dtype("float64") if own == np.float32 else dtype  # else the errors of all steps before add up
+    y = compat.cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial)
+    return y.astype(own) if own == np.float32 else y
 
 
 def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
@@ -172,6 +265,7 @@ _faster = {
     "arange": _arange,
     "astype": _astype,
     "concat": np.concatenate,
+    "cumulative_sum": _cumulative_sum,
     "expand_dims": _expand_dims,
     "matmul": _matmul,
     "max": _max,
@@ -328,14 +422,22 @@ class CpuDevice(Device):
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         # a product with a one-hot matrix is fastest while there are few rows, but makes NaN of infinities
-        if values.size and size <= 256 and size * len(indices) <= 2**22:
+        if values.size and size <= 256 and len(indices) <= 2048:
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = np.isfinite(np.add.reduce(values, axis=None))
             if finite:
                 onehot = (_range(size)[:, None] == indices).astype(values.dtype)  # (size, N)
                 return onehot.dot(values.reshape(len(indices), -1)).reshape((size, *values.shape[1:]))
+        if values.ndim == 1 and values.dtype == np.float32 and values.size:
+            return np.bincount(indices, values, size).astype(np.float32)  # which adds in float64
         out = np.zeros((size, *values.shape[1:]), values.dtype)
-        np.add.at(out, indices, values)
+        if values.ndim == 1 or values.dtype.kind != "f" or not values.size:
+            np.add.at(out, indices, values)
+            return out
+        order = np.argsort(indices, kind="stable")
+        found = indices[order]
+        starts = np.flatnonzero(np.concatenate(([True], found[1:] != found[:-1])))
+        out[found[starts]] = _of_groups(values[order], starts)
         return out
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:

@@ -101,8 +101,9 @@ class JaxDevice(Device):
         return _compiled(function)
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        out = xp.zeros((size, *values.shape[1:]), dtype=values.dtype, device=self.native)
-        return out.at[indices].add(values)
+        wide = xp.float64 if values.dtype == xp.float32 else values.dtype  # it adds one after another
+        out = xp.zeros((size, *values.shape[1:]), dtype=wide, device=self.native)
+        return out.at[indices].add(values.astype(wide)).astype(values.dtype)
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
         if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to

@@ -7,6 +7,7 @@ data-dependent shapes, no extensions.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,35 @@ try:
 except ImportError as error:
     raise Unavailable("array-api-strict is not installed", "python -m pip install array-api-strict") from error
 
+
+def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+    """NumPy's sum, of what lies side by side in memory: only that it adds pairwise."""
+    axes = list(axis) if isinstance(axis, tuple) else [axis]
+    if axis is None or dtype is not None or 0 in x.shape or not xp.isdtype(x.dtype, "real floating"):
+        return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+    kept = [i for i in range(x.ndim) if i not in axes and i - x.ndim not in axes]
+    if len(kept) + len(axes) != x.ndim:  # an axis that is not there, or twice
+        return xp.sum(x, axis=axis, keepdims=keepdims)
+    last = [i for i in range(x.ndim) if i not in kept]
+    flat = xp.reshape(xp.permute_dims(x, (*kept, *last)), (-1,), copy=True)
+    out = xp.sum(xp.reshape(flat, (*(x.shape[i] for i in kept), -1)), axis=-1)
+    return xp.reshape(out, tuple(n if i in kept else 1 for i, n in enumerate(x.shape))) if keepdims else out
+
+
+def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    out = _sum(x, axis=axis, keepdims=keepdims)
+    return out / (x.size // out.size) if x.size else xp.mean(x, axis=axis, keepdims=keepdims)
+
+
+def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
+    """In float64, where the device has it: the errors of all steps before add up."""
+    own = x.dtype if dtype is None else dtype
+    if own != xp.float32 or "float64" not in xp.__array_namespace_info__().dtypes(device=x.device):
+        return xp.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
+    y = xp.cumulative_sum(x, axis=axis, dtype=xp.float64, include_initial=include_initial)
+    return xp.astype(y, own)
+
+
 _HOST = xp.Device("CPU_DEVICE")
 _NAMES = [str(d).partition("'")[2].partition("'")[0] for d in xp.__array_namespace_info__().devices()]
 
@@ -26,7 +56,7 @@ class StrictDevice(Device):
     """One of array-api-strict's devices: "CPU_DEVICE", "device1", "device2", "no_float64" or "no_x64"."""
 
     library = "array_api_strict"
-    xp = xp
+    xp = SimpleNamespace(**{**vars(xp), "sum": _sum, "mean": _mean, "cumulative_sum": _cumulative_sum})
     array_type = type(xp.zeros(1))
 
     def __init__(self, index: str) -> None:

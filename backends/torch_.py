@@ -99,8 +99,10 @@ class TorchDevice(Device):
             torch.mps.synchronize()
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        out = torch.zeros((size, *values.shape[1:]), dtype=values.dtype, device=self.native)
-        return out.index_add_(0, indices, values)
+        # it adds one after another: so in float64, where the device has that
+        wide = torch.float64 if values.dtype is torch.float32 and self.native.type != "mps" else values.dtype
+        out = torch.zeros((size, *values.shape[1:]), dtype=wide, device=self.native)
+        return out.index_add_(0, indices, values.to(wide)).to(values.dtype)
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
         out = x.clone()
