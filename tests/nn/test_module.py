@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -412,3 +414,142 @@ def test_the_repr_is_a_tree():
 )
 def test_the_repr_says_what_a_layer_was_made_with(module, text):
     assert repr(module()) == text
+
+
+# Containers and cycles ---------------------------------------------------------------------------------------------
+
+
+class Words(Module):
+    def __init__(self, held):
+        self.layer = nn.Linear(2, 2)
+        self.held = held
+
+
+WORDS = [f"word {i}" for i in range(1000)]
+LARGE = {
+    "list": lambda: list(WORDS),
+    "dict": lambda: {w: i for i, w in enumerate(WORDS)},
+    "tuple": lambda: tuple(WORDS),
+    "set": lambda: set(WORDS),
+    "pairs": lambda: [(w, float(i)) for i, w in enumerate(WORDS)],
+    "lists": lambda: {w: [1, [i]] for i, w in enumerate(WORDS)},
+}
+WALKS = [
+    lambda m: list(m.parameters()),
+    lambda m: m.zero_grad(),
+    lambda m: m.train(),
+    lambda m: list(m.named_modules()),
+    lambda m: m.state_dict(),
+    lambda m: m.to("cpu"),
+]
+
+
+@pytest.mark.parametrize("held", LARGE)
+def test_a_large_container_is_looked_into_once(held, monkeypatch):
+    looked = []
+    look = nn.module._look_into
+    monkeypatch.setattr(nn.module, "_look_into", lambda x, known: looked.append(x) or look(x, known))
+    model = Words(LARGE[held]())
+    for walk in WALKS * 2:
+        walk(model)
+    assert [x is model.held for x in looked] == [True]
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(2, 2), Parameter([1.0]), [nn.Linear(2, 2)]], ids=["module", "parameter", "list"]
+)
+@pytest.mark.parametrize("walk", WALKS)
+def test_a_layer_that_is_put_into_it_later_is_not_overlooked(layer, walk):
+    for make, put in (
+        (lambda: list(WORDS), lambda held: held.append(layer)),
+        (lambda: list(WORDS), lambda held: held.__setitem__(500, layer)),
+        (lambda: list(range(1000)), lambda held: held.__setitem__(1, layer)),
+        (lambda: {w: i for i, w in enumerate(WORDS)}, lambda held: held.update({"word 7": layer})),
+        (lambda: {w: [1, [i]] for i, w in enumerate(WORDS)}, lambda held: held["word 7"][1].append(layer)),
+        (lambda: [None] * 4, lambda held: held.__setitem__(2, layer)),
+        (lambda: [None] * 4000, lambda held: held.__setitem__(2000, layer)),
+        (lambda: [np.zeros(2)] * 40, lambda held: held.__setitem__(3, layer)),
+    ):
+        model = Words(make())
+        walk(model)
+        put(model.held)
+        with pytest.raises(TypeError, match=r"Words\.held is a (list|dict) of modules or parameters"):
+            walk(model)
+
+
+def test_another_container_of_the_same_length_is_looked_into():
+    model = Words(list(WORDS))
+    model.train()
+    model.held = [nn.Linear(2, 2)] * len(WORDS)
+    with pytest.raises(TypeError, match=r"Words\.held is a list of modules"):
+        model.train()
+
+
+def test_tensors_in_a_large_container_are_not_compared():
+    model = Words([Tensor([float(i), 1.0]) for i in range(100)])
+    model.train()
+    model.held[3] = Tensor([5.0, 6.0])
+    model.held[4] = "word"
+    with tinytorch.no_grad():
+        model.train()
+
+
+def cyclic():
+    """A model whose children refer to it and to each other, and which holds containers that hold themselves."""
+    model = Words([1])
+    model.held.append(model.held)
+    model.table = {"all": model.held}
+    model.table["table"] = model.table
+    model.children_ = ModuleList([Words(None) for _ in range(12)])
+    for child in model.children_:
+        child.parent, child.peers = model, model.children_
+        child.next = model.children_[0]
+    model.me = model
+    return model
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *WALKS,
+        lambda m: list(m.named_modules(remove_duplicate=False)),
+        lambda m: list(m.named_buffers()),
+        lambda m: m.load_state_dict(m.state_dict()),
+        lambda m: m.apply(lambda module: None),
+        lambda m: m.requires_grad_(False),
+        lambda m: m.children_[3].eval(),
+        lambda m: m.children_[3].state_dict(),
+        repr,
+        str,
+        copy.deepcopy,
+        copy.copy,
+        lambda m: tinytorch.SGD(m.parameters(), lr=0.1),
+        lambda m: m.to(tinytorch.float64),
+    ],
+)
+def test_what_refers_to_itself_is_walked_once(call):
+    call(cyclic())
+
+
+def test_a_module_that_refers_to_its_parent_has_everything_once():
+    model = cyclic()
+    names = [
+        f"{lead}layer.{name}" for lead in ("", *(f"children_.{i}." for i in range(12))) for name in ("weight", "bias")
+    ]
+    assert [name for name, _ in model.named_parameters()] == names
+    assert sorted(model.state_dict()) == sorted(names)
+    assert len(list(model.modules())) == 2 + 1 + 12 * 2
+    twin = copy.deepcopy(model)
+    assert twin.me is twin is twin.children_[5].parent
+    assert twin.held[1] is twin.held
+    loop = Words(None)
+    loop.me = loop
+    assert repr(loop) == ("Words(\n  (layer): Linear(in_features=2, out_features=2, bias=True)\n  (me): Words(...)\n)")
+    assert repr(loop) == repr(loop)
+
+
+def test_a_shared_module_is_still_shown_and_saved_each_time():
+    model = Module()
+    model.a = model.b = nn.Linear(1, 1)
+    assert repr(model).count("Linear(in_features=1") == 2
+    assert list(model.state_dict()) == ["a.weight", "a.bias", "b.weight", "b.bias"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from tinytorch.autograd import Observer
 from tinytorch.backends import Device
 from tinytorch.dtypes import in_words
 from tinytorch.origin import Origin, caller
@@ -32,12 +35,63 @@ class Parameter(Tensor):
         self.name = ""
 
 
-def _holds_other(x: Any, known: Set[int]) -> bool:
-    """Whether nested containers hold a module or parameter that is not among those known."""
-    if isinstance(x, Parameter | Module):
-        return id(x) not in known
-    inside = x.values() if isinstance(x, dict) else x if isinstance(x, list | tuple | set) else ()
-    return any(_holds_other(y, known) for y in inside)
+_ATOMS = frozenset({str, bytes, int, float, bool, complex, type(None)})  # cannot hold a module
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+_FEW = 32  # elements that are looked at each time
+
+
+def _look_into(container: Any, known: Set[int]) -> tuple[bool, bool]:
+    """Whether nested containers hold a module or parameter that is not among those known; and if they do not, whether
+    they are a tree of plain containers, strings and numbers.
+
+    It looks at the types of all elements first, and then at those elements only that can hold something.
+    """
+    stack, seen, plain = [container], set(), True
+    while stack:
+        x = stack.pop()
+        if id(x) in seen:
+            plain = False
+            continue
+        seen.add(id(x))
+        elements = x.values() if isinstance(x, dict) else x
+        for kind in {type(x), *map(type, elements)} - _ATOMS:
+            plain = plain and kind in _CONTAINERS
+            if issubclass(kind, Parameter | Module):
+                if any(type(y) is kind and id(y) not in known for y in elements):
+                    return True, False
+            elif issubclass(kind, dict | list | tuple | set | frozenset):
+                stack += [y for y in elements if type(y) is kind]
+    return False, plain
+
+
+def _copied(x: Any) -> Any:
+    """A copy of a tree of plain containers, with the strings and numbers themselves."""
+    if isinstance(x, dict):
+        return {key: _copied(value) for key, value in x.items()}
+    return type(x)(map(_copied, x)) if type(x) in _CONTAINERS else x
+
+
+def _elements(x: Any) -> list[Any]:
+    """What a container holds: two lists of the same objects compare much faster than two dicts."""
+    return x if isinstance(x, list) else list(x.values() if isinstance(x, dict) else x)
+
+
+class _Comparing(Observer):
+    """Notes whether a tensor is compared: one can be equal to the number that it took the place of."""
+
+    tensors = False
+
+    def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
+        self.tensors = True
+
+
+def _unchanged(container: Any, held: list[Any]) -> bool:
+    """Whether the container still holds what it held; of the same objects that is known at once."""
+    with _Comparing() as comparing:
+        try:
+            return _elements(container) == held and not comparing.tensors
+        except Exception:  # it holds something that cannot be compared
+            return False
 
 
 class LoadResult(NamedTuple):
@@ -63,10 +117,12 @@ class Module:
     training: bool = True
     _buffers: tuple[str, ...] = ()
     made_at: Origin  # by which line of the user's code
+    _looked_into: dict[str, tuple[Any, list[Any]]]  # large plain containers, and copies of what they held
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = object.__new__(cls)
         object.__setattr__(self, "made_at", caller(cls.__name__))
+        object.__setattr__(self, "_looked_into", {})
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -106,34 +162,69 @@ class Module:
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module and all within, with the path to each; one that is there twice comes once, unless told to.
 
+        Where a module is within itself, as one that refers to its parent, each comes once in any case.
+
         Raises:
             TypeError: a plain list, tuple, set or dict holds modules or parameters that are not found otherwise.
         """
         found: dict[int, Module] = {}
         stack: list[tuple[str, Module]] = [(prefix, self)]
+        once = remove_duplicate or self._holds_itself()
         while stack:
             path, module = stack.pop()
-            if not remove_duplicate or id(module) not in found:
+            if not once or id(module) not in found:
                 found[id(module)] = module
                 yield path, module
                 inner = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
                 stack += reversed(inner)
         known = found.keys() | {id(x) for m in found.values() for _, x in m._members() if isinstance(x, Parameter)}
         for module in found.values():
-            for name, member in vars(module).items():
-                if isinstance(member, list | tuple | set | dict) and _holds_other(member, known):
+            module._check_containers(known)
+
+    def _check_containers(self, known: Set[int]) -> None:
+        """Raise TypeError if an attribute is a plain container of modules or parameters that are not known.
+
+        A vocabulary of 20,000 words is looked into once, and then compared with a copy, which is much faster.
+        """
+        for name, member in vars(self).items():
+            if isinstance(member, list | tuple | set | frozenset | dict) and name != "_looked_into":
+                container, held = self._looked_into.get(name, (None, []))
+                if container is member and _unchanged(member, held):
+                    continue
+                other, plain = _look_into(member, known)
+                if other:
                     raise TypeError(
-                        f"{type(module).__name__}.{name} is a {type(member).__name__} of modules or parameters, which "
+                        f"{type(self).__name__}.{name} is a {type(member).__name__} of modules or parameters, which "
                         "are not found there; make it a ModuleList, or set each as an attribute"
                     )
+                if plain and len(member) > _FEW:
+                    with suppress(RecursionError):
+                        self._looked_into[name] = member, _copied(_elements(member))
+
+    def _holds_itself(self) -> bool:
+        """Whether this module, or one within, is within itself, as one that refers to its parent is."""
+        above: set[int] = set()
+        done: set[int] = set()
+        stack: list[tuple[Module, bool]] = [(self, False)]
+        while stack:
+            module, left = stack.pop()
+            if left:
+                above.remove(id(module))
+                done.add(id(module))
+            elif id(module) in above:
+                return True
+            elif id(module) not in done:
+                above.add(id(module))
+                stack += [(module, True), *((child, False) for child in module.children())]
+        return False
 
     def modules(self) -> Iterator[Module]:
         """This module and all within, each once."""
         return (module for _, module in self.named_modules())
 
-    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """(path, tensor) of all parameters and buffers; one that is shared comes each time."""
-        for path, module in self.named_modules(remove_duplicate=False):
+    def _named_tensors(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """(path, tensor) of all parameters and buffers; one that several modules have comes for each."""
+        for path, module in self.named_modules(remove_duplicate=remove_duplicate):
             for name, member in module._members():
                 if isinstance(member, Parameter) or (name in module._buffers and member is not None):
                     if not isinstance(member, Tensor):
@@ -245,7 +336,7 @@ class Module:
         for path, module in self.named_modules(remove_duplicate=False):
             lead = f"{path}." if path else ""
             packed |= {lead + part: lead + entry for entry, parts in module._packed().items() for part in parts}
-        for path, t in self._named_tensors():
+        for path, t in self._named_tensors(remove_duplicate=False):
             layout.setdefault(packed.get(path, path), []).append(t)
         return layout
 
@@ -314,7 +405,27 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
+        shown = _showing.modules
+        if shown is None and self._holds_itself():
+            _showing.modules = set()
+            try:
+                return repr(self)
+            finally:
+                _showing.modules = None
+        if shown is not None:
+            if id(self) in shown:
+                return f"{type(self).__name__}(...)"
+            shown.add(id(self))
         lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         if not lines:
             return f"{type(self).__name__}({self.extra_repr()})"
         return f"{type(self).__name__}({self.extra_repr()}\n  " + "\n  ".join(lines) + "\n)"
+
+
+class _Showing(threading.local):
+    """Of a module that is within itself: what its `repr` has shown so far, and does not show again."""
+
+    modules: set[int] | None = None
+
+
+_showing = _Showing()
