@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import string
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from tinytorch.autograd import expect_one_device, op
 from tinytorch.backends import Array, Device
@@ -99,7 +103,8 @@ def einsum(subscripts: str, /, *operands: Any) -> Any:
     """Sums of products, written with a letter for each axis (Einstein's convention); `...` stands for any further axes.
 
     Letters that stand in an operand but not behind the arrow are summed over. Without an arrow the result has the
-    letters that occur once, in alphabetical order. Operands are multiplied from left to right, as matrices.
+    letters that occur once, in alphabetical order. Operands are multiplied two at a time, as matrices; three or more in
+    the order that takes the fewest multiplications, which `numpy.einsum_path` finds from their shapes.
 
     Raises:
         ValueError: the subscripts do not fit the operands.
@@ -110,15 +115,38 @@ def einsum(subscripts: str, /, *operands: Any) -> Any:
     """
     expect_one_device("einsum", *operands)
     terms, out = _subscripts(subscripts, operands)
-    result, letters = _traced(operands[0], terms[0])
-    for i, (x, term) in enumerate(zip(operands[1:], terms[1:], strict=True), 1):
-        later = set(out).union(*terms[i + 1 :])
-        result, letters = _pair(result, letters, *_traced(x, term), later)
+    parts = [_traced(x, term) for x, term in zip(operands, terms, strict=True)]
+    for chosen in _path(tuple((tuple(x.shape), tuple(letters)) for x, letters in parts), tuple(out)):
+        first, *others = [parts[i] for i in chosen]
+        parts = [part for i, part in enumerate(parts) if i not in chosen]
+        for i, other in enumerate(others):
+            later = set(out).union(*(letters for _, letters in (*parts, *others[i + 1 :])))
+            first = _pair(*first, *other, later)
+        parts.append(first)
+    ((result, letters),) = parts
     gone = tuple(i for i, c in enumerate(letters) if c not in out)
     if gone:
         result = _sum(result, axis=gone)
         letters = [c for c in letters if c in out]
     return permute_dims(result, tuple(letters.index(c) for c in out)) if letters != list(out) else result
+
+
+@functools.lru_cache(maxsize=256)
+def _path(parts: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...], out: tuple[str, ...]) -> list[tuple[int, ...]]:
+    """Which operands, given by shape and labels, are multiplied next, as `numpy.einsum_path` counts them."""
+    labels = dict.fromkeys(c for _, letters in parts for c in letters)
+    from_left = [tuple(range(len(parts)))]
+    if len(parts) < 3 or len(labels) > len(string.ascii_letters):
+        return from_left
+    name = dict(zip(labels, string.ascii_letters))
+    terms = [[name[c] for c in letters] for letters in (*(letters for _, letters in parts), out)]
+    subscripts = ",".join(map("".join, terms[:-1])) + "->" + "".join(terms[-1])
+    shapes = [np.broadcast_to(np.float32(0), shape) for shape, _ in parts]
+    how = "optimal" if len(parts) < 6 else "greedy"  # trying every order takes a second for eight
+    try:
+        return list(np.einsum_path(subscripts, *shapes, optimize=(how, 2**62))[0][1:])
+    except ValueError:  # lengths that do not fit: the product says which
+        return from_left
 
 
 def _subscripts(subscripts: str, operands: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
