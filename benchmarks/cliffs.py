@@ -10,12 +10,13 @@ library in a process of its own, in interleaved rounds; processor time.
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,51 @@ def _cell(sigmoid: Any, tanh: Any, x: Any, h: Any, c: Any, w: Any, u: Any, b: An
     i, f, g, o = (z[:, k * n : (k + 1) * n] for k in range(4))
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c)
+
+
+def _added(slices: Iterable[Any]) -> Any:
+    """The sum of slices, one after the other."""
+    return functools.reduce(lambda a, b: a + b, slices)
+
+
+def _recurrent(tanh: Any, x: Any, w: Any, u: Any) -> Any:
+    """A recurrent layer written as a loop over time: Elman (1990)."""
+    h = x[:, 0] @ w
+    for t in range(1, x.shape[1]):
+        h = tanh(x[:, t] @ w + h @ u)
+    return h
+
+
+def _one_hot(m: Any, labels: Any) -> Any:
+    y = m.zeros((len(labels), 10))
+    y[m.arange(len(labels)), labels] = 1.0
+    return y
+
+
+@functools.cache
+def _vocabulary(library: Any) -> Any:
+    """A model that holds a vocabulary of 20,000 words, both ways."""
+
+    class Model(library.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = [f"word {i}" for i in range(20_000)]
+            self.numbers = {word: i for i, word in enumerate(self.words)}
+            self.layer = library.nn.Linear(64, 64)
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(x)
+
+    return Model()
+
+
+def _walked(library: Any, x: Any) -> Any:
+    """What a step asks of the model before its backward pass."""
+    model = _vocabulary(library)
+    model.train()
+    model.zero_grad()
+    assert len(list(model.parameters())) == 2
+    return model(x)
 
 
 def _conv(channels: int, out: int, size: int, groups: int = 1, batch: int = 16, kernel: int = 3) -> Row:
@@ -126,6 +172,50 @@ ROWS = {
         lambda: [_draw(32, 128)] * 3 + [_draw(128, 512) / 16, _draw(128, 512) / 16, _draw(512)],
         lambda m, *tensors: _cell(m.sigmoid, m.tanh, *tensors),
         lambda t, *tensors: _cell(t.sigmoid, t.tanh, *tensors),
+    ),
+    "x[arange(n), labels] = 1, 3,000 rows": Row(
+        5.0, lambda: [_integers(10, 3000)], lambda m, y: _one_hot(m, y), lambda t, y: _one_hot(t, y), backward=False
+    ),
+    "x[arange(n), labels] = 1, 60,000 rows": Row(
+        5.0, lambda: [_integers(10, 60_000)], lambda m, y: _one_hot(m, y), lambda t, y: _one_hot(t, y), backward=False
+    ),
+    "take_along_axis, (300, 300)": Row(
+        5.0,
+        lambda: [_draw(300, 300), _integers(300, 300, 300)],
+        lambda m, x, i: m.take_along_axis(x, i, axis=1),
+        lambda t, x, i: t.gather(x, 1, i),
+    ),
+    "unstack of 2,000 rows": Row(
+        4.0, lambda: [_draw(2000, 64)], lambda m, x: _added(m.unstack(x)), lambda t, x: _added(t.unbind(x))
+    ),
+    "split into 2,000 rows": Row(
+        4.0, lambda: [_draw(2000, 64)], lambda m, x: _added(m.split(x, 1)), lambda t, x: _added(t.split(x, 1))
+    ),
+    "iteration over 2,000 rows": Row(4.0, lambda: [_draw(2000, 64)], lambda m, x: _added(x), lambda t, x: _added(x)),
+    "x[i] for 2,000 rows": Row(
+        1.5,
+        lambda: [_draw(2000, 64)],
+        lambda m, x: _added(x[i] for i in range(2000)),
+        lambda t, x: _added(x[i] for i in range(2000)),
+    ),
+    "x[:, t] for 2,000 columns": Row(
+        1.5,
+        lambda: [_draw(64, 2000)],
+        lambda m, x: _added(x[:, t] for t in range(2000)),
+        lambda t, x: _added(x[:, i] for i in range(2000)),
+    ),
+    "a recurrent layer of 500 steps": Row(
+        1.5,
+        lambda: [_draw(16, 500, 32), _draw(32, 32) / 8, _draw(32, 32) / 8],
+        lambda m, *tensors: _recurrent(m.tanh, *tensors),
+        lambda t, *tensors: _recurrent(t.tanh, *tensors),
+    ),
+    "a model with 20,000 words": Row(5.0, lambda: [_draw(32, 64)], _walked, _walked),
+    "einsum ij,jk,kl->il, of 300, 300, 300, 2": Row(
+        1.5,
+        lambda: [_draw(300, 300), _draw(300, 300), _draw(300, 2)],
+        lambda m, *tensors: m.einsum("ij,jk,kl->il", *tensors),
+        lambda t, *tensors: t.einsum("ij,jk,kl->il", *tensors),
     ),
 }
 
