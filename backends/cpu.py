@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinytorch.backends.device import Array, Device
+from tinytorch.backends.forks import importing
 from tinytorch.backends.standard import Key, Pair, added, counts, shifts
 
 # Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
@@ -283,7 +284,8 @@ class _Namespace:
     """NumPy as the standard has it. What makes it so takes as long to import as NumPy, and is imported on first use."""
 
     def __getattr__(self, name: str) -> Any:
-        import array_api_compat.numpy as compat
+        with importing:
+            import array_api_compat.numpy as compat
 
         vars(self).update(vars(compat) | _faster)
         return object.__getattribute__(self, name)

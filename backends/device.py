@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinytorch.backends.forks import importing
 from tinytorch.backends.standard import Key, Pair, assembled, padded, placed, shifts, summed_by, unshift
 
 log = logging.getLogger(__name__)
@@ -499,7 +500,8 @@ def _polynomial(x: Array, coefficients: list[float]) -> Array:
 @functools.cache
 def _erf_coefficients() -> tuple[list[float], list[float]]:
     """Highest power first: the polynomial for erfc(z) * exp(z**2) in (4 - z) / (4 + z), and erf(x) / x in x**2."""
-    from numpy.polynomial import chebyshev
+    with importing:
+        from numpy.polynomial import chebyshev
 
     def tail(t: np.ndarray) -> np.ndarray:
         z = 4.0 * (1.0 - t) / (1.0 + t)

@@ -13,6 +13,7 @@ import threading
 from typing import Any, NamedTuple
 
 from tinytorch.backends.device import Array, Device, Unavailable, _stack
+from tinytorch.backends.forks import over_forks
 
 ENTRY_POINTS = "tinytorch.backends"
 VARIABLE = "TINYTORCH_DEVICE"
@@ -20,7 +21,7 @@ VARIABLE = "TINYTORCH_DEVICE"
 _factories: dict[str, type[Device] | str] = {}  # family -> class, or "module:Class" until first used
 _libraries: dict[str, str] = {}  # family -> top-level module of its arrays, where that was said
 _devices: dict[str, Device] = {}  # canonical name -> the one Device of that name
-_lock = threading.RLock()
+_lock = over_forks(threading.RLock())
 _default: Device | None = None
 _automatic: Device | None = None  # what "auto" in the environment was found to be
 _discovered = False

@@ -28,6 +28,7 @@ from tinytorch.backends import (
     set_default_device,
 )
 from tinytorch import backends as backends
+from tinytorch.backends.forks import importing
 from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random, testing
 from tinytorch.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from tinytorch.creation import *
@@ -99,7 +100,8 @@ else:
 
     def __getattr__(name: str) -> Any:
         if name == "verify":  # a tenth of the time of importing all, and only verification needs it
-            return importlib.import_module("tinytorch.verify")
+            with importing:
+                return importlib.import_module("tinytorch.verify")
         raise AttributeError(f"module 'tinytorch' has no attribute {name!r}")
 
 

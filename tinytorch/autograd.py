@@ -39,6 +39,7 @@ import numpy as np
 
 from tinytorch.backends import Array, Device, device_of
 from tinytorch.backends import device as find_device
+from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import number
 
 Rule = Callable[[Any], Any]
@@ -519,7 +520,7 @@ class _Taped:
         return getattr(self.xp.ops, name, None) or functools.partial(getattr(Device, name), self)
 
 
-_committing = threading.Lock()
+_committing = over_forks(threading.RLock())
 
 
 def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, create_graph: bool) -> None:

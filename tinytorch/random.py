@@ -12,6 +12,7 @@ import numpy as np
 
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
+from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import as_dtype, fitting, float32, whole
 from tinytorch.ops.axes import lengths
 from tinytorch.tensor import Tensor
@@ -21,6 +22,7 @@ __all__ = ["manual_seed", "rand", "randint", "randn", "randperm"]
 Where = str | Device | None
 
 generator = np.random.Generator(np.random.Philox(0))
+over_forks(generator.bit_generator.lock)
 
 
 def manual_seed(seed: int) -> None:

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
+from tinytorch.backends.forks import importing
+
 GAP = "  "  # between columns
 
 
@@ -36,7 +38,8 @@ def width(otherwise: int) -> int:
 
 def console(file: TextIO | None = None, otherwise: int = 150) -> Any:
     """A `rich` console for a stream (`sys.stdout`): as wide as its terminal, as COLUMNS, or as the number given."""
-    from rich.console import Console
+    with importing:
+        from rich.console import Console
 
     file = file or sys.stdout
     known = file.isatty() or os.environ.get("COLUMNS", "").isdigit()
@@ -108,7 +111,8 @@ class Table:
         return [line for line, _ in self._styled(columns)]
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        from rich.text import Text
+        with importing:
+            from rich.text import Text
 
         for line, style in self._styled(options.max_width):
             yield Text(line, style=style)

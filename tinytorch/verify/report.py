@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends import Device
+from tinytorch.backends.forks import importing
 from tinytorch.junit import Case, junit
 from tinytorch.table import Table, plain, width, wrapped
 from tinytorch.verify.controls import Control
@@ -246,7 +247,8 @@ class Report:
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         """What `rich` prints."""
-        from rich.text import Text
+        with importing:
+            from rich.text import Text
 
         yield self._table()
         for sentence in ["", *self._sentences]:

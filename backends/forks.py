@@ -1,0 +1,22 @@
+"""Locks that are free in a process that was forked, whatever other threads were doing.
+
+A lock that another thread holds at a fork stays held in the child for good, since that thread is not there. So whoever
+forks takes these locks first, and lets go of them in both processes: then nobody was halfway, and the child finds no
+work half done either. Of two locks that one thread takes, the outer one comes later here: forking takes it first.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+
+def over_forks(lock: Any) -> Any:
+    """The lock; from now on a fork waits for it."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
+
+
+importing = over_forks(threading.RLock())  # while a module is imported on first use: Python's own locks stay held, too
