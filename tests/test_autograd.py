@@ -642,7 +642,7 @@ class Log(Observer):
         self.lines.append((op, [getattr(x, "shape", x) for x in inputs], dict(meta), result.shape))
 
     def pulled(self, node, source, gradient):
-        self.lines.append((node.op.__name__, tuple(gradient.shape)))
+        self.lines.append((node.op.name, tuple(gradient.shape)))
 
 
 @pytest.mark.parametrize("create_graph", [False, True])

@@ -71,7 +71,7 @@ def test_an_axis_exists_and_is_an_integer(name, device):
 @pytest.mark.parametrize("name", [*ONE_AXIS, *NEW_AXIS])
 def test_one_axis_is_not_several(name, device):
     for axis in ((0,), (0, 1), [0, 1], ()):
-        with pytest.raises(TypeError, match="takes one axis"):
+        with pytest.raises(TypeError, match=r"takes one axis|axis is an integer"):
             {**ONE_AXIS, **NEW_AXIS}[name](of_one(device), axis=axis)
 
 
@@ -111,7 +111,7 @@ def test_triangles_are_of_matrices(device):
         for shape in ((), (4,)):
             with pytest.raises(ValueError, match="a matrix has at least two axes"):
                 function(tinytorch.ones(shape, device=device))
-        with pytest.raises(TypeError, match="k: takes an integer, not float"):
+        with pytest.raises(TypeError, match="k is an integer, not float"):
             function(tinytorch.ones((2, 2), device=device), k=0.5)
         host = getattr(np, function.__name__)
         for k in (-9, -1, 0, 1, 9):
@@ -127,7 +127,7 @@ def test_differences(device):
     for ends in ({"prepend": x}, {"append": x}):
         with pytest.raises(ValueError, match="diff: n is at least 1, not 0"):
             tinytorch.diff(x, n=0, **ends)
-    with pytest.raises(TypeError, match="diff: takes an integer"):
+    with pytest.raises(TypeError, match="diff: n is an integer"):
         tinytorch.diff(x, n=1.0)
     for n in range(5):
         assert tinytorch.diff(x, n=n).tolist() == np.diff(np.array([1.0, 4.0, 9.0]), n=n).tolist()
@@ -139,7 +139,7 @@ def test_rolling(device):
     for shift, axis in (((2, 1), 0), ((2, 1), None), ((1,), (0, 1)), ((1, 2), (0,)), ((), 0), ((1, 1), (0, 0))):
         with pytest.raises(ValueError, match="roll"):
             tinytorch.roll(x, shift, axis=axis)
-    with pytest.raises(TypeError, match=r"roll.*takes an integer"):
+    with pytest.raises(TypeError, match=r"roll.* is an integer"):
         tinytorch.roll(x, 1.5)
     for shift, axis in ((1, None), (-7, None), (1, 0), (1, (0, 1)), ((1, 5), (0, -1)), (np.int64(2), 1)):
         expected = np.roll(np.arange(6).reshape(2, 3), shift, axis)
@@ -175,7 +175,7 @@ def test_lengths_are_integers_and_not_negative(device):
     for shape in (-3, (-2, -3), (2, -2, 3)):
         with pytest.raises(ValueError, match="reshape"):
             tinytorch.reshape(x, shape)
-    with pytest.raises(TypeError, match=r"reshape.*takes an integer, not float"):
+    with pytest.raises(TypeError, match=r"reshape: shape is an integer or a tuple of integers, not tuple"):
         tinytorch.reshape(x, (2.0, 3))
     assert tinytorch.reshape(x, np.int64(6)).shape == (6,)
 

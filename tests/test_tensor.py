@@ -92,13 +92,13 @@ def test_a_tensor_of_a_tensor_is_a_new_leaf():
     ("data", "error", "message"),
     [
         ([[1.0, 2.0], [3.0]], ValueError, "nested lists must have equal lengths"),
-        ("text", TypeError, "takes numbers, nested lists of them, arrays and Tensors, not str"),
-        (["a", "b"], TypeError, "not list"),
-        (None, TypeError, "not NoneType"),
-        ([1.0, None], TypeError, "takes numbers"),
+        ("text", TypeError, r"data is a number, a nested list of numbers, an array or a Tensor, not str \('text'\)"),
+        (["a", "b"], TypeError, r"not a list with str \('a'\) in it"),
+        (None, TypeError, "not None$"),
+        ([1.0, None], TypeError, "not a list with None in it"),
         ({"a": 1}, TypeError, "not dict"),
         (1j, TypeError, "not complex"),
-        ([1.0, 2j], TypeError, "takes numbers"),
+        ([1.0, 2j], TypeError, "not a list with complex in it"),
         (np.ones(2, "complex64"), TypeError, "there is no dtype complex64; there are bool, int8"),
         (np.array(["a"]), TypeError, "there is no dtype str"),
         (np.array([object()]), TypeError, "there is no dtype object"),
@@ -162,7 +162,11 @@ def test_an_integer_that_the_device_cannot_hold(strict):
         (lambda d: tinytorch.zeros((-1,), device=d), ValueError, r"zeros\(\(-1,\)\): .*negative"),
         (lambda d: tinytorch.linspace(0.0, 1.0, -1, device=d), ValueError, r"linspace\(0\.0, 1\.0, -1\): "),
         (lambda d: tinytorch.arange(0, 1, 0, device=d), (ValueError, ZeroDivisionError), r"arange\(0, 1, 0\): "),
-        (lambda d: tinytorch.ones("two", device=d), TypeError, r"ones\('two'\): "),
+        (
+            lambda d: tinytorch.ones("two", device=d),
+            TypeError,
+            r"ones: shape is an integer or a tuple of integers, not str",
+        ),
         (lambda d: tinytorch.zeros(2, dtype="float16", device=d), TypeError, "no dtype 'float16'"),
     ],
     ids=range(5),
@@ -172,7 +176,7 @@ def test_what_cannot_be_created(make, error, message, device):
         make(device)
 
 
-@pytest.mark.parametrize("widths", [(1,), ((1, 0),), ((1, 0), (1,)), ((1, 0), (0, -1)), (1, 2, 3), "ab"], ids=str)
+@pytest.mark.parametrize("widths", [(1,), ((1, 0),), ((1, 0), (1,)), ((1, 0), (0, -1)), (1, 2, 3)], ids=str)
 def test_padding_takes_a_pair_for_each_axis(widths):
     x = tinytorch.zeros((2, 3))
     with pytest.raises(ValueError, match=r"pad_width takes a pair of lengths, not negative, for each of 2 axes"):
@@ -341,11 +345,11 @@ def test_parameters_change_under_no_grad_as_in_pytorch():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: np.ones(2) + x, r"add: takes Tensors and Python numbers, not numpy\.ndarray; .* tinytorch\.asarray"),
-        (lambda x: x * np.ones(2), r"multiply: takes Tensors and Python numbers, not numpy\.ndarray"),
-        (lambda x: x - [1.0, 2.0], r"subtract: takes Tensors and Python numbers, not builtins\.list"),
-        (lambda x: x + "a", r"not builtins\.str"),
-        (lambda x: x * 1j, r"not builtins\.complex"),
+        (lambda x: np.ones(2) + x, r"add: x1 is a Tensor or a Python number, not numpy\.ndarray .* tinytorch\.asarray"),
+        (lambda x: x * np.ones(2), r"multiply: x2 is a Tensor or a Python number, not numpy\.ndarray"),
+        (lambda x: x - [1.0, 2.0], r"subtract: x2 is a Tensor or a Python number, not list"),
+        (lambda x: x + "a", r"not str \('a'\)"),
+        (lambda x: x * 1j, "not complex"),
         (lambda x: x & x, "bitwise_and: .* takes bool or integer dtypes"),
         (lambda x: x + Tensor([1, 2]), r"float32 \(2,\) on cpu, int64 \(2,\) on cpu: takes dtypes of one kind"),
         (lambda x: Tensor([1, 2]) + 0.5, r"the float 0\.5 does not go with int64; convert the tensor with \.astype"),
@@ -678,7 +682,7 @@ def test_assignment_to_a_leaf_without_recording(device):
         ("plain", lambda: ("a", 1.0), IndexError, "an index is an integer, a slice"),
         ("plain", lambda: (True, 1.0), IndexError, "an index is not a bool"),
         ("plain", lambda: (slice(0, 2), Tensor([1.0, 2.0, 3.0])), ValueError, "setitem"),
-        ("plain", lambda: (0, [1.0]), TypeError, "takes Tensors and Python numbers, not builtins.list"),
+        ("plain", lambda: (0, [1.0]), TypeError, "value is a Tensor or a Python number, not list"),
         ("plain", lambda: (0, Tensor(1)), TypeError, "takes dtypes of one kind"),
         ("integer", lambda: (0, 1.5), TypeError, r"the float 1\.5 does not go with int64"),
     ],

@@ -118,4 +118,4 @@ def to(tree: Any, device: str | Device) -> Any:
     >>> tinytorch.to(batch, "cpu")["y"][1]
     'a label'
     """
-    return map_tree(lambda x: x.to(device) if isinstance(x, Tensor | Module) else x, tree)
+    return map_tree(lambda x: x.to(device=device) if isinstance(x, Tensor | Module) else x, tree)

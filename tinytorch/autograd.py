@@ -29,7 +29,7 @@ import math
 import operator
 import sys
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator, nullcontext
 from heapq import heappop, heappush
@@ -37,10 +37,12 @@ from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
 
+from tinytorch import words
 from tinytorch.backends import Array, Device, device_of
 from tinytorch.backends import device as find_device
 from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import number
+from tinytorch.words import OneTensor
 
 Rule = Callable[[Any], Any]
 
@@ -70,7 +72,7 @@ class Node:
 
     __slots__ = ("__weakref__", "device", "dtype", "inputs", "made_at", "meta", "op", "order", "rules", "shape")
 
-    op: Callable[..., Any]
+    op: Any  # the function: `op.name` is its name
     inputs: Sequence[Any]  # for each: its Node, a leaf, an array that needs no gradient, or a number
     meta: dict[str, Any]  # the keyword arguments
     rules: tuple[Rule | None, ...] | None  # one per input; None once the walk back has freed them
@@ -124,20 +126,11 @@ class Variable:
             self.node, self._requires_grad = node, True
 
 
-_set_array: Callable[[Variable, Array], None] = vars(Variable)["array"].__set__
-_set_changed: Callable[[Variable, int], None] = vars(Variable)["changed"].__set__
-
-
-def assign_all(pairs: Iterable[tuple[Sequence[Variable], Sequence[Array]]], *others: tuple[Any, str, Any]) -> None:
-    """`assign` tensors their arrays, and set attributes of other objects, given as (object, name, value).
-
-    It is all one call into C, during which Python runs no handler of a signal, and without free threading no other
-    thread: nobody sees a part of it, and an interrupt comes before or after.
-    """
-    now, changes = itertools.repeat(next(_clock)), []  # type: Any, list[Iterable[None]]
-    for tensors, arrays in pairs:
-        changes += map(_set_array, tensors, arrays), map(_set_changed, tensors, now)
-    deque(itertools.chain(*changes, itertools.starmap(object.__setattr__, others)), maxlen=0)
+def assign_all(tensors: Iterable[Variable], arrays: Iterable[Array]) -> None:
+    """`assign` each tensor its array."""
+    now = next(_clock)
+    for tensor, array in zip(tensors, arrays, strict=True):
+        tensor.array, tensor.changed = array, now
 
 
 # Recording --------------------------------------------------------------------------------------------------------
@@ -196,6 +189,9 @@ def op(
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     others = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    places = [p for p in parameters if p.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)]
+    numbers = not (same or wants or variadic)  # whether one may stand for an array
+    plain: set[tuple[str, type]] = set()  # keyword arguments and types found right
     # dtypes found right, of all inputs or a tuple of each one's -> what makes such arrays fit; None if they do already
     checked: dict[Device, dict[Any, Any]] = defaultdict(dict)
 
@@ -204,9 +200,9 @@ def op(
         if len(inputs) > count:
             meta = _named(name, others, inputs[count:], meta)
             inputs = inputs[:count]
-        for v in meta.values():
-            if isinstance(v, np.generic):
-                meta = {k: v.item() if isinstance(v, np.generic) else v for k, v in meta.items()}
+        for k, v in meta.items():
+            if (k, type(v)) not in plain:
+                meta = _checked_meta(name, run, meta, plain)
                 break
         device = dtype = None  # type: Any
         tracked, uniform = False, True
@@ -228,16 +224,17 @@ def op(
                     sources.append(array)
             else:
                 uniform = False
-                number = x if x is None or type(x) in _NUMBERS else _plain(name, x)
+                number = x if x is None or type(x) in _NUMBERS else _plain(name, places, inputs, x)
                 arrays.append(number)
                 sources.append(number)
         if device is None:
-            raise TypeError(f"{name}: takes at least one Tensor, not {', '.join(type(x).__name__ for x in inputs)}")
+            raise _no_tensor(name, places, inputs)
         if not uniform:
             dtype = tuple([x.array.dtype if isinstance(x, Variable) else type(x) for x in inputs])
         fit = checked[device].get(dtype, _unseen)
         new = fit is _unseen
         if new:
+            _check_places(name, places, numbers, apart, inputs)
             _check_dtypes(name, kinds, same, apart, inputs, arrays)
             fit = None if uniform else _fitting(device, arrays, apart, beyond)
         try:
@@ -247,14 +244,13 @@ def op(
                 result = run(device, *arrays, **meta) if meta else run(device, *arrays)
             else:
                 result = device.current(run, device, *arrays, **meta)
-        except (TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError, NotImplementedError) as error:
-            if _any_large(inputs):
+        except (*_ERRORS, AttributeError, RuntimeError) as error:
+            if isinstance(error, _ERRORS) and _any_large(inputs):
                 return call(*(_as_float(x) if type(x) is int else x for x in inputs), **meta)
-            raise _explained(error, name, wants, inputs, meta) from error
-        except RuntimeError as error:  # what PyTorch raises where shapes do not fit; out of memory is a subclass
-            if type(error) is not RuntimeError:
+            told = _explained(error, call, wants, inputs, meta)
+            if told is error:
                 raise
-            raise _explained(error, name, wants, inputs, meta) from error
+            raise told.with_traceback(error.__traceback__) from None
         if new:
             if type(result) is not tuple or len(result) <= len(inputs):
                 raise TypeError(f"{name}: the body of an op returns its result and a rule, or None, for each array")
@@ -290,6 +286,7 @@ def op(
             observer.made(name, inputs, meta, tensor)
         return tensor
 
+    call.name = name  # type: ignore[attr-defined]
     call.body = run  # type: ignore[attr-defined]
     call.apart = apart  # type: ignore[attr-defined]
     call.beyond = beyond  # type: ignore[attr-defined]
@@ -415,9 +412,7 @@ def expect_tensors(name: str, *inputs: Any) -> None:
     """Raise TypeError unless all are tensors."""
     for x in inputs:
         if not isinstance(x, Variable):
-            raise TypeError(
-                f"{name}: takes Tensors, not {type(x).__module__}.{type(x).__qualname__}; use tinytorch.asarray(...)"
-            )
+            raise TypeError(f"{name}: takes Tensors, not {words.shown(x)}; make it one with tinytorch.asarray(...)")
 
 
 def expect_one_device(name: str, *inputs: Any) -> None:
@@ -556,10 +551,11 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
             leaf.grad = new
 
 
+@words.worded
 def grad(
-    outputs: Any,
-    inputs: Any,
-    grad_outputs: Any = None,
+    outputs: OneTensor | Iterable[Any],
+    inputs: OneTensor | Iterable[Any],
+    grad_outputs: OneTensor | Iterable[Any] | None = None,
     *,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -730,7 +726,7 @@ def _pull(
     if rules is None:
         raise RuntimeError(_FREED)
     dev: Any = node.device
-    kind, known = dev.array_type, dev in node.op.walked  # type: ignore[attr-defined]
+    kind, known = dev.array_type, dev in node.op.walked
     if values is not None:
         dev, rules = _taped_rules(node, values)
         kind = Variable.result
@@ -757,8 +753,7 @@ def _pull(
                 gx = _cast(dev, node, at, gx, like.dtype)
         except Exception as error:
             error.add_note(
-                f"in the gradient rules of {getattr(node, 'made_at', node.op.__name__.lstrip('_'))}, for a result of "
-                f"shape {node.shape}"
+                f"in the gradient rules of {getattr(node, 'made_at', node.op.name)}, for a result of shape {node.shape}"
             )
             raise
         if values is None and dev.large and type(gx) is dev.array_type and gx.nbytes >= dev.large:  # not moved away
@@ -767,7 +762,7 @@ def _pull(
             observer.pulled(node, source, gx)
         _accumulate(grads, heap, source, gx)
     if not known:
-        node.op.walked.add(node.device)  # type: ignore[attr-defined]
+        node.op.walked.add(node.device)
 
 
 def _accumulate(grads: dict[Place, Any], heap: list[tuple[int, Node]], place: Place, g: Any) -> None:
@@ -826,7 +821,7 @@ def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:
             if isinstance(source, Variable):
                 if getattr(source, "changed", 0) < node.order:
                     raise RuntimeError(
-                        f"backward: {describe(source)} was changed after {node.op.__name__} used it, by an optimizer "
+                        f"backward: {describe(source)} was changed after {node.op.name} used it, by an optimizer "
                         "step or an assignment; take gradients with create_graph=True before changing it"
                     )
                 device = source.device
@@ -839,7 +834,7 @@ def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:
         made_by: Any = node.op
         fit = _fitting(device, arrays, made_by.apart, made_by.beyond)
         arrays = arrays if fit is None else fit(arrays)
-        body = functools.partial(node.op.body, device, *arrays, **node.meta)  # type: ignore[attr-defined]
+        body = functools.partial(node.op.body, device, *arrays, **node.meta)
         out = run_on(device, body)[0]
         values[node] = wrap(out, node.device, node)
     return values
@@ -852,7 +847,7 @@ def _taped_rules(node: Node, values: dict[Node, Any]) -> tuple[_Taped, tuple[Rul
     plain = (Variable, *_NUMBERS, type(None))
     tensors = [x if isinstance(x, plain) else wrap(x, device) for x in given]
     dev = _Taped(device, next(iter(values.values())).__array_namespace__())
-    return dev, node.op.body(dev, *tensors, **node.meta)[1:]  # type: ignore[attr-defined]
+    return dev, node.op.body(dev, *tensors, **node.meta)[1:]
 
 
 def _unbroadcast(xp: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) -> Any:
@@ -920,7 +915,7 @@ def _rule(node: Node, at: int) -> str:
     first = parameters[0]
     name = f"{first.name}[{at}]" if first.kind is inspect.Parameter.VAR_POSITIONAL else parameters[at].name
     label = f" {source.name!r}" if getattr(source, "name", "") else ""
-    return f"{node.op.__name__.lstrip('_')}: the gradient rule of {name}{label}"
+    return f"{node.op.name}: the gradient rule of {name}{label}"
 
 
 def _seed(t: Any, gradient: Any, create: bool) -> Any:
@@ -956,20 +951,74 @@ def describe(x: Any) -> str:
     return f"{x.dtype.name} {x.shape}{label} on {x.device}"
 
 
-def _explained(error: Exception, name: str, wants: str, inputs: Sequence[Any], meta: dict[str, Any]) -> Exception:
-    """The library's error as one of the standard's, with the op and what it was given."""
-    kinds = (IndexError, OverflowError, ZeroDivisionError, NotImplementedError, TypeError)
-    kind = next((k for k in kinds if isinstance(error, k)), ValueError)
+_ERRORS = (
+    IndexError,
+    OverflowError,
+    ZeroDivisionError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    MemoryError,
+)
+
+
+def _explained(error: Exception, op: Any, wants: str, inputs: Sequence[Any], meta: dict[str, Any]) -> Exception:
+    """The library's error as one of the standard's, with the op and what it was given; or the error, if it is a bug."""
+    name, text = op.name, str(error)
+    wrong = words.misfit(name, op.body, meta) or _missing(op, inputs, meta)
+    if wrong is not None:
+        return wrong
+    # a RuntimeError is what PyTorch raises where shapes do not fit; out of memory is a subclass
+    if not isinstance(error, _ERRORS) and type(error) is not RuntimeError:
+        return error
+    kind: Any = next((k for k in _ERRORS if isinstance(error, k)), ValueError)
     axis, ndim = meta.get("axis"), getattr(inputs[0], "ndim", 0)
-    if any(isinstance(i, int) and not -ndim <= i < ndim for i in (axis if isinstance(axis, tuple) else (axis,))):
-        kind = IndexError  # what NumPy and PyTorch raise themselves, but JAX does not
+    for i in axis if isinstance(axis, tuple) else (axis,):
+        if isinstance(i, int) and not -ndim <= i < ndim:
+            kind = IndexError  # what NumPy and PyTorch raise themselves, but JAX does not
+            text = f"axis {i} is outside [{-ndim}, {ndim}) for {ndim} dimensions"
+            break
     given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
-    text = str(error)
     if text.startswith(f"{name}: "):
         text = text[len(name) + 2 :]
     hint = f"; {name} takes {wants}" if wants else ""
-    hint += "; names are the array API's: axis, keepdims" if {"dim", "keepdim"} & meta.keys() else ""
-    return kind(f"{name}({given}): {text}{hint}")
+    told: Any = kind(f"{name}({given}): {text}{hint}")
+    told.said_by = name
+    return told
+
+
+def _missing(op: Any, inputs: Sequence[Any], meta: dict[str, Any]) -> TypeError | None:
+    """The error that an argument is missing, if one is."""
+    try:
+        op.__signature__.bind(*inputs, **meta)
+    except TypeError as error:
+        return TypeError(f"{op.name}: {error}")
+    return None
+
+
+def _checked_meta(
+    name: str, body: Callable[..., Any], meta: dict[str, Any], plain: set[tuple[str, type]]
+) -> dict[str, Any]:
+    """The keyword arguments, with Python numbers for NumPy's and tuples for lists; right ones are noted by type."""
+    kinds = words.kinds(body)
+    for k in meta:
+        if k not in kinds:
+            known = ", ".join(list(kinds)[1:])
+            hint = "; names are the array API's: axis, keepdims" if k in ("dim", "keepdim") else ""
+            raise TypeError(f"{name}: there is no argument {k!r}; there are {known}{hint}")
+    wrong = words.misfit(name, body, meta)
+    if wrong is not None:
+        raise wrong
+    out = {}
+    for k, v in meta.items():
+        if getattr(v, "shape", None) == () and hasattr(v, "item") and kinds[k] is not Any:
+            v = v.item()
+        elif type(v) is list:
+            v = tuple(v)
+        else:
+            plain.add((k, type(v)))
+        out[k] = v
+    return out
 
 
 def _different_devices(name: str, inputs: Sequence[Any]) -> str:
@@ -1001,14 +1050,49 @@ def _named(name: str, others: Sequence[str], values: Sequence[Any], meta: dict[s
 _WEAK = {(bool, "bool"), (int, "integer"), (int, "floating"), (float, "floating")}  # numbers that go with a kind
 
 
-def _plain(name: str, x: Any) -> Any:
+def _called(places: Sequence[inspect.Parameter], i: int) -> str:
+    """The i-th array as the op's author called it: "x2", or "arrays[1]"."""
+    last = places[-1]
+    return f"{last.name}[{i}]" if last.kind is last.VAR_POSITIONAL else places[i].name
+
+
+def _plain(name: str, places: Sequence[inspect.Parameter], inputs: Sequence[Any], x: Any) -> Any:
     """The Python number that an argument which is no Tensor stands for."""
     if isinstance(x, np.generic | int | float):
         return number(name, x)
+    which = next(i for i, given in enumerate(inputs) if given is x)
     raise TypeError(
-        f"{name}: takes Tensors and Python numbers, not {type(x).__module__}.{type(x).__qualname__}; "
+        f"{name}: {_called(places, which)} is a Tensor or a Python number, not {words.shown(x)}; "
         "make it a Tensor with tinytorch.asarray(...)"
     )
+
+
+def _no_tensor(name: str, places: Sequence[inspect.Parameter], inputs: Sequence[Any]) -> TypeError:
+    if not inputs:
+        return TypeError(f"{name}: takes at least one Tensor, {places[0].name}")
+    which = "one of " * (len(inputs) > 1) + " and ".join(_called(places, i) for i in range(len(inputs)))
+    given = ", ".join(map(words.shown, inputs))
+    return TypeError(f"{name}: {which} is a Tensor, not {given}; make it one with tinytorch.asarray(...)")
+
+
+def _check_places(
+    name: str,
+    places: Sequence[inspect.Parameter],
+    numbers: bool,
+    apart: tuple[int, ...],
+    inputs: Sequence[Any],
+) -> None:
+    """Raise TypeError where a number or None stands for an array that must be there."""
+    for i, x in enumerate(inputs):
+        if isinstance(x, Variable) or (x is None and places[-1].default is None and places[i].default is None):
+            continue
+        if x is None or i in apart or not numbers:
+            also = " or a Python number" if numbers and i not in apart else ""
+            ends = "; does a forward end without `return`?" if x is None else ""
+            raise TypeError(
+                f"{name}: {_called(places, i)} is a Tensor{also}, not {words.shown(x)}"
+                + (ends or "; make it one with tinytorch.asarray(...)")
+            )
 
 
 def _check_dtypes(

@@ -335,7 +335,7 @@ class _Lane(Observer):
 
     def pulled(self, node: Node, source: Any, gradient: Any) -> None:
         """Note or compare a gradient."""
-        name = node.op.__name__.lstrip("_")
+        name = node.op.name
         if threading.current_thread() is self._thread and self._looking and name != "transfer":
             position = next(i for i, x in enumerate(node.inputs) if x is source)
             array = gradient.array if isinstance(gradient, Variable) else gradient

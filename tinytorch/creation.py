@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch import words
 from tinytorch.autograd import run_on, wrap
 from tinytorch.backends import Device, device_of
 from tinytorch.backends import device as _device
@@ -18,6 +19,7 @@ from tinytorch.dtypes import as_dtype, fitting, float32, int64, number, uint64, 
 from tinytorch.ops.axes import lengths
 from tinytorch.origin import noted
 from tinytorch.tensor import Tensor, expect_dtype, to_array
+from tinytorch.words import worded
 
 __all__ = [
     "arange",
@@ -54,6 +56,7 @@ def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Te
         raise kind(f"{name}({', '.join(map(repr, args))}): {error}") from error
 
 
+@worded
 def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool | None = None) -> Tensor:
     """Data as a tensor: numbers, nested lists, an array of a registered library, or a Tensor, which keeps its graph.
 
@@ -75,6 +78,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
     return noted("asarray", wrap(*to_array(obj, dtype, device, copy)))
 
 
+@worded
 def tensor(data: Any, *, dtype: Any = None, device: Where = None, requires_grad: bool = False) -> Tensor:
     """`Tensor(data, ...)`, under PyTorch's name for it: data, copied, as a tensor.
 
@@ -84,6 +88,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Where = None, requires_grad:
     return Tensor(data, dtype, device, requires_grad)
 
 
+@worded
 def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) -> Tensor:
     """A tensor on the memory of any array that offers `__dlpack__`, which then is not to be written into any more.
 
@@ -104,6 +109,8 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
     """
     if isinstance(x, Tensor):
         return asarray(x, device=device, copy=copy)
+    if not hasattr(x, "__dlpack_device__") or isinstance(x, type):
+        raise TypeError(f"from_dlpack: x is an array that offers __dlpack__, not {words.shown(x)}")
     kind, index = x.__dlpack_device__()
     if kind == 1:
         home = _device("cpu")
@@ -126,6 +133,7 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
     return asarray(wrap(array, home), device=device, copy=copy)
 
 
+@worded
 def empty(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     """A tensor of the shape; what is in it is not said.
 
@@ -135,6 +143,7 @@ def empty(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     return _make("empty", device, float32 if dtype is None else dtype, lengths("empty", shape))
 
 
+@worded
 def zeros(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     """A tensor of zeros.
 
@@ -144,6 +153,7 @@ def zeros(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     return _make("zeros", device, float32 if dtype is None else dtype, lengths("zeros", shape))
 
 
+@worded
 def ones(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     """A tensor of ones.
 
@@ -160,7 +170,8 @@ def _dtype_for(dev: Device, *values: Any) -> Any:
     return np.dtype("bool") if any(isinstance(v, bool) for v in values) else dev.default_int
 
 
-def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Where = None) -> Tensor:
+@worded
+def full(shape: Shape, fill_value: bool | float, *, dtype: Any = None, device: Where = None) -> Tensor:
     """A tensor of one value: a number, or a tensor or array without axes, whose value is read.
 
     Raises:
@@ -175,28 +186,33 @@ def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Where = No
     return _make("full", device, wanted, lengths("full", shape), fitting("full", value, wanted))
 
 
+@worded
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Where = None) -> Tensor:
     """`empty`, of the shape, dtype and device of x."""
     return empty(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device)
 
 
+@worded
 def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Where = None) -> Tensor:
     """`zeros`, of the shape, dtype and device of x."""
     return zeros(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device)
 
 
+@worded
 def ones_like(x: Tensor, /, *, dtype: Any = None, device: Where = None) -> Tensor:
     """`ones`, of the shape, dtype and device of x."""
     return ones(x.shape, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device)
 
 
-def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Where = None) -> Tensor:
+@worded
+def full_like(x: Tensor, /, fill_value: bool | float, *, dtype: Any = None, device: Where = None) -> Tensor:
     """`full`, of the shape, dtype and device of x."""
     return full(
         x.shape, fill_value, dtype=x.dtype if dtype is None else dtype, device=x.device if device is None else device
     )
 
 
+@worded
 def arange(
     start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: Where = None
 ) -> Tensor:
@@ -227,6 +243,7 @@ def arange(
     return noted("arange", _make("arange", dev, dev.default_int, first, last, apart).astype(wanted))
 
 
+@worded
 def linspace(
     start: float, stop: float, /, num: int, *, dtype: Any = None, device: Where = None, endpoint: bool = True
 ) -> Tensor:
@@ -248,6 +265,7 @@ def linspace(
     return _make("linspace", device, wanted, first, last, count, endpoint=bool(endpoint))
 
 
+@worded
 def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Where = None) -> Tensor:
     """Zeros with ones on the k-th diagonal.
 

@@ -51,8 +51,13 @@ ALL = (bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, 
 _NAMES = frozenset(d.name for d in ALL)
 
 
-def _dtype_of(x: Any) -> np.dtype[Any]:
-    return np.dtype(x.dtype if hasattr(x, "device") else x)
+def _dtype_of(name: str, x: Any) -> np.dtype[Any]:
+    """The dtype of a tensor, or of that name."""
+    dtype = x.dtype if hasattr(x, "device") and hasattr(x, "dtype") else x
+    try:
+        return as_dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
@@ -65,7 +70,7 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     dtype('int16')
     """
     numbers = [x for x in arrays_and_dtypes if type(x) in _WEAK]
-    dtypes = [_dtype_of(x) for x in arrays_and_dtypes if type(x) not in _WEAK]
+    dtypes = [_dtype_of("result_type", x) for x in arrays_and_dtypes if type(x) not in _WEAK]
     if not dtypes:
         raise ValueError("result_type: at least one tensor or dtype")
     out = np.result_type(*dtypes)
@@ -83,7 +88,7 @@ def can_cast(from_: Any, to: Any, /) -> Any:
     >>> tinytorch.can_cast(tinytorch.int8, tinytorch.int16)
     True
     """
-    return np.can_cast(_dtype_of(from_), _dtype_of(to))
+    return np.can_cast(_dtype_of("can_cast", from_), _dtype_of("can_cast", to))
 
 
 def isdtype(dtype: Any, kind: Any) -> Any:
@@ -93,7 +98,10 @@ def isdtype(dtype: Any, kind: Any) -> Any:
     >>> tinytorch.isdtype(tinytorch.float32, "real floating")
     True
     """
-    return np.isdtype(np.dtype(dtype), kind)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    known = ("bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating", "numeric")
+    wanted = tuple(k if isinstance(k, str) and k in known else _dtype_of("isdtype: kind", k) for k in kinds)
+    return np.isdtype(_dtype_of("isdtype", dtype), wanted)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,10 @@ def finfo(type: Any, /) -> _FloatLimits:
     >>> tinytorch.finfo(tinytorch.float32).bits
     32
     """
-    found = np.finfo(_dtype_of(type))
+    dtype = _dtype_of("finfo", type)
+    if dtype.kind != "f":
+        raise TypeError(f"finfo: type is a floating dtype, not {dtype.name}; see iinfo")
+    found = np.finfo(dtype)
     return _FloatLimits(
         found.bits, float(found.eps), float(found.max), float(found.min), float(found.smallest_normal), found.dtype
     )
@@ -124,7 +135,10 @@ def iinfo(type: Any, /) -> Any:
     >>> tinytorch.iinfo(tinytorch.int8).max
     127
     """
-    return np.iinfo(_dtype_of(type))
+    dtype = _dtype_of("iinfo", type)
+    if dtype.kind not in "iu":
+        raise TypeError(f"iinfo: type is an integer dtype, not {dtype.name}; see finfo")
+    return np.iinfo(dtype)
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
@@ -134,11 +148,14 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
         TypeError: there is no such dtype.
     """
     try:
-        found = np.dtype(dtype) if isinstance(dtype, str | np.dtype | type) else None
+        old = isinstance(dtype, str) and dtype.startswith("a")  # of bytes, which NumPy warns of
+        found = np.dtype(dtype) if isinstance(dtype, str | np.dtype | type) and not old else None
     except TypeError:
         found = None
     if found is None or found not in ALL:  # NumPy takes None for float64
-        raise TypeError(f"there is no dtype {dtype!r}; there are {', '.join(d.name for d in ALL)}")
+        named = dtype is None or isinstance(dtype, str | np.dtype | type)
+        given = repr(dtype) if named else f"{type(dtype).__name__} object"
+        raise TypeError(f"there is no dtype {given}; there are {', '.join(d.name for d in ALL)}")
     return found
 
 
@@ -207,5 +224,8 @@ def in_words(name: str, args: Any, where: Any, dtype: Any) -> tuple[Device | Non
         elif not spelled and dtype is None:
             dtype = x
         else:
-            raise TypeError(f"{name}: takes one device and one dtype, not {args}")
-    return None if where is None else device(where), None if dtype is None else as_dtype(dtype)
+            raise TypeError(f"{name}: takes one device and one dtype, not {len(args)} arguments")
+    try:
+        return None if where is None else device(where), None if dtype is None else as_dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None

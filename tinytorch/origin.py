@@ -59,6 +59,14 @@ def _ours(file: str) -> bool:
     return file.startswith(_OURS) and not file.startswith(_CHAPTERS)
 
 
+def raised_here(error: BaseException) -> bool:
+    """Whether the line that raised an error is in the library."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and _ours(place.tb_frame.f_code.co_filename)
+
+
 def noted(what: str, tensor: Any) -> Any:
     """The tensor, which now knows by which line it was made."""
     tensor.made_at = caller(what)

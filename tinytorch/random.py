@@ -16,15 +16,18 @@ from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import as_dtype, fitting, float32, whole
 from tinytorch.ops.axes import lengths
 from tinytorch.tensor import Tensor
+from tinytorch.words import worded
 
 __all__ = ["manual_seed", "rand", "randint", "randn", "randperm"]
 
 Where = str | Device | None
+Shape = int | tuple[int, ...]
 
 generator = np.random.Generator(np.random.Philox(0))
 over_forks(generator.bit_generator.lock)
 
 
+@worded
 def manual_seed(seed: int) -> None:
     """Start all randomness of this process anew: the same seed, the same numbers, on every device.
 
@@ -53,7 +56,8 @@ def _drawn(name: str, draw: Callable[..., Any], shape: tuple[Any, ...], dtype: A
     return drawn
 
 
-def rand(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad: bool = False) -> Tensor:
+@worded
+def rand(*shape: Shape, dtype: Any = float32, device: Where = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1).
 
     >>> tinytorch.rand(2, 3).shape
@@ -62,7 +66,8 @@ def rand(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad:
     return Tensor(_drawn("rand", generator.random, shape, dtype), None, _device(device), requires_grad)
 
 
-def randn(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad: bool = False) -> Tensor:
+@worded
+def randn(*shape: Shape, dtype: Any = float32, device: Where = None, requires_grad: bool = False) -> Tensor:
     """Normal numbers of mean 0 and variance 1.
 
     >>> tinytorch.randn(2, 3).shape
@@ -71,6 +76,7 @@ def randn(*shape: Any, dtype: Any = float32, device: Where = None, requires_grad
     return Tensor(_drawn("randn", generator.standard_normal, shape, dtype), None, _device(device), requires_grad)
 
 
+@worded
 def randint(low: Any = None, high: Any = None, size: Any = None, *, dtype: Any = None, device: Where = None) -> Tensor:
     """Uniform integers in [low, high), or [0, low) if only one is given: `randint(10, (2, 2))`, `randint(0, 10, (2,))`.
 
@@ -104,6 +110,7 @@ def randint(low: Any = None, high: Any = None, size: Any = None, *, dtype: Any =
     return Tensor(drawn, wanted, dev)
 
 
+@worded
 def randperm(n: int, *, device: Where = None) -> Tensor:
     """The integers from 0 to n - 1 in random order.
 

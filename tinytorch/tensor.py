@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import autograd, ops
+from tinytorch import autograd, ops, words
 from tinytorch.autograd import Variable, run_on
 from tinytorch.backends import Device, device, device_of
 from tinytorch.dtypes import ALL, as_dtype, fitting, float32, in_words
@@ -130,10 +130,13 @@ class Tensor(Variable):
     def __init__(
         self, data: Any, dtype: Any = None, device: str | Device | None = None, requires_grad: bool = False
     ) -> None:
-        self.array, self.device = to_array(data, dtype, device, copy=True)
         self.grad = self.node = None
         self.shared = self._requires_grad = False
-        self.requires_grad = requires_grad
+        try:
+            self.array, self.device = to_array(data, dtype, device, copy=True)
+            self.requires_grad = requires_grad
+        except words.FAILED as error:
+            words.tell(type(self).__name__, Tensor.__init__, (self, data, dtype, device, requires_grad), {}, error)
         self.made_at = caller(type(self).__name__)
 
     # What it is ---------------------------------------------------------------------------------------------------
@@ -153,6 +156,7 @@ class Tensor(Variable):
             raise RuntimeError("requires_grad: only a leaf can be switched off; use x.detach() for a tensor without it")
         self._requires_grad = bool(value)
 
+    @words.worded
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` and return the tensor."""
         self.requires_grad = requires_grad
@@ -167,7 +171,7 @@ class Tensor(Variable):
     def origin(self) -> Origin | None:
         """Which op made it, or that it was made from data, and the line of your code: see `tinytorch.debug`."""
         known = getattr(self, "made_at", None)
-        return Origin(self.node.op.__name__.lstrip("_")) if known is None and self.node is not None else known
+        return Origin(self.node.op.name) if known is None and self.node is not None else known
 
     @property
     def data(self) -> Tensor:
@@ -187,6 +191,7 @@ class Tensor(Variable):
 
     # Gradients ----------------------------------------------------------------------------------------------------
 
+    @words.worded
     def backward(
         self, gradient: Tensor | None = None, *, retain_graph: bool | None = None, create_graph: bool = False
     ) -> None:
@@ -267,6 +272,7 @@ class Tensor(Variable):
             out = ops.astype(out, kind)
         return out
 
+    @words.worded
     def to_device(self, device: str | Device, /, *, stream: Any = None) -> Tensor:
         """The tensor on a device: the array API standard's spelling of `to`."""
         if stream is not None:
@@ -277,6 +283,7 @@ class Tensor(Variable):
         """The tensor on the device "cpu"."""
         return self.to("cpu")
 
+    @words.worded
     def cuda(self, index: int | None = None) -> Tensor:
         """The tensor on a CUDA device, the current one unless an index is given."""
         return self.to("cuda" if index is None else f"cuda:{index}")
@@ -582,12 +589,14 @@ def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.nd
         raise TypeError("Tensor: join tensors with tinytorch.stack or tinytorch.concat, not in a list")
     try:
         array = np.asarray(data)
-    except ValueError as error:
-        raise ValueError(f"Tensor: nested lists must have equal lengths: {error}") from None
+    except ValueError:
+        raise ValueError(f"Tensor: nested lists must have equal lengths, not {_uneven(data)}") from None
     if array.size and (array.dtype.kind == "O" or (array.dtype.kind == "f" and np.abs(array).max() >= 2**63)):
         array = _of_large(array, np.asarray(data, dtype=object), dtype or target.default_int)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"Tensor: takes numbers, nested lists of them, arrays and Tensors, not {type(data).__name__}")
+        strange = next(_strangers(data), data)
+        given = words.shown(data) if strange is data else f"a list with {words.shown(strange)} in it"
+        raise TypeError(f"Tensor: data is a number, a nested list of numbers, an array or a Tensor, not {given}")
     if dtype is None:
         dtype = array.dtype
         if not isinstance(data, np.generic):
@@ -598,3 +607,21 @@ def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.nd
             fitting("Tensor", value.item(), dtype)
     with np.errstate(over="ignore"):  # what is too large for float32 is infinite, as in every library
         return array.astype(dtype)
+
+
+def _strangers(data: Any) -> Iterator[Any]:
+    """What is in nested lists and no number."""
+    for x in data if isinstance(data, list | tuple) else ():
+        if isinstance(x, list | tuple):
+            yield from _strangers(x)
+        elif not isinstance(x, bool | int | float | np.generic | np.ndarray):
+            yield x
+
+
+def _uneven(data: Any) -> str:
+    """In what nested lists that make no array differ: the lengths of lists side by side, or a number beside a list."""
+    lists = [x for x in data if isinstance(x, list | tuple | np.ndarray)]
+    if len(lists) < len(data):
+        return "numbers beside lists" if lists else "what they are"
+    lengths = dict.fromkeys(len(x) for x in lists)
+    return " and ".join(map(str, lengths)) if len(lengths) > 1 else _uneven([y for x in lists for y in x])

@@ -33,7 +33,6 @@ def randn(*shape, device=None, **kwargs):
         (lambda: nn.Conv2d(1, 1, (3, 3, 3)), r"kernel_size .* not \(3, 3, 3\)"),
         (lambda: nn.Conv2d(1, 1, 3, stride=0), "stride is an integer, at least 1"),
         (lambda: nn.Conv2d(1, 1, 3, padding=-1), "padding is an integer, at least 0"),
-        (lambda: nn.Conv2d(1, 1, 3, padding="same"), "padding is an integer, at least 0"),
         (lambda: nn.MaxPool2d(2, stride=0), "stride is an integer, at least 1"),
         (lambda: nn.AvgPool2d(0), "kernel_size is an integer, at least 1"),
         (lambda: nn.Embedding(0, 3), "Embedding: num_embeddings is an integer, at least 1, not 0"),
@@ -43,7 +42,7 @@ def randn(*shape, device=None, **kwargs):
         (lambda: nn.TransformerEncoderLayer(4, 2, activation="swish"), "'relu', 'gelu' or a function, not 'swish'"),
         (lambda: nn.Dropout(1.5), "Dropout: p is a probability between 0 and 1, not 1.5"),
     ],
-    ids=range(19),
+    ids=range(18),
 )
 def test_layers_that_cannot_be_made(make, message):
     with pytest.raises(ValueError, match=message):
@@ -58,8 +57,8 @@ def test_layers_that_cannot_be_made(make, message):
         (lambda: nn.Linear(True, 2), "Linear: in_features is an integer, at least 1, not True"),
         (lambda: nn.Conv2d(1, "2", 3), "Conv2d: out_channels is an integer, at least 1, not '2'"),
         (lambda: nn.Embedding(3.0, 2), "Embedding: num_embeddings is an integer, at least 1, not 3.0"),
-        (lambda: nn.LayerNorm(2.5), r"LayerNorm: normalized_shape\[0\] is an integer, at least 1, not 2.5"),
-        (lambda: nn.LayerNorm("ab"), r"LayerNorm: normalized_shape\[0\] is an integer, at least 1, not 'ab'"),
+        (lambda: nn.LayerNorm(2.5), "LayerNorm: normalized_shape is an integer or a tuple of integers, not float"),
+        (lambda: nn.LayerNorm("ab"), "LayerNorm: normalized_shape is an integer or a tuple of integers, not str"),
     ],
     ids=range(7),
 )

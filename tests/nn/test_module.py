@@ -184,7 +184,7 @@ def test_a_list_of_modules_is_like_a_list():
 
 @pytest.mark.parametrize("make", [Sequential, lambda x: ModuleList().append(x), lambda x: ModuleList([nn.ReLU(), x])])
 def test_a_list_of_modules_takes_nothing_else(make):
-    with pytest.raises(TypeError, match=r"(Sequential|ModuleList): takes modules, not (int|function) "):
+    with pytest.raises(TypeError, match=r"(Sequential|ModuleList): takes modules, not (int|the function)"):
         make([1] if make is Sequential else lambda x: x)
     layers = ModuleList([nn.ReLU()])
     with pytest.raises(TypeError, match="takes modules, not int"):

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import ops, random
+from tinytorch import ops, random, words
 from tinytorch.backends import Device, map_tree
 from tinytorch.backends import device as _device
 from tinytorch.creation import asarray
 from tinytorch.ops.index import rows
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked, worded
 
 
 class TensorDataset:
@@ -31,7 +32,9 @@ class TensorDataset:
             raise ValueError("TensorDataset: takes at least one tensor")
         for t in tensors:
             if not isinstance(t, Tensor):
-                raise TypeError(f"TensorDataset: takes Tensors, not {type(t).__name__}; see tinytorch.asarray")
+                raise TypeError(f"TensorDataset: tensors are Tensors, not {words.shown(t)}; see tinytorch.asarray")
+            if t.ndim == 0:
+                raise TypeError("TensorDataset: a tensor has a first axis, along which the examples lie, not shape ()")
         lengths = [len(t) for t in tensors]
         if len(set(lengths)) > 1:
             raise ValueError(f"TensorDataset: the first axes have lengths {lengths}; they must be the same")
@@ -61,6 +64,12 @@ class TensorDataset:
         return tuple(rows(t, found[t.device]) for t in self.tensors)
 
 
+def _expect_dataset(name: str, dataset: Any) -> None:
+    """Raise TypeError unless a data set has a length and items."""
+    if isinstance(dataset, type) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise TypeError(f"{name}: dataset is anything with a length and items, not {words.shown(dataset)}")
+
+
 class Subset:
     """The examples of a data set at some indices.
 
@@ -69,7 +78,9 @@ class Subset:
     (tensor(4, dtype=int64),)
     """
 
+    @checked
     def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        _expect_dataset("Subset", dataset)
         self.dataset, self.indices = dataset, list(indices)
 
     def __len__(self) -> int:
@@ -83,6 +94,7 @@ class Subset:
         return _batch(self.dataset, [self.indices[i] for i in indices])
 
 
+@worded
 def random_split(dataset: Any, lengths: Sequence[float], *, seed: int | None = None) -> list[Subset]:
     """Random parts of a data set that do not overlap.
 
@@ -98,6 +110,7 @@ def random_split(dataset: Any, lengths: Sequence[float], *, seed: int | None = N
     >>> [len(part) for part in tinytorch.data.random_split(data, [0.8, 0.2])]
     [4, 1]
     """
+    _expect_dataset("random_split", dataset)
     n = len(dataset)
     sizes = [int(x) for x in lengths]
     if any(isinstance(x, float) for x in lengths) and abs(sum(lengths) - 1) < 1e-9:
@@ -160,6 +173,7 @@ class DataLoader:
     [[0, 1], [2, 3], [4]]
     """
 
+    @checked
     def __init__(
         self,
         dataset: Any,
@@ -170,6 +184,7 @@ class DataLoader:
         seed: int | None = None,
         device: str | Device | None = None,
     ) -> None:
+        _expect_dataset("DataLoader", dataset)
         if batch_size < 1:
             raise ValueError(f"DataLoader: a batch has at least 1 example, not {batch_size}")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last

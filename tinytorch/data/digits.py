@@ -10,8 +10,10 @@ from tinytorch.backends import Device
 from tinytorch.backends import device as _device
 from tinytorch.data.dataset import TensorDataset
 from tinytorch.tensor import Tensor
+from tinytorch.words import worded
 
 
+@worded
 def tinydigits(device: str | Device | None = None) -> tuple[TensorDataset, TensorDataset]:
     """1,000 training and 200 test images of handwritten digits, and which digits they are.
 

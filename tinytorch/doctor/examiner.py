@@ -168,7 +168,7 @@ class _Examiner:
                 return True  # an absent function; the namespace may pass on what it is asked for to a module
             if isinstance(error, TypeError) and _last_call(error) is getattr(type(self.device).dtype, "__code__", ""):
                 return True  # an absent dtype
-            error = error.__cause__
+            error = error.__cause__ or error.__context__
         return False
 
     # Rows of the table --------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinytorch import ops
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 class Identity(Module):
@@ -58,6 +59,7 @@ class GELU(Module):
     GELU(approximate='tanh')
     """
 
+    @checked
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
 
@@ -75,6 +77,7 @@ class Softmax(Module):
     tensor([0.5, 0.5])
     """
 
+    @checked
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
 

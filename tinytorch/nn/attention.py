@@ -14,6 +14,7 @@ from tinytorch.nn.linear import Linear, check_sizes
 from tinytorch.nn.module import Module
 from tinytorch.nn.norm import LayerNorm
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 class MultiHeadAttention(Module):
@@ -33,6 +34,7 @@ class MultiHeadAttention(Module):
     (3, 5, 8)
     """
 
+    @checked
     def __init__(
         self,
         embed_dim: int,
@@ -153,6 +155,7 @@ class TransformerEncoderLayer(Module):
     ((3, 5, 8), 16)
     """
 
+    @checked
     def __init__(
         self,
         d_model: int,
@@ -188,6 +191,9 @@ class TransformerEncoderLayer(Module):
         is_causal: bool = False,
     ) -> Tensor:
         """The encoded sequences; the masks are those of `MultiHeadAttention.forward`."""
+        d_model, order = self.linear2.out_features, "(N, T, {})" if self.batch_first else "(T, N, {})"
+        if src.ndim != 3 or src.shape[-1] != d_model:
+            raise ValueError(f"TransformerEncoderLayer: src has shape {order.format(d_model)}, not {src.shape}")
         x = src if self.batch_first else ops.permute_dims(src, (1, 0, 2))
 
         def attend(x: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tinytorch import words
 from tinytorch.nn.module import Module
+from tinytorch.tensor import Tensor
 
 
 class ModuleList(Module):
@@ -27,12 +29,14 @@ class ModuleList(Module):
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
         if not isinstance(module, Module):
-            raise TypeError(f"{type(self).__name__}: takes modules, not {type(module).__name__} ({module!r})")
+            raise TypeError(f"{type(self).__name__}: takes modules, not {words.shown(module)}")
         self._list.append(module)
         return self
 
     def extend(self, modules: Iterable[Module]) -> ModuleList:
         """Add modules at the end."""
+        if not isinstance(modules, Iterable) or isinstance(modules, Tensor):
+            raise TypeError(f"{type(self).__name__}: modules is a list of modules, not {words.shown(modules)}")
         for module in modules:
             self.append(module)
         return self
@@ -48,7 +52,7 @@ class ModuleList(Module):
 
     def __setitem__(self, index: int, module: Module) -> None:
         if not isinstance(module, Module):
-            raise TypeError(f"{type(self).__name__}: takes modules, not {type(module).__name__} ({module!r})")
+            raise TypeError(f"{type(self).__name__}: takes modules, not {words.shown(module)}")
         self._list[index] = module
 
 
@@ -61,7 +65,10 @@ class Sequential(ModuleList):
     """
 
     def __init__(self, *modules: Any) -> None:
-        super().__init__(modules[0] if len(modules) == 1 and not isinstance(modules[0], Module) else modules)
+        several = (
+            len(modules) == 1 and isinstance(modules[0], Iterable) and not isinstance(modules[0], Module | Tensor | str)
+        )
+        super().__init__(modules[0] if several else modules)
 
     def forward(self, x: Any) -> Any:
         for module in self._list:

@@ -11,6 +11,7 @@ from tinytorch.nn.linear import check_sizes, init_affine, new_parameter
 from tinytorch.nn.module import Module
 from tinytorch.ops.window import Pair, pair
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 class Conv2d(Module):
@@ -35,6 +36,7 @@ class Conv2d(Module):
     (2, 8, 6, 6)
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -87,6 +89,7 @@ class MaxPool2d(Module):
     (2, 8, 3, 3)
     """
 
+    @checked
     def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1) -> None:
         self.kernel_size = pair("kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else pair("stride", stride, 1)
@@ -108,6 +111,7 @@ class AvgPool2d(Module):
     (2, 8, 3, 3)
     """
 
+    @checked
     def __init__(
         self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
     ) -> None:

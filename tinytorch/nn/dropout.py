@@ -6,6 +6,7 @@ from tinytorch import random
 from tinytorch.autograd import run_on, wrap
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 class Dropout(Module):
@@ -17,6 +18,7 @@ class Dropout(Module):
     tensor([1., 1., 1.])
     """
 
+    @checked
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: p is a probability between 0 and 1, not {p}")

@@ -14,6 +14,7 @@ from tinytorch.nn import init
 from tinytorch.nn.linear import check_sizes, new_parameter
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 class Embedding(Module):
@@ -34,6 +35,7 @@ class Embedding(Module):
     (1, 3, 4)
     """
 
+    @checked
     def __init__(
         self, num_embeddings: int, embedding_dim: int, *, device: str | Device | None = None, dtype: Any = float32
     ) -> None:
@@ -74,6 +76,7 @@ class PositionalEncoding(Module):
 
     pe: Tensor
 
+    @checked
     def __init__(
         self,
         d_model: int,

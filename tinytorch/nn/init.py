@@ -14,6 +14,7 @@ import numpy as np
 from tinytorch import random
 from tinytorch.dtypes import fitting, number
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 __all__ = [
     "calculate_gain",
@@ -35,6 +36,7 @@ def _set(tensor: Tensor, values: np.ndarray[Any, Any]) -> Tensor:
     return tensor
 
 
+@checked
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b).
 
@@ -43,18 +45,20 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     return _set(tensor, random.generator.random(tensor.shape, dtype=tensor.dtype) * (b - a) + a)
 
 
+@checked
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normal."""
     return _set(tensor, random.generator.standard_normal(tensor.shape, dtype=tensor.dtype) * std + mean)
 
 
+@checked
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Normal, drawn again wherever outside [a, b].
 
     Raises:
         ValueError: [a, b] is so far from the mean that hardly a number falls into it.
     """
-    if not a < b or a > mean + 4 * std or b < mean - 4 * std:
+    if not a < b or a > mean + 4 * std or b < mean - 4 * std or b - a < 1e-4 * std:
         raise ValueError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean}, deviation {std}")
     values = np.full(tensor.shape, math.inf, dtype=tensor.dtype)
     outside = np.ones(tensor.shape, dtype=bool)
@@ -65,22 +69,26 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     return _set(tensor, values)
 
 
+@checked
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One value."""
     value = fitting("constant_", number("constant_", val), tensor.dtype)
     return _set(tensor, np.full(tensor.shape, value, dtype=tensor.dtype))
 
 
+@checked
 def zeros_(tensor: Tensor) -> Tensor:
     """Zeros."""
     return constant_(tensor, 0.0)
 
 
+@checked
 def ones_(tensor: Tensor) -> Tensor:
     """Ones."""
     return constant_(tensor, 1.0)
 
 
+@checked
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor that keeps the variance of a layer with this non-linearity.
 
@@ -108,12 +116,14 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * area, tensor.shape[0] * area
 
 
+@checked
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform in +-gain * sqrt(6 / (fan_in + fan_out)). Source: Glorot and Bengio (2010)."""
     bound = gain * math.sqrt(6 / sum(_fans(tensor)))
     return uniform_(tensor, -bound, bound)
 
 
+@checked
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Normal with deviation gain * sqrt(2 / (fan_in + fan_out)). Source: Glorot and Bengio (2010)."""
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_fans(tensor))))
@@ -125,12 +135,14 @@ def _kaiming(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     return calculate_gain(nonlinearity, a) / math.sqrt(_fans(tensor)[mode == "fan_out"])
 
 
+@checked
 def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Uniform in +-gain * sqrt(3 / fan). Source: He et al. (2015)."""
     bound = math.sqrt(3.0) * _kaiming(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound)
 
 
+@checked
 def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Normal with deviation gain / sqrt(fan). Source: He et al. (2015)."""
     return normal_(tensor, 0.0, _kaiming(tensor, a, mode, nonlinearity))

@@ -14,6 +14,7 @@ from tinytorch.dtypes import float32
 from tinytorch.nn import init
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 def check_sizes(layer: str, **sizes: Any) -> None:
@@ -53,6 +54,7 @@ class Linear(Module):
     (4, 2)
     """
 
+    @checked
     def __init__(
         self,
         in_features: int,
@@ -82,6 +84,7 @@ class Flatten(Module):
     (2, 60)
     """
 
+    @checked
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
 

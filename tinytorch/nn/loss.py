@@ -5,9 +5,11 @@ from __future__ import annotations
 from tinytorch import ops
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 class _Loss(Module):
+    @checked
     def __init__(self, *, reduction: str = "mean") -> None:
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"{type(self).__name__}: reduction is 'mean', 'sum' or 'none', not {reduction!r}")
@@ -57,6 +59,7 @@ class CrossEntropyLoss(_Loss):
     tensor(0.6931)
     """
 
+    @checked
     def __init__(self, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
         super().__init__(reduction=reduction)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing

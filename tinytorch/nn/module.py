@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from tinytorch import words
 from tinytorch.autograd import Observer
 from tinytorch.backends import Device
 from tinytorch.dtypes import in_words
-from tinytorch.origin import Origin, caller
+from tinytorch.origin import Origin, caller, raised_here
 from tinytorch.tensor import Tensor, host_values
 
 
@@ -94,6 +95,35 @@ def _unchanged(container: Any, held: list[Any]) -> bool:
             return False
 
 
+def _located(module: Module, args: Any, kwargs: Any, error: Any) -> Exception:
+    """An error of ours that came out of a call of the module, as one that says in which layer it was.
+
+    The innermost module notes itself, and each around it says by which path that is found from there. Errors of the
+    user's own code stay as they are.
+    """
+    inner, text = getattr(error, "layer", (None, ""))
+    if inner is None:
+        if not (hasattr(error, "said_by") or raised_here(error)):
+            return error
+        if type(module).__module__.startswith("tinytorch.nn."):
+            error = words.retold(type(module).__name__, type(module).forward, (module, *args), kwargs, error)
+        error.layer = module, str(error)
+        return error
+    if type(module).__module__.startswith("tinytorch.nn."):  # what was wrong was wrong here already
+        forward = type(module).forward
+        own = words.misfit(type(module).__name__, forward, words.given(forward, (module, *args), kwargs))
+        if own is not None:
+            return own
+    try:
+        path = next((path for path, m in module.named_modules() if m is inner), "")
+    except TypeError:  # modules in a plain list: that has an error of its own, elsewhere
+        path = ""
+    if path:
+        settings = "" if any(inner.children()) else inner.extra_repr()
+        error.args = (f"{text}; in layer {path}, {type(inner).__name__}({settings})",)
+    return error
+
+
 class LoadResult(NamedTuple):
     """What `load_state_dict` did not match."""
 
@@ -141,7 +171,16 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        try:
+            out = self.forward(*args, **kwargs)
+        except Exception as error:
+            told = _located(self, args, kwargs, error)
+            if told is error:
+                raise
+            raise told.with_traceback(error.__traceback__) from None
+        if out is None:
+            raise TypeError(f"{type(self).__name__}: forward returned None; end it with `return ...`")
+        return out
 
     # Finding parts ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from tinytorch.nn import init
 from tinytorch.nn.linear import check_sizes, new_parameter
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor import Tensor
+from tinytorch.words import checked
 
 
 class LayerNorm(Module):
@@ -27,6 +28,7 @@ class LayerNorm(Module):
     (2, 4)
     """
 
+    @checked
     def __init__(
         self,
         normalized_shape: int | tuple[int, ...],

@@ -16,6 +16,7 @@ import numpy as np
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.dtypes import fitting, float32
+from tinytorch.words import worded
 
 __all__ = [
     "abs",
@@ -229,6 +230,7 @@ def positive(dev: Device, x: Array, /) -> Any:
     return +x, lambda g: g
 
 
+@worded
 def conj(x: Any, /) -> Any:
     """x: all numbers here are real. It lets code that is written for complex numbers, too, run on tensors.
 
@@ -238,6 +240,7 @@ def conj(x: Any, /) -> Any:
     return positive(x)
 
 
+@worded
 def real(x: Any, /) -> Any:
     """x: all numbers here are real, as for `conj`.
 
@@ -717,21 +720,22 @@ def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
 
 
 @op(kinds="iuf")
-def _clip(dev: Device, x: Array, low: Array, high: Array, /) -> Any:
+def _clip(dev: Device, x: Array, min: Array = None, max: Array = None, /) -> Any:
     xp = dev.xp
 
     def inside(g: Array) -> Array:
-        g = g if low is None else xp.where(x >= low, g, 0.0)
-        return g if high is None else xp.where(x <= high, g, 0.0)
+        g = g if min is None else xp.where(x >= min, g, 0.0)
+        return g if max is None else xp.where(x <= max, g, 0.0)
 
     return (
-        xp.clip(x, low, high),
+        xp.clip(x, min, max),
         inside,
-        lambda g: xp.where((x < low) if high is None else (x < low) & (low < high), g, 0.0),
-        lambda g: xp.where((x > high) if low is None else (x > high) | (high < low), g, 0.0),
+        lambda g: xp.where((x < min) if max is None else (x < min) & (min < max), g, 0.0),
+        lambda g: xp.where((x > max) if min is None else (x > max) | (max < min), g, 0.0),
     )
 
 
+@worded
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     """x, but at least `min` and at most `max`, each a number, a tensor or None. At the limits x keeps its gradient.
 

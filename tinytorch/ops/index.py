@@ -20,6 +20,7 @@ from tinytorch.ops.axes import axis_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
 from tinytorch.ops.shape import astype, broadcast_to, reshape
+from tinytorch.words import worded
 
 __all__ = [
     "nonzero",
@@ -202,6 +203,7 @@ def _take(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     return xp.take(x, indices, axis=axis), of_x, None
 
 
+@worded
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     """The elements at the indices along the axis, which may be left out for one dimension.
 
@@ -236,6 +238,7 @@ def _scatter_add(dev: Device, values: Array, indices: Array, /, size: int) -> An
     return dev.scatter_add(values, indices, size), lambda g: dev.xp.take(g, indices, axis=0), None
 
 
+@worded
 def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
     """Sum rows by index: out[i] is the sum of values[n] over all n with indices[n] == i. The gradient of `take`.
 
@@ -273,6 +276,7 @@ def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> 
     return xp.take_along_axis(x, indices, axis=axis), of_x, None
 
 
+@worded
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     """For each line of x along the axis the elements at the indices in the same line of `indices`.
 
@@ -347,7 +351,12 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
         if isinstance(k, list | np.ndarray):
             from tinytorch.creation import asarray
 
-            k = asarray(k, dtype=x.device.default_int if len(k) == 0 else None, device=x.device)
+            try:
+                k = asarray(k, dtype=x.device.default_int if len(k) == 0 else None, device=x.device)
+            except (TypeError, ValueError):
+                raise IndexError(
+                    f"getitem: an index is an integer, a slice, '...', None, a Tensor or a list of integers, not {k!r}"
+                ) from None
         if isinstance(k, Variable):
             expect_one_device("x[...]", x, k)
             kind = x.device.dtype_of(k.array).kind
@@ -557,6 +566,7 @@ def _run(x: Any, name: str) -> Any:
     return type(out)(*made) if hasattr(out, "_fields") else tuple(made) if isinstance(out, tuple) else made
 
 
+@worded
 def nonzero(x: Any, /) -> tuple[Any, ...]:
     """The indices of the elements that are not zero: a tensor for each axis.
 
@@ -566,6 +576,7 @@ def nonzero(x: Any, /) -> tuple[Any, ...]:
     return _run(x, "nonzero")
 
 
+@worded
 def unique_values(x: Any, /) -> Any:
     """The different elements.
 
@@ -575,6 +586,7 @@ def unique_values(x: Any, /) -> Any:
     return _run(x, "unique_values")
 
 
+@worded
 def unique_counts(x: Any, /) -> Any:
     """The different elements and how often each occurs: a named tuple (values, counts).
 
@@ -584,6 +596,7 @@ def unique_counts(x: Any, /) -> Any:
     return _run(x, "unique_counts")
 
 
+@worded
 def unique_inverse(x: Any, /) -> Any:
     """The different elements and, for each element of x, its index among them: (values, inverse_indices).
 
@@ -593,6 +606,7 @@ def unique_inverse(x: Any, /) -> Any:
     return _run(x, "unique_inverse")
 
 
+@worded
 def unique_all(x: Any, /) -> Any:
     """The different elements, where each first occurs, and the rest: (values, indices, inverse_indices, counts).
 

@@ -12,6 +12,7 @@ from typing import Any
 from tinytorch.autograd import expect_tensors, op, shared
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import checked_index
+from tinytorch.words import worded
 
 __all__ = [
     "attention_weights",
@@ -36,6 +37,8 @@ def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
     tensor([[3.5, 4. ]])
     """
     xp, shape = dev.xp, x.shape
+    if weight.ndim != 2:
+        raise ValueError(f"the weight has two dimensions, not {weight.ndim}")
     out, into = weight.shape
     if x.ndim == 0 or shape[-1] != into:
         raise ValueError(f"the last axis of x must be of length {into}")
@@ -102,6 +105,7 @@ def _embedding(dev: Device, weight: Array, ids: Array, /) -> Any:
     )
 
 
+@worded
 def embedding(ids: Any, weight: Any, /) -> Any:
     """The row of the weight for each index: (...) integers -> (..., D).
 
@@ -130,6 +134,8 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
         raise TypeError(
             f"the mask is boolean or {query.dtype} as the query, not {mask.dtype}; convert with .astype(...)"
         )
+    if query.ndim < 2 or key.ndim < 2:
+        raise ValueError("query and key have at least two dimensions")
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = xp.matmul(query, key.mT)  # (..., T, S)
     scores *= factor

@@ -16,6 +16,7 @@ from tinytorch.dtypes import whole
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.reduce import sum as _sum
 from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
+from tinytorch.words import worded
 
 __all__ = [
     "einsum",
@@ -51,6 +52,7 @@ def matmul(dev: Device, x1: Array, x2: Array, /) -> Any:
     return xp.matmul(x1, x2), lambda g: xp.matmul(full(g), b.mT), of_x2
 
 
+@worded
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """The sum of products along the axis, sum(x1 * x2); the other axes broadcast.
 
@@ -67,7 +69,8 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     return _sum(products, axis=-1, dtype=products.dtype)
 
 
-def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
+@worded
+def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[int | tuple[int, ...], int | tuple[int, ...]] = 2) -> Any:
     """The sum of products over some axes of x1 paired with as many of x2; the other axes follow each other.
 
     Args:
@@ -99,6 +102,7 @@ def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
     return reshape(matmul(a, b), shape)
 
 
+@worded
 def einsum(subscripts: str, /, *operands: Any) -> Any:
     """Sums of products, written with a letter for each axis (Einstein's convention); `...` stands for any further axes.
 

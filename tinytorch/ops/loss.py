@@ -11,6 +11,7 @@ from typing import Any
 from tinytorch.autograd import expect_tensors, op, run_on
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import as_index
+from tinytorch.words import worded
 
 __all__ = [
     "binary_cross_entropy",
@@ -141,6 +142,7 @@ def _cross_entropy(
     return y, lambda g: unrows(dev.class_losses_rule(state, column(each(g)))), None
 
 
+@worded
 def cross_entropy(
     input: Any, target: Any, /, *, reduction: str = "mean", ignore_index: int = -100, label_smoothing: float = 0.0
 ) -> Any:

@@ -11,6 +11,7 @@ from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along
 from tinytorch.ops.axes import axes_of, axis_of, checked, count_of, inverse, kept
+from tinytorch.words import OneTensor, worded
 
 __all__ = [
     "all",
@@ -406,7 +407,8 @@ def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -
     return dev.xp.astype(places, dev.dtype(dev.default_int), copy=False), None, None  # JAX (0.10) gives int32
 
 
-def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
+@worded
+def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor | None = None) -> Any:
     """Where the elements of x2 belong in x1, which is in ascending order (or is put in it by `sorter`).
 
     >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))

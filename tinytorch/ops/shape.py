@@ -13,6 +13,7 @@ from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along, padded
 from tinytorch.dtypes import as_dtype, fitting, number, whole
 from tinytorch.ops.axes import axes_of, axis_of, checked, inverse, lengths
+from tinytorch.words import OneTensor, worded
 
 __all__ = [
     "astype",
@@ -40,6 +41,8 @@ __all__ = [
     "unstack",
 ]
 
+Widths = int | Sequence[int] | Sequence[Sequence[int]]
+
 # One tensor -------------------------------------------------------------------------------------------------------
 
 
@@ -51,7 +54,7 @@ def _length(n: Any) -> int:
 
 
 @op
-def reshape(dev: Device, x: Array, /, shape: Any, *, copy: bool | None = None) -> Any:
+def reshape(dev: Device, x: Array, /, shape: int | tuple[int, ...], *, copy: bool | None = None) -> Any:
     """The elements, in row-major order, in another shape; one length may be -1.
 
     `copy=True` forbids sharing memory with x. Otherwise whether memory is shared is not said, and does not show.
@@ -199,13 +202,14 @@ def _astype(dev: Device, x: Array, /, dtype: Any, *, copy: bool = True) -> Any:
     return y, (lambda g: g) if xp.isdtype(y.dtype, "real floating") else None  # the engine casts the gradient back
 
 
-def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+@worded
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | Device | None = None) -> Any:
     """The elements as another dtype. A gradient comes back in the dtype of x.
 
     >>> tinytorch.astype(Tensor([1.5, -1.5]), tinytorch.int32)
     tensor([ 1, -1], dtype=int32)
     """
-    return _astype(x if device is None else x.to(device), as_dtype(dtype), copy=copy)
+    return _astype(x if device is None else x.to(device=device), as_dtype(dtype), copy=copy)
 
 
 @op(moves=True)
@@ -219,6 +223,7 @@ def transfer(dev: Device, x: Array, /, source: Device, device: Device) -> Any:
     return dev.transfer(x, source, device), lambda g: dev.transfer(g, device, source)
 
 
+@worded
 def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int, ...], /) -> Any:
     """The axes at the positions `source` moved to the positions `destination`; the others keep their order.
 
@@ -234,6 +239,7 @@ def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int
     return permute_dims(x, tuple(order))
 
 
+@worded
 def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
     """The axes from `start_axis` to `end_axis`, both included, as one.
 
@@ -263,7 +269,8 @@ def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
     return xp.concat(list(arrays), axis=axis), *rules
 
 
-def concat(arrays: Sequence[Any], /, axis: int | None = 0) -> Any:
+@worded
+def concat(arrays: Sequence[OneTensor], /, axis: int | None = 0) -> Any:
     """The tensors joined along an existing axis; flattened and joined if that is None.
 
     Raises:
@@ -280,7 +287,8 @@ def concat(arrays: Sequence[Any], /, axis: int | None = 0) -> Any:
     return _concat(*arrays, axis=0 if axis is None else axis)
 
 
-def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
+@worded
+def stack(arrays: Sequence[OneTensor], /, axis: int = 0) -> Any:
     """The tensors, of one shape, joined along a new axis.
 
     Raises:
@@ -291,6 +299,8 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
             [2., 4.]])
     """
     expect_tensors("stack", *arrays)
+    if not arrays:
+        raise ValueError("stack: takes at least one tensor")
     expect_one_device("stack", *arrays)
     shapes = [tuple(a.shape) for a in arrays]
     if len(set(shapes)) != 1:
@@ -298,6 +308,7 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     return concat([expand_dims(a, axis=axis) for a in arrays], axis=axis_of(axis, len(shapes[0]) + 1))
 
 
+@worded
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     """The tensors that `stack` would join to x.
 
@@ -308,6 +319,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(x[along(axis, i)] for i in range(x.shape[axis]))
 
 
+@worded
 def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0) -> tuple[Any, ...]:
     """Consecutive parts along the axis, as in PyTorch: of one size (the last may be smaller), or of the given sizes.
 
@@ -335,7 +347,7 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0)
 
 
 @op
-def pad(dev: Device, x: Array, /, pad_width: Any, *, value: float = 0.0) -> Any:
+def pad(dev: Device, x: Array, /, pad_width: Widths, *, value: float = 0.0) -> Any:
     """x with `value` around it.
 
     Args:
@@ -361,7 +373,8 @@ def pad(dev: Device, x: Array, /, pad_width: Any, *, value: float = 0.0) -> Any:
     return padded(dev, x, widths, value), lambda g: g[inner]
 
 
-def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
+@worded
+def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> Any:
     """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
 
     Args:
@@ -384,6 +397,8 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     from tinytorch.creation import asarray
     from tinytorch.ops.index import take
 
+    if repeats.dtype.kind not in "iu" or repeats.ndim > 1:
+        raise TypeError(f"repeat: repeats are integers along one axis, not {repeats.dtype.name} {repeats.shape}")
     counts: Any = repeats.tolist()  # type: ignore[attr-defined]
     counts = [counts] * shape[axis] if isinstance(counts, int) else counts * (shape[axis] if len(counts) == 1 else 1)
     if any(n < 0 for n in counts):
@@ -394,6 +409,7 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     return take(x, asarray(rows, dtype=x.device.default_int, device=x.device), axis=axis)
 
 
+@worded
 def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
     """x side by side, `repetitions[i]` times along axis i; new first axes as needed.
 
@@ -410,6 +426,7 @@ def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
     return reshape(wide, tuple(t * n for t, n in zip(times, shape, strict=True)))
 
 
+@worded
 def broadcast_arrays(*arrays: Any) -> list[Any]:
     """The tensors broadcast to their common shape.
 
@@ -421,6 +438,7 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
     return [broadcast_to(a, shape) for a in arrays]
 
 
+@worded
 def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
     """Coordinate tensors of a grid, from the coordinates along each axis.
 
@@ -445,7 +463,10 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
     return broadcast_arrays(*thin)
 
 
-def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+@worded
+def diff(
+    x: Any, /, *, axis: int = -1, n: int = 1, prepend: OneTensor | None = None, append: OneTensor | None = None
+) -> Any:
     """Differences of neighbours along the axis, x[1:] - x[:-1], n times over.
 
     Args:
@@ -462,6 +483,6 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     if n < 0 or (n == 0 and len(parts) > 1):
         raise ValueError(f"diff: n is at least {1 if len(parts) > 1 else 0}, not {n}")
     x = concat(parts, axis=axis)
-    for _ in range(n):
+    for _ in range(min(n, x.shape[axis])):  # then nothing is left
         x = x[along(axis, slice(1, None))] - x[along(axis, slice(None, -1))]
     return x

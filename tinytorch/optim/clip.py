@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable
 
 from tinytorch import ops
-from tinytorch.autograd import no_grad
+from tinytorch.autograd import expect_tensors, no_grad
 from tinytorch.tensor import Tensor
+from tinytorch.words import worded
 
 
+@worded
 @no_grad()
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), with the norm of all of them together.
@@ -34,6 +36,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     if not max_norm >= 0:
         raise ValueError(f"clip_grad_norm_: max_norm is not negative: {max_norm}")
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    expect_tensors("clip_grad_norm_: parameters", *given)
     grads = [p.grad for p in given if p.grad is not None]
     if not grads:
         return Tensor(0.0)

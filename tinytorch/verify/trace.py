@@ -180,7 +180,7 @@ class Trace(Observer):
             seen.add(id(node))
             node = self._pulls[id(node)][0]
         if id(node) not in self._nodes:
-            return f"its gradient becomes zero in the rule of `{node.op.__name__.lstrip('_')}`"
+            return f"its gradient becomes zero in the rule of `{node.op.name}`"
         event = self._nodes[id(node)][1]
         with self.paused():
             silent = event.result is not None and not event.result.detach().numpy().any()

@@ -1,0 +1,245 @@
+"""Errors in words: of what kind an argument must be, as its annotation says, and what is said when it is not.
+
+What was given is looked at against the annotations, which are there anyway: once something has failed, or before that
+where a wrong argument would do harm later only (`checked`). `int` means integers but no bools, `float` numbers; in
+`ops`, where tensors are positional and everything else has a name, a positional-only `Any` means a Tensor.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from tinytorch.backends import Device
+from tinytorch.dtypes import as_dtype
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OWN = (IndexError, OverflowError, NotImplementedError, TypeError, ValueError, BufferError, MemoryError, RuntimeError)
+FAILED = (*OWN, AttributeError, KeyError, ZeroDivisionError)  # what a wrong argument may raise, anywhere
+
+
+if typing.TYPE_CHECKING:
+    OneTensor = Any
+else:
+
+    class OneTensor:
+        """Stands for `Tensor` where the class itself is out of reach."""
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the kind that an annotation says."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if kind is OneTensor:
+        return hasattr(value, "node") and hasattr(value, "array")
+    if kind is None or kind is type(None):
+        return value is None
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, k) for k in inner)
+    if kind is bool:
+        return isinstance(value, bool | np.bool)
+    if kind in (int, float):
+        if hasattr(value, "dtype") and getattr(value, "shape", None) == ():  # a tensor or array that holds one
+            return not isinstance(value.dtype, np.dtype) or value.dtype.kind in ("iu" if kind is int else "biuf")
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        if inner[1:] == (...,):
+            return all(fits(x, inner[0]) for x in value)
+        return all(map(fits, value, inner))  # a wrong length is a wrong value
+    if origin is collections.abc.Sequence:
+        sequence = isinstance(value, collections.abc.Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+        return sequence and not isinstance(value, str | bytes) and all(fits(x, inner[0]) for x in value)
+    if origin is collections.abc.Iterable:
+        return isinstance(value, collections.abc.Iterable) and not isinstance(value, str | bytes)
+    kind = origin or kind
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+_SAID: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    str: "a string",
+    type(None): "None",
+    OneTensor: "a Tensor",
+    collections.abc.Callable: "a function",
+    Device: "a device",
+}
+
+
+def spelled(kind: Any) -> str:
+    """An annotation as it is said: "an integer, a tuple of integers or None"."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        *first, last = dict.fromkeys(spelled(k) for k in inner)
+        return f"{', '.join(first)} or {last}" if first else last
+    if origin is tuple:
+        one = inner[1:] == (...,)
+        return f"a tuple of {_plural(inner[0])}" if one else f"a tuple of {len(inner)} ({_plural(inner[0])})"
+    if origin in (collections.abc.Sequence, collections.abc.Iterable):
+        return f"a sequence of {_plural(inner[0])}" if inner[0] is not Any else "a sequence"
+    kind = origin or kind
+    return _SAID.get(kind) or f"a {getattr(kind, '__name__', kind)}"
+
+
+def _plural(kind: Any) -> str:
+    if kind in (int, float, str):
+        return {int: "integers", float: "numbers", str: "strings"}[kind]
+    what, of, rest = spelled(kind).removeprefix("a ").removeprefix("an ").partition(" of ")
+    return f"{what}s{of}{rest}"
+
+
+def shown(value: Any) -> str:
+    """What was given, in a few words, without reading the values of arrays."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}; make an instance, as in {value.__name__}(...)"
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
+        return f"the function {value.__name__}"
+    if isinstance(value, str | bytes | bool | int | float):
+        text = repr(value)
+        return f"{type(value).__name__} ({text if len(text) <= 40 else text[:37] + '...'})"
+    cls = type(value)
+    name = (
+        cls.__qualname__
+        if cls.__module__.startswith(("builtins", "tinytorch"))
+        else f"{cls.__module__}.{cls.__qualname__}"
+    )
+    return f"{name} of shape {tuple(value.shape)}" if isinstance(getattr(value, "shape", None), tuple) else name
+
+
+_signature = functools.cache(inspect.signature)
+
+
+@functools.cache
+def kinds(function: Callable[..., Any]) -> dict[str, Any]:
+    """The kind of each parameter of a function, by its annotations."""
+    try:
+        found = typing.get_type_hints(function)
+    except Exception:  # an annotation that is only there for type checkers
+        found = {}
+    out = {}
+    for p in _signature(function).parameters.values():
+        kind = found.get(p.name, Any)
+        tensor = p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) and p.name != "dtype"
+        if tensor and kind is Any and function.__module__.startswith("tinytorch.ops"):
+            kind = OneTensor
+        out[p.name] = kind
+    return out
+
+
+def misfit(name: str, function: Callable[..., Any], given: Mapping[str, Any]) -> TypeError | None:
+    """The error that an argument is of a wrong kind, if one is."""
+    expected = kinds(function)
+    for argument, value in given.items():
+        kind = expected.get(argument.partition("[")[0], Any)
+        if not fits(value, kind):
+            hint = "; make it one with tinytorch.asarray(...)" if kind is OneTensor else ""
+            if hasattr(type(value), "__float__") and not hasattr(value, "shape") and "number" in spelled(kind):
+                hint = f"; write float({value!r})"
+            return TypeError(f"{name}: {argument} is {spelled(kind)}, not {shown(value)}{hint}")
+        if argument == "dtype" and value is not None:
+            try:
+                as_dtype(value)
+            except TypeError as error:
+                return TypeError(f"{name}: {error}")
+    return None
+
+
+def given(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
+    """Each argument by name; those of `*arrays` as "arrays[0]" and so on.
+
+    Raises:
+        TypeError: one is missing, or there is no such argument.
+    """
+    out: dict[str, Any] = {}
+    signature = _signature(function)
+    for argument, value in signature.bind(*args, **kwargs).arguments.items():
+        kind = signature.parameters[argument].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            out |= {f"{argument}[{i}]": v for i, v in enumerate(value)}
+        else:
+            out |= value if kind is inspect.Parameter.VAR_KEYWORD else {argument: value}
+    return out
+
+
+def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, error: Exception) -> Exception:
+    """The error of a call as one that begins with the function's name, and says which argument was wrong if one was.
+
+    What is no error of an argument, such as an AttributeError though all are of the right kind, stays as it is.
+    """
+    text = str(error)
+    if text.startswith(f"{name}: ") and any(f" {argument} " in text for argument in kinds(function)):
+        return error  # in words already
+    try:
+        wrong_kind = misfit(name, function, given(function, args, kwargs))
+    except TypeError as wrong:
+        return TypeError(f"{name}: {wrong}")
+    if wrong_kind is not None:
+        return wrong_kind
+    alike = text.partition(":")[0].partition("(")[0].replace("_", "").lower() == name.replace("_", "").lower()
+    if alike or not isinstance(error, OWN) or hasattr(error, "__notes__"):  # a rule of an op has notes
+        return error
+    kind = next(k for k in OWN if isinstance(error, k))
+    if kind is RuntimeError and type(error) is not RuntimeError:  # such as Unavailable, or out of memory
+        return error
+    inner = getattr(error, "said_by", "")
+    told: Any = kind(f"{name}: {text.removeprefix(f'{inner}: ') if inner else text}")
+    told.said_by = name
+    return told
+
+
+def tell(name: str, function: Callable[..., Any], args: Any, kwargs: Any, error: Exception) -> NoReturn:
+    """Raise the error of a call as `retold` has it, with the traceback of the error, and no second one."""
+    told = retold(name, function, args, kwargs, error)
+    if told is error:
+        raise error
+    raise told.with_traceback(error.__traceback__) from None
+
+
+def worded(function: F) -> F:
+    """Let the errors of a function made of other functions begin with its name, and name the argument that is wrong."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except FAILED as error:
+            tell(name, function, args, kwargs, error)
+
+    return call  # type: ignore[return-value]
+
+
+def checked(function: F) -> F:
+    """`worded` where a wrong argument may do harm later: those that nothing has refused are looked at, too."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        makes = function.__name__ == "__init__"
+        name = type(args[0]).__name__ if makes else function.__name__
+        try:
+            wrong = None if makes else misfit(name, function, given(function, args, kwargs))
+            if wrong is None:
+                out = function(*args, **kwargs)
+            if makes:  # afterwards: a constructor may have better words
+                wrong = misfit(name, function, given(function, args, kwargs))
+        except FAILED as error:
+            tell(name, function, args, kwargs, error)
+        if wrong is not None:
+            raise wrong
+        return out
+
+    return call  # type: ignore[return-value]
