@@ -303,12 +303,12 @@ class Device:
         """
         xp = self.xp
         if self.dtype_of(x).itemsize <= 4:
-            z = xp.minimum(xp.maximum(x, -_ERF_LIMIT), _ERF_LIMIT)
+            z = xp.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
             square = z * z
             y = _polynomial(square, _ERF_ABOVE)
             y *= z
             y /= _polynomial(square, _ERF_BELOW)
-            return xp.minimum(xp.maximum(y, -1.0), 1.0)
+            return xp.clip(y, -1.0, 1.0)
         z = xp.minimum(xp.abs(x), 9.0)  # erfc(9) is below the least difference from 1
         tail, series = _erf_coefficients()
         p = _polynomial((4.0 - z) / (4.0 + z), tail)

@@ -127,15 +127,34 @@ def max_pool2d(
     xp = dev.xp
     kernel, stride, padding = _window(x, kernel_size, stride, padding)
     dilation = pair("dilation", dilation, 1)
-    wide = padded(dev, xp.permute_dims(x, (1, 2, 3, 0)), _around(padding), -math.inf)
-    parts = shifts(wide, kernel, stride, dilation)  # each (C, H', W', N)
+    image, steps = xp.permute_dims(x, (1, 2, 3, 0)), [(kernel, stride, padding, dilation)]
+    if kernel[0] * kernel[1] > 9:  # the rows of the windows and then their largest ones take fewer comparisons
+        across = (1, kernel[1]), (1, stride[1]), (0, padding[1]), (1, dilation[1])
+        down = (kernel[0], 1), (stride[0], 1), (padding[0], 0), (dilation[0], 1)
+        steps = [across, down]
+    rules = []
+    for step in steps:
+        image, rule = _largest(dev, image, *step)
+        rules.append(rule)
+
+    def of_x(g: Array) -> Array:
+        g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), image.shape)  # in memory as the image
+        for rule in reversed(rules):
+            g = rule(g)
+        return xp.permute_dims(g, (3, 0, 1, 2))
+
+    return xp.permute_dims(image, (3, 0, 1, 2)), of_x
+
+
+def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Array, Any]:
+    """The largest under each window of images (C, H, W, N), and the rule: the first of equal ones gets the gradient."""
+    xp = dev.xp
+    parts = shifts(padded(dev, x, _around(padding), -math.inf), kernel, stride, dilation)  # each (C, H', W', N)
     tops = parts[:1]  # the largest of the first part, of the first two, ...
     for part in parts[1:]:
         tops.append(xp.maximum(tops[-1], part))
-    shape = tops[-1].shape
 
-    def of_x(g: Array) -> Array:
-        g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), shape)  # in memory as the image
+    def rule(g: Array) -> Array:
         gparts = []
         for part, top in zip(parts[:0:-1], tops[-2::-1]):
             won = xp.astype(part > top, g.dtype)
@@ -143,11 +162,9 @@ def max_pool2d(
             gparts.append(won)
             g = g - won
         gparts.append(g)
-        return xp.permute_dims(
-            dev.add_windows(gparts[::-1], x.shape[2:], kernel, stride, padding, dilation), (3, 0, 1, 2)
-        )
+        return dev.add_windows(gparts[::-1], x.shape[1:3], kernel, stride, padding, dilation)
 
-    return xp.permute_dims(tops[-1], (3, 0, 1, 2)), of_x
+    return tops[-1], rule
 
 
 @op(kinds="f", wants="x (N, C, H, W)")
@@ -176,13 +193,19 @@ def avg_pool2d(
     kernel, stride, padding = _window(x, kernel_size, stride, padding)
     H, W = x.shape[2:]
 
-    def total(image: Array) -> Array:
-        return functools.reduce(operator.add, shifts(padded(dev, image, _around(padding)), kernel, stride, once))
+    columns, rows = ((1, kernel[1]), (1, stride[1])), ((kernel[0], 1), (stride[0], 1))
+
+    def total(image: Array) -> Array:  # of the rows of the windows, and then of their sums
+        wide = padded(dev, image, _around(padding))
+        for part, step in (columns, rows):
+            wide = functools.reduce(operator.add, shifts(wide, part, step, once))
+        return wide
 
     def of_x(g: Array) -> Array:
         g = xp.permute_dims(g / area, (1, 2, 3, 0))
-        parts = [g] * (kernel[0] * kernel[1])
-        return xp.permute_dims(dev.add_windows(parts, (H, W), kernel, stride, padding, once), (3, 0, 1, 2))
+        g = dev.add_windows([g] * kernel[0], (H, g.shape[2]), *rows, (padding[0], 0), once)
+        g = dev.add_windows([g] * kernel[1], (H, W), *columns, (0, padding[1]), once)
+        return xp.permute_dims(g, (3, 0, 1, 2))
 
     area: Any = kernel[0] * kernel[1]
     if not count_include_pad and padding != (0, 0):
