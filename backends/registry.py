@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from tinytorch.backends.device import Array, Device, Unavailable, _stack
@@ -25,6 +26,9 @@ _lock = over_forks(threading.RLock())
 _default: Device | None = None
 _automatic: Device | None = None  # what "auto" in the environment was found to be
 _discovered = False
+_foreign: set[str] = set()  # families that other distributions offer
+_failed: dict[str, str] = {}  # of these, why one cannot be imported
+_refused: list[DeviceInfo] = []  # lines for what they offer and cannot be registered
 
 
 class DeviceInfo(NamedTuple):
@@ -83,30 +87,65 @@ def device(spec: str | Device | None = None) -> Device:
         return next((d for d in usable_devices() if d.is_gpu), None) or device("cpu")
     family, _, index = spec.partition(":")
     cls = _family(family)
-    name = cls.canonical(index)
-    with _lock:
-        if name not in _devices:
-            made = cls(name.partition(":")[2])
-            made.name = name
-            _devices[name] = made
-        return _devices[name]
+    try:
+        name = cls.canonical(index)
+        if family in _foreign and name.partition(":")[0] != family:
+            raise TypeError(f"it calls itself {name!r}")
+        with _lock:
+            if name not in _devices:
+                made = cls(name.partition(":")[2])
+                made.name = name
+                _devices[name] = made
+            return _devices[name]
+    except (ValueError, Unavailable):
+        raise
+    except (Exception, SystemExit) as error:  # somebody else's class
+        raise Unavailable(f"{spec}: {_reason(error)}") from error
 
 
 def devices() -> list[DeviceInfo]:
     """Every known device, usable or not, and what is missing where it is not."""
     _discover()
-    found = []
-    for family in _factories:
-        library = _libraries.get(family, "")
+    return [info for family in list(_factories) for info in _listed(family)] + _refused
+
+
+def _listed(family: str) -> list[DeviceInfo]:
+    """The lines of a family. Whatever is wrong with another distribution's is in its own line, and nowhere else."""
+    library = _libraries.get(family, "")
+    try:
+        cls = _family(family)
+        library = str(getattr(cls, "library", library))
+        names = list(cls.available())
+        if not names:
+            return [DeviceInfo(family, library, False, "there is no such device")]
+        return [_line(family, library, name) for name in names]
+    except Unavailable as error:
+        return [DeviceInfo(family, library, False, error.reason, error.fix)]
+    except (Exception, SystemExit) as error:
+        return [DeviceInfo(family, library, False, _reason(error))]
+
+
+def _line(family: str, library: str, name: Any) -> DeviceInfo:
+    """The line of a device that its family says is there: another distribution's is made, to see that it can be."""
+    if not isinstance(name, str) or name.partition(":")[0] != family:
+        return DeviceInfo(family, library, False, f"a device that it calls {name!r}, not '{family}' or '{family}:...'")
+    if family in _foreign:
         try:
-            cls = _family(family)
-            library = cls.library
-            found += [DeviceInfo(name, library, True) for name in cls.available()]
+            device(name)
         except Unavailable as error:
-            found.append(DeviceInfo(family, library, False, error.reason, error.fix))
-        except Exception as error:  # somebody else's class: say so, and go on
-            found.append(DeviceInfo(family, library, False, f"{type(error).__name__}: {error}"))
-    return found
+            return DeviceInfo(name, library, False, error.reason, error.fix)
+        except ValueError as error:
+            return DeviceInfo(name, library, False, _reason(error))
+    return DeviceInfo(name, library, True)
+
+
+def _reason(error: BaseException) -> str:
+    """An error of somebody else's, in a line."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def families() -> list[str]:
@@ -117,7 +156,12 @@ def families() -> list[str]:
 
 def usable_devices() -> list[Device]:
     """The devices that can be used on this machine now."""
-    return [device(info.name) for info in devices() if info.usable]
+    found = []
+    for info in devices():
+        if info.usable:
+            with suppress(Unavailable):  # it is there, but does not start
+                found.append(device(info.name))
+    return found
 
 
 def default_device() -> Device:
@@ -164,7 +208,7 @@ def device_of(array: Array) -> Device:
                 cls = _family(family)
             except Unavailable:
                 continue
-            if cls.library == library:
+            if getattr(cls, "library", None) == library:
                 return device(cls.of(array))
     raise TypeError(
         f"device_of: no registered device holds {type(array).__module__}.{type(array).__qualname__} objects"
@@ -181,26 +225,46 @@ def _family(name: str) -> type[Device]:
             known = ", ".join(sorted(_factories))
             raise ValueError(f"device: no family {name!r}; there are {known} and 'auto', with an index as in 'cuda:1'")
         if isinstance(factory, str):
+            if name in _failed:  # an import that fails is not tried again
+                raise Unavailable(_failed[name])
             module, _, attribute = factory.partition(":")
             try:
                 loaded: Any = getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
-                raise Unavailable(f"{name}: {factory} cannot be imported: {error}") from error
-            if not (isinstance(loaded, type) and issubclass(loaded, Device)):
-                raise Unavailable(f"{name}: {factory} is not a subclass of Device")
+                if not (isinstance(loaded, type) and issubclass(loaded, Device)):
+                    raise TypeError("it is not a subclass of Device")
+            except Unavailable:
+                raise
+            except (Exception, SystemExit) as error:
+                reason = f"{name}: {factory} cannot be imported: {_reason(error)}"
+                if name in _foreign:
+                    _failed[name] = reason
+                raise Unavailable(reason) from error
             factory = _factories[name] = loaded
     return factory
 
 
 def _discover() -> None:
-    """Register, once, what other distributions offer under the entry-point group."""
+    """Register, once, what other distributions offer under the entry-point group; what cannot be is a line for each."""
     global _discovered
     with _lock:
         if _discovered:
             return
-        _discovered = True
         import importlib.metadata  # as long to import as the rest of the package
 
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-            if entry.name not in _factories:
+        refused = []
+        try:
+            entries = list(importlib.metadata.entry_points(group=ENTRY_POINTS))
+        except Exception as error:  # the metadata of some distribution cannot be read
+            entries = []
+            refused.append(DeviceInfo("entry points", "", False, _reason(error)))
+        for entry in entries:
+            known = _factories.get(entry.name)
+            if isinstance(known, type) and f"{known.__module__}:{known.__qualname__}" == entry.value:
+                continue  # it has registered itself
+            try:
                 register(entry.name, entry.value)
+                _foreign.add(entry.name)
+            except ValueError as error:
+                refused.append(DeviceInfo(entry.name, "", False, f"{entry.value}: {error}"))
+        _refused[:] = refused
+        _discovered = True

@@ -174,7 +174,8 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, sc
             try:
                 return chapter.train(device, seed, progress=reporter(chapter.TITLE))
             except Exception as error:  # the other chapters and devices still run
-                screen.print_exception()
+                if not isinstance(error, OSError):  # a file that cannot be read says so itself
+                    screen.print_exception()
                 report = Report(chapter.TITLE, device)
                 report.claim("ran to its end", False, f"{type(error).__name__}: {error}")
                 return report

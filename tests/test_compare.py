@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 
 import array_api_compat.numpy as xp
@@ -418,3 +419,33 @@ def test_runs_that_are_not_the_same_fail(capsys, monkeypatch):
     monkeypatch.setattr(cli, "find_recipe", lambda name: spoiled(updates=(lambda: 2, lambda: 3)))
     assert cli.main(["compare", "xor", "--devices", "cpu,cpu"]) == 1
     assert "ends before update 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise KeyError('mine')", "KeyError: 'mine'"),
+        ("raise SystemExit(7)", "SystemExit: 7"),
+        ("tinytorch.zeros(2) @ tinytorch.zeros(3)", "ValueError: matmul"),
+    ],
+    ids=["error", "exit", "op"],
+)
+def test_the_command_tells_where_a_recipe_broke_off_in_one_line(body, said, tmp_path, monkeypatch, capsys):
+    (tmp_path / "broken_recipe.py").write_text(
+        f"import tinytorch\ndef recipe(device, seed, dtype, report):\n    {body}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compare", "broken_recipe:recipe", "--devices", "cpu,cpu"]) == 2
+    error = capsys.readouterr().err
+    sys.modules.pop("broken_recipe")
+    assert "compare: the recipe breaks off on cpu, in update 1, at " in error
+    assert f"broken_recipe.py:3: {said}" in error.replace("\n", "")
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("source", ["def f(:", "1 / 0", "raise SystemExit(3)"], ids=["syntax", "error", "exit"])
+def test_a_recipe_whose_module_cannot_be_imported_is_told_in_one_line(source, tmp_path, monkeypatch, capsys):
+    (tmp_path / "no_recipe.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compare", "no_recipe:recipe", "--devices", "cpu,cpu"]) == 2
+    assert "compare: no_recipe:recipe cannot be imported: " in capsys.readouterr().err

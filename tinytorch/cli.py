@@ -21,7 +21,7 @@ from typing import Any
 import tinytorch
 from tinytorch import backends
 from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, chosen_devices, output
-from tinytorch.compare import Comparison, NotTheSameRun, Recipe, Report, compare
+from tinytorch.compare import BrokenRecipe, Comparison, NotTheSameRun, Recipe, Report, compare
 from tinytorch.doctor import Card, Finding, examine
 from tinytorch.junit import Case, junit
 from tinytorch.progress import Progress
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return int(options.run(options))
     except NotTheSameRun as error:
         return _complain(error, 1)
-    except (ValueError, TypeError, NotImplementedError, OSError, backends.Unavailable) as error:
+    except (BrokenRecipe, ValueError, TypeError, NotImplementedError, OSError, backends.Unavailable) as error:
         return _complain(error, 2)
 
 
@@ -262,8 +262,9 @@ def find_recipe(name: str) -> Recipe:
         sys.path.insert(0, os.getcwd())
         try:
             own: Recipe = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"compare: {name} cannot be imported: {error}") from error
+        except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+            kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
+            raise ValueError(f"compare: {name} cannot be imported: {kind}{error}") from error
         finally:
             sys.path.remove(os.getcwd())
         return own

@@ -10,8 +10,10 @@ libraries compute in different ways.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -25,7 +27,7 @@ from tinytorch.dtypes import as_dtype, float32
 from tinytorch.nn import Module
 from tinytorch.tensor import Tensor
 
-__all__ = ["Comparison", "Difference", "First", "NotTheSameRun", "Run", "Step", "compare", "difference"]
+__all__ = ["BrokenRecipe", "Comparison", "Difference", "First", "NotTheSameRun", "Run", "Step", "compare", "difference"]
 
 Report = Callable[[Module, Any], None]
 Recipe = Callable[[Device, int, np.dtype[Any], Report], Any]
@@ -36,6 +38,19 @@ PREPARING = frozenset({"astype", "concat", "getitem", "reshape", "stack", "take"
 
 class NotTheSameRun(RuntimeError):
     """Two runs were given other weights, batches or masks, or ran other ops: there is nothing to compare."""
+
+
+class BrokenRecipe(RuntimeError):
+    """The recipe raised an error, which is the cause."""
+
+
+def _told(error: BaseException) -> str:
+    """An error, and the line of the recipe where it came up."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).parent)
+    own = [f for f in frames if not f.filename.startswith(ours)] or frames
+    place = f"at {own[-1].filename}:{own[-1].lineno}: " if own else ""
+    return f"{place}{type(error).__name__}: {error}"
 
 
 class Difference(NamedTuple):
@@ -134,7 +149,7 @@ def compare(
 
     Raises:
         NotTheSameRun: initial weights, batches or masks are not bit-identical, or the runs ran different ops.
-        RuntimeError: the recipe raised an error, which is the cause.
+        BrokenRecipe: the recipe raised an error, which is the cause.
         ValueError: fewer than two devices, no update, or a negative seed.
         TypeError: a device does not have the dtype.
 
@@ -246,8 +261,10 @@ class _Lane(Observer):
         self._go.release()
         self._paused.acquire()
         self._draws = random.generator.bit_generator.state
-        if isinstance(self._error, Exception) and not isinstance(self._error, NotTheSameRun):
-            raise RuntimeError(f"compare: the recipe breaks off on {self.device}") from self._error
+        if isinstance(self._error, Exception | SystemExit) and not isinstance(self._error, NotTheSameRun):
+            raise BrokenRecipe(
+                f"compare: the recipe breaks off on {self.device}, in update {update}, {_told(self._error)}"
+            ) from self._error
         if self._error is not None:
             raise self._error
 

@@ -904,3 +904,136 @@ def test_a_device_that_is_not_the_current_one():
             assert {a.device.id for f in optimizer._flats[0] for a in f.state.values()} == {used}
             assert cupy.cuda.runtime.getDevice() == current
             assert math.isfinite(loss.item())
+
+
+# Devices of other distributions that are broken -------------------------------------------------------------------
+
+
+class Broken(TwinDevice):
+    """Says that a device is there, and cannot make it."""
+
+    library = "broken_library"
+
+    @classmethod
+    def available(cls):
+        return ["broken:0"]
+
+    @classmethod
+    def canonical(cls, index):
+        return "broken:0"
+
+    def __init__(self, index):
+        raise OSError("no such bus")
+
+
+class Empty(Broken):
+    @classmethod
+    def available(cls):
+        return []
+
+
+class NoNames(Broken):
+    @classmethod
+    def available(cls):
+        return [3, "cpu"]
+
+
+class Leaves(Broken):
+    @classmethod
+    def available(cls):
+        raise SystemExit(3)
+
+
+class Nothing(Device):
+    """Defines nothing, not even its library."""
+
+
+@pytest.fixture
+def _broken(_registry, monkeypatch, tmp_path):
+    """Distributions that offer broken devices, each before a good one."""
+    for name in ("_foreign", "_failed", "_refused"):
+        monkeypatch.setattr(registry, name, type(getattr(registry, name))())
+    sources = {
+        "raises_on_import": "raise RuntimeError('first line\\nsecond line')",
+        "leaves_on_import": "raise SystemExit(2)",
+        "no_syntax": "def f(:",
+        "divides": "1 / 0",
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    make = importlib.metadata.EntryPoint
+    classes = {"broken": "Broken", "none": "Empty", "nameless": "NoNames", "leaves": "Leaves", "nothing": "Nothing"}
+    entries = [make(name, f"{name}:Device", "tinytorch.backends") for name in sources]
+    entries += [make(name, f"{__name__}:{cls}", "tinytorch.backends") for name, cls in classes.items()]
+    taken = "with:colon", "", "auto", "cpu"
+    entries += [make(name, f"{__name__}:TwinDevice", "tinytorch.backends") for name in taken]
+    entries.append(make("no class", "math:pi", "tinytorch.backends"))
+    entries.append(make("twin", f"{__name__}:TwinDevice", "tinytorch.backends"))
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: entries if "tinytorch" in group else [])
+    monkeypatch.setattr(registry, "_discovered", False)
+
+
+REASONS = {
+    "raises_on_import": "raises_on_import: raises_on_import:Device cannot be imported: RuntimeError: first line",
+    "leaves_on_import": "leaves_on_import: leaves_on_import:Device cannot be imported: SystemExit: 2",
+    "no_syntax": "no_syntax: no_syntax:Device cannot be imported: SyntaxError: invalid syntax (no_syntax.py, line 1)",
+    "divides": "divides: divides:Device cannot be imported: ZeroDivisionError: division by zero",
+    "no class": "no class: math:pi cannot be imported: TypeError: it is not a subclass of Device",
+    "none": "there is no such device",
+    "leaves": "SystemExit: 3",
+    "nothing": "NotImplementedError: Nothing.available: a device class says which devices there are",
+    "with:colon": "register: a family is a word without a colon, not 'with:colon'",
+    "": "register: a family is a word without a colon, not ''",
+    "auto": "register: 'auto' means the first usable GPU and cannot be registered",
+    "cpu": "register: 'cpu' is registered already",
+}
+
+
+@pytest.mark.usefixtures("_broken")
+def test_a_broken_device_of_another_distribution_is_a_line():
+    lines = {info.name: info for info in tinytorch.devices() if not info.usable}
+    for name, reason in REASONS.items():
+        assert reason in lines[name].reason
+        assert "second line" not in lines[name].reason
+    assert [info.reason for info in tinytorch.devices() if info.name == "nameless"] == [
+        f"a device that it calls {name}, not 'nameless' or 'nameless:...'" for name in ("3", "'cpu'")
+    ]
+    assert "OSError: no such bus" in lines["broken:0"].reason
+    assert not (lines.keys() - {"cpu"}) & {d.name for d in backends.usable_devices()}
+
+
+@pytest.mark.usefixtures("_broken")
+def test_a_broken_device_disturbs_nobody(monkeypatch):
+    assert tinytorch.device("twin:1").name == "twin:1"  # which comes after all of them
+    assert backends.device_of(np.zeros(2)) is tinytorch.device("cpu")
+    assert backends.default_device() is tinytorch.device("cpu")
+    assert tinytorch.Tensor(tinytorch.zeros(2, device="strict").array).device.name == "strict:CPU_DEVICE"
+    assert {"cpu", "strict:device1"} <= {d.name for d in backends.usable_devices()}
+    assert tinytorch.device("auto") in backends.usable_devices()
+    with pytest.raises(TypeError, match="no registered device holds"):
+        backends.device_of(object())
+    with pytest.raises(Unavailable, match="broken:0: OSError: no such bus"):
+        tinytorch.device("broken:0")
+    with pytest.raises(ValueError, match="no family 'nowhere'"):
+        tinytorch.device("nowhere")
+    for name in ("raises_on_import", "divides"):
+        with pytest.raises(Unavailable, match=f"{name}:Device cannot be imported"):
+            tinytorch.device(name)
+    imported = []
+    monkeypatch.setattr(importlib, "import_module", lambda name: imported.append(name))
+    with pytest.raises(TypeError, match="no registered device holds"):
+        backends.device_of(object())
+    assert not {"raises_on_import", "divides", "no_syntax"} & set(imported)  # not tried again each time
+
+
+@pytest.mark.usefixtures("_registry")
+def test_metadata_that_cannot_be_read_is_a_line(monkeypatch):
+    def entry_points(*, group):
+        raise UnicodeDecodeError("utf-8", b"", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr(registry, "_refused", [])
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "_discovered", False)
+    assert "UnicodeDecodeError" in _line("entry points").reason
+    assert tinytorch.device("cpu") in backends.usable_devices()

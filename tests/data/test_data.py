@@ -273,3 +273,24 @@ def test_digits_train_a_model_through_a_loader(device):
             losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert len(losses) == 20
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 no archive", "half", "fewer"], ids=["empty", "no archive", "half", "fewer"]
+)
+def test_a_corrupt_file_is_one_clear_error(content, monkeypatch, tmp_path):
+    from tinytorch.data import digits
+
+    stored = digits.files("tinytorch.data").joinpath("tinydigits.npz").read_bytes()
+    path = tmp_path / "tinydigits.npz"
+    if content == "fewer":
+        np.savez(path, train_images=np.zeros((1, 8, 8)))
+    else:
+        path.write_bytes(stored[: len(stored) // 2] if content == "half" else content)
+    monkeypatch.setattr(digits, "files", lambda package: tmp_path)
+    with pytest.raises(
+        OSError, match=r"^tinydigits: .*tinydigits\.npz cannot be read \(.*install the package again"
+    ) as e:
+        tinytorch.data.tinydigits()
+    assert e.value.__cause__ is None
+    assert e.value.__suppress_context__
