@@ -28,7 +28,7 @@ from tinytorch import (
     TransformerEncoderLayer,
     device,
 )
-from tinytorch.commands import STATUS, Parser, at_least, output, process
+from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, output, process
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.milestones.perceptron import accuracy
@@ -272,6 +272,11 @@ def main(argv: list[str] | None = None, prog: str = "python -m milestones.sabota
     options = parser.parse_args(argv)
     if unknown := [bug for bug in options.bugs if bug not in sabotage.BUGS]:
         parser.error(f"no bug {', '.join(unknown)}; there are {', '.join(sabotage.BUGS)}")
+    if options.write and options.write.exists():
+        try:
+            read(options.write.read_text())
+        except ValueError:
+            parser.refuse(f"{options.write} has no table like that of docs/sabotage.md; name a new file")
     with Progress(always=True) as progress:
         if options.healthy:
             return count_alarms(options.healthy, progress)
@@ -293,17 +298,21 @@ def show_matrix(bugs: Sequence[str], write: Path | None, progress: Progress) -> 
     """Print what catches each bug, and put it into the table of a file; 1 if nothing catches one."""
     found: Matrix = {}
     table = Table("bug", "lives in", "caught by")
-    for i, bug in enumerate(bugs):
-        found[bug] = row(bug, lambda text, i=i: progress.say(f"{i} of {len(bugs)} bugs done, now {text}"))  # type: ignore[misc]
-        caught = ", ".join(f"{gate} {models}" for gate, models in found[bug].items())
-        table.add_row(bug, models_of(bug), caught or "NOT CAUGHT", style=None if caught else "red")
-        if write:  # at once, so that nothing is lost where it is broken off
-            rows = (read(write.read_text()) if write.exists() else {}) | found
-            write.write_text(page({bug: rows[bug] for bug in sabotage.BUGS if bug in rows}))
+    with suppress(KeyboardInterrupt):
+        for i, bug in enumerate(bugs):
+            found[bug] = row(bug, lambda text, i=i: progress.say(f"{i} of {len(bugs)} bugs done, now {text}"))  # type: ignore[misc]
+            caught = ", ".join(f"{gate} {models}" for gate, models in found[bug].items())
+            table.add_row(bug, models_of(bug), caught or "NOT CAUGHT", style=None if caught else "red")
+            if write:  # at once, so that nothing is lost where it is broken off
+                rows = (read(write.read_text()) if write.exists() else {}) | found
+                write.write_text(page({bug: rows[bug] for bug in sabotage.BUGS if bug in rows}))
     progress.clear()
     console().print(table, soft_wrap=True)
     missed = [bug for bug, gates in found.items() if not gates]
     print(f"{len(found) - len(missed)} of {len(found)} bugs caught, {progress.seconds:.0f} s")
+    if len(found) < len(bugs):
+        print(f"interrupted: {len(found)} of {len(bugs)} bugs are done", file=sys.stderr)
+        return INTERRUPTED
     return int(bool(missed))
 
 

@@ -60,6 +60,7 @@ REFUSED = [
     (milestones.main, ["--seeds", "3"], "unrecognized arguments: --seeds"),
     (sabotage.main, ["--healthy", "0"], "--healthy: a whole number, 1 or more, not 0"),
     (sabotage.main, ["--write", "/nowhere/page.md"], "there is no folder '/nowhere'"),
+    (sabotage.main, ["--write", "{unmarked}"], "has no table like that of docs/sabotage.md"),
     (benchmarks.main, ["everything"], "no everything; there are ops"),
     (benchmarks.main, ["--rounds", "0"], "--rounds: a whole number, 1 or more, not 0"),
     (benchmarks.main, ["steps", "--workloads", "W1,W9"], "no W9; there are W1"),
@@ -208,6 +209,15 @@ def test_an_interrupt_of_the_doctor_shows_what_was_examined(options, capsys, mon
         assert "add" in json.loads(out)["cpu"]["checked"]["values"]
     else:
         assert re.search(r"values +1 +0 +0", out)
+
+
+def test_an_interrupt_of_the_sabotage_shows_the_bugs_that_are_done(capsys, monkeypatch):
+    monkeypatch.setattr(sabotage, "row", lambda bug, say: interrupt() if bug == "loss_zero" else {"movement": "P"})
+    assert sabotage.main(["sign_flip", "loss_zero"]) == 130
+    out, err = capsys.readouterr()
+    assert "movement P" in out
+    assert "1 of 1 bugs caught" in out
+    assert err.splitlines()[-1] == "interrupted: 1 of 2 bugs are done"
 
 
 PROCESS = "import sys; from tinytorch.commands import process; sys.exit(process(lambda: {}))"
