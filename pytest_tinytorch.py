@@ -71,7 +71,6 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -334,7 +333,7 @@ def device(tinytorch_device: Device) -> Device:
 @pytest.fixture
 def xp(tinytorch_device: Device) -> Iterator[Any]:
     """The array namespace of each device that runs; the device is the library's current one."""
-    with tinytorch_device.native if tinytorch_device.current else nullcontext():
+    with tinytorch_device.activated():
         yield tinytorch_device.xp
 
 

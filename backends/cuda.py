@@ -21,6 +21,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
@@ -366,6 +367,10 @@ class CudaDevice(Device):
         finally:
             if self.entered.streams:
                 self._read((function, args))
+
+    def activated(self) -> AbstractContextManager[Any]:
+        manager: AbstractContextManager[Any] = cupy.cuda.Device(self.index)
+        return manager
 
     def _read(self, call: tuple[Any, ...]) -> None:
         """Keep what was called, and with what, until the stream that this thread is in has done it."""

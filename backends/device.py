@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -449,6 +450,10 @@ class Device:
         kept = generator.random(shape, dtype=np.float32) >= p
         scale = 1 / (1 - p) if p < 1 else 0.0
         return self.from_numpy((kept * scale).astype(dtype))
+
+    def activated(self) -> AbstractContextManager[Any]:
+        """A block in which the library's own functions work as `current` calls them, on this thread."""
+        return nullcontext()
 
     # A device is a name: copies are itself, and `with` makes it the default ----------------------------------------
 

@@ -1,8 +1,8 @@
 """The devices "jax:cpu:0", "jax:gpu:0", ...: JAX's arrays, which cannot be changed. Its gradients are not used.
 
-JAX has 64-bit dtypes only if a flag says so, for the whole process. Making the first of these devices sets it, since an
-index is int64 and gradients are checked in float64; JAX code of your own then makes float64 where it made float32
-before, unless it says which it wants.
+JAX has 64-bit dtypes only if a flag says so, and here an index is int64 and gradients are checked in float64. So the
+flag is set while JAX works for these devices, on that thread; JAX code of your own, in between, finds it as it was. An
+array of float64 that you take from a tensor is one there, too, but what you compute with it follows your own flag.
 
 Every new combination of an operation and shapes is compiled when it first comes: first steps are slow.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,6 @@ class JaxDevice(Device):
     xp = xp
 
     def __init__(self, index: str) -> None:
-        jax.config.update("jax_enable_x64", True)
         self.native = _devices()[f"jax:{index}"]
         self.is_gpu = self.native.platform != "cpu"
         self.hardware = self.native.device_kind if self.is_gpu else ""
@@ -80,17 +80,32 @@ class JaxDevice(Device):
         (device,) = array.devices()
         return f"jax:{device.platform}:{device.id}"
 
+    def activated(self) -> AbstractContextManager[Any]:
+        manager: AbstractContextManager[Any] = jax.enable_x64(True)
+        return manager
+
+    def current(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call the function with JAX's 64-bit dtypes."""
+        if jax.config.jax_enable_x64:  # it is in such a call already, or its user has them anyway
+            return function(*args, **kwargs)
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
     def from_numpy(self, array: np.ndarray) -> Array:
-        return jax.device_put(array, self.native)
+        return self.current(jax.device_put, array, self.native)
+
+    def asarray(self, x: Any) -> Array:
+        return self.current(super().asarray, x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array)
 
     def share(self, array: Array) -> Array:
-        return xp.from_dlpack(array, copy=False)  # else it copies what does not lie at a multiple of 64 bytes
+        # without `copy` it copies what does not lie at a multiple of 64 bytes
+        return self.current(xp.from_dlpack, array, copy=False)
 
     def receive(self, array: Array, source: Device) -> Array:
-        return jax.device_put(array, self.native) if isinstance(source, JaxDevice) else super().receive(array, source)
+        return self.from_numpy(array) if isinstance(source, JaxDevice) else super().receive(array, source)
 
     def synchronize(self) -> None:
         for array in jax.live_arrays(self.native.platform):

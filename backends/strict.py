@@ -1,12 +1,15 @@
 """The devices "strict:...": array-api-strict, which has nothing but what the standard says.
 
-Its fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. Making the
-first of them sets the library to its strictest flags, for the whole process: version 2024.12, no boolean indexing, no
-data-dependent shapes, no extensions.
+Its fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. While it
+works for them the library has its strictest flags: version 2024.12, no boolean indexing, no data-dependent shapes, no
+extensions. They are the process's, so other threads meet them meanwhile; afterwards they are as they were.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,6 +53,32 @@ def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include
 
 _HOST = xp.Device("CPU_DEVICE")
 _NAMES = [str(d).partition("'")[2].partition("'")[0] for d in xp.__array_namespace_info__().devices()]
+_FLAGS = {
+    "api_version": "2024.12",
+    "boolean_indexing": False,
+    "data_dependent_shapes": False,
+    "enabled_extensions": (),
+}
+_lock = threading.Lock()
+_inside = 0  # how many blocks there are in which the flags are set, on all threads
+_before: dict[str, Any] = {}  # the flags outside of them
+
+
+@contextmanager
+def _strictest() -> Iterator[None]:
+    global _inside, _before
+    with _lock:
+        if _inside == 0:
+            _before = xp.get_array_api_strict_flags()
+            xp.set_array_api_strict_flags(**_FLAGS)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                xp.set_array_api_strict_flags(**_before)
 
 
 class StrictDevice(Device):
@@ -60,9 +89,6 @@ class StrictDevice(Device):
     array_type = type(xp.zeros(1))
 
     def __init__(self, index: str) -> None:
-        xp.set_array_api_strict_flags(
-            api_version="2024.12", boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
-        )
         self.native = xp.Device(index)
         info = xp.__array_namespace_info__()
         self._dtypes: dict[str, Any] = info.dtypes(device=self.native)
@@ -83,6 +109,14 @@ class StrictDevice(Device):
     @classmethod
     def of(cls, array: Array) -> str:
         return "strict:" + str(array.device).partition("'")[2].partition("'")[0]
+
+    def activated(self) -> AbstractContextManager[None]:
+        return _strictest()
+
+    def current(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call the function with the strictest flags."""
+        with _strictest():
+            return function(*args, **kwargs)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array.to_device(_HOST))

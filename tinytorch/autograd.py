@@ -239,7 +239,7 @@ def op(
             fit = None if uniform else _fitting(device, arrays, apart, beyond)
         try:
             if fit is not None:
-                arrays = fit(arrays)
+                arrays = run_on(device, fit, arrays)
             if device.current is None:
                 result = run(device, *arrays, **meta) if meta else run(device, *arrays)
             else:

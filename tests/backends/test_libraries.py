@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -13,7 +14,7 @@ import pytest
 
 import tinytorch
 from tests.backends.test_devices import python
-from tinytorch import Unavailable
+from tinytorch import Unavailable, backends
 
 TRY = "\ntry: print(tinytorch.device({name!r}))\nexcept tinytorch.Unavailable as error: print(error)"
 
@@ -192,3 +193,47 @@ def test_dpnp_multiplies_arrays_that_repeat_elements():
     assert (x @ y).tolist() == (wide @ b).tolist()
     assert (y.T @ x.T).tolist() == (b.T @ wide.T).tolist()
     assert (x @ y[:, 0]).tolist() == (wide @ b[:, 0]).tolist()
+
+
+SETTINGS = {
+    "jax:cpu:0": "import jax.numpy as xp; seen = lambda: (str(xp.ones(1).dtype), str(xp.arange(1).dtype))",
+    "strict:device1": "import array_api_strict as xp; seen = lambda: sorted(xp.get_array_api_strict_flags().items())",
+}
+
+
+@pytest.mark.parametrize("device", SETTINGS)
+def test_a_library_is_left_as_its_other_users_have_it(device):
+    pytest.importorskip({"jax": "jax", "strict": "array_api_strict"}[device.partition(":")[0]])
+    code = f"""
+{SETTINGS[device]}
+before = seen()
+import threading, tinytorch
+def train():
+    x = tinytorch.ones((3, 2), dtype="float64", device="{device}").requires_grad_()
+    optimizer = tinytorch.Adam([x], lr=0.1)
+    (x[tinytorch.arange(2, device="{device}")] ** 2).sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.step()
+    assert (x.dtype, x.array.dtype, x.grad.array.dtype) == (tinytorch.float64, xp.float64, xp.float64)
+    assert abs(float(x.sum()) - 5.2) < 1e-7
+    assert tinytorch.from_dlpack(x.detach().cpu()).to("{device}").dtype == tinytorch.float64
+threads = [threading.Thread(target=train) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+train()
+print(seen() == before)
+"""
+    assert python(code, JAX_ENABLE_X64=None) == "True"
+
+
+def test_the_strict_library_is_strictest_where_an_op_runs(strict):
+    dev = backends.device(strict("device1"))
+
+    def flags():
+        found = importlib.import_module("array_api_strict").get_array_api_strict_flags()
+        return found["api_version"], found["boolean_indexing"], found["data_dependent_shapes"]
+
+    assert dev.current(flags) == ("2024.12", False, False)
+    with dev.activated():
+        assert flags() == ("2024.12", False, False)

@@ -109,7 +109,7 @@ def examine(device: str | Device, ops: Sequence[str] = (), progress: Callable[[i
         raise ValueError(f"doctor: the table has no {', '.join(sorted(unknown))}; it has every op of tinytorch.ops")
     card = Card(dev.name, dev.library, getattr(sys.modules.get(dev.library), "__version__", ""))
     examiner = _Examiner(dev, card)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), dev.activated():
         card.dtypes = {dtype.name: examiner.dtype(dtype) for dtype in ALL}
         card.scatter = examiner.scatter()
         card.index_check = examiner.index_check()
@@ -138,7 +138,8 @@ class _Examiner:
         self.device, self.card, self.reads = device, card, Reads(device)
         self.cpu = _device("cpu")
         try:
-            self.capabilities = dict(device.xp.__array_namespace_info__().capabilities())
+            with device.activated():
+                self.capabilities = dict(device.xp.__array_namespace_info__().capabilities())
         except AttributeError:
             self.capabilities = {}
 
