@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends.device import Array, Device, Unavailable
+from tinytorch.backends.forks import over_forks
 
 try:
     import array_api_strict as xp
@@ -59,7 +60,7 @@ _FLAGS = {
     "data_dependent_shapes": False,
     "enabled_extensions": (),
 }
-_lock = threading.Lock()
+_lock = over_forks(threading.Lock())
 _inside = 0  # how many blocks there are in which the flags are set, on all threads
 _before: dict[str, Any] = {}  # the flags outside of them
 
