@@ -748,8 +748,8 @@ def test_a_gradient_on_another_device_is_refused(other):
         wrong(lambda dev, x, g: Tensor([[1.0] * 3] * 2, device=other))(x, w).sum().backward()
 
 
-def test_a_gradient_on_another_device_of_its_library_is_refused():
-    x, w = leaf([[1.0, 2.0, 3.0]] * 4, "strict:device1"), leaf([[1.0, 0.0, 1.0]] * 2, "strict:device1")
+def test_a_gradient_on_another_device_of_its_library_is_refused(strict):
+    x, w = leaf([[1.0, 2.0, 3.0]] * 4, strict("device1")), leaf([[1.0, 0.0, 1.0]] * 2, strict("device1"))
     elsewhere = wrong(lambda dev, x, g: dev.xp.ones((2, 3), dtype=g.dtype))
     with pytest.raises(ValueError, match="gave an array on strict:CPU_DEVICE for an input on strict:device1; make "):
         elsewhere(x, w).sum().backward()
