@@ -7,7 +7,6 @@ import functools
 import math
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -481,29 +480,5 @@ class CpuDevice(Device):
                 under += part
         return wide[:, ph : ph + H, pw : pw + W]
 
-    def own(self, array: Array, parts: list[Array]) -> Array:
-        return array if _references(array, parts) == _ALONE else array.copy()
-
     def dtype(self, dtype: Any) -> np.dtype[Any]:
         return np.dtype(dtype)
-
-
-def _references(array: np.ndarray, parts: list[np.ndarray]) -> tuple[int, int, int]:
-    """How often the array, not counting its parts, and the least and most referred to of these are referred to.
-
-    A view of a view refers to the array itself: so this finds whoever could see the array being written into.
-    """
-    counts = [*map(sys.getrefcount, parts)]
-    return sys.getrefcount(array) - len(parts), min(counts), max(counts)
-
-
-def _alone() -> tuple[int, int, int]:
-    """The references of an array that is kept as `Device.own` says, and by nobody else."""
-    keeper = SimpleNamespace(array=np.zeros(2))
-    keeper.parts = [keeper.array[:1], keeper.array[1:]]
-    keeper.again = list(keeper.parts)
-    own = SimpleNamespace(own=lambda array, parts: _references(array, parts))
-    return own.own(keeper.array, keeper.parts)
-
-
-_ALONE = _alone()

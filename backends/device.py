@@ -2,7 +2,7 @@
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host transfer,
 and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts`, `windows`, `add_windows`, `erf`,
-`check_index`, `dropout_mask`, `normalized`, `class_losses`, `own`, `hold`, `synchronize`). Each extension point has a
+`check_index`, `dropout_mask`, `normalized`, `class_losses`, `hold`, `synchronize`). Each extension point has a
 default here that uses standard names only; a library's own file may override it. Nothing here knows about tensors or
 gradients.
 """
@@ -396,17 +396,6 @@ class Device:
         d -= q * (1.0 - smooth) + smooth / C if smooth else q
         d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # g is infinite if none is kept
         return d
-
-    def own(self, array: Array, parts: list[Array]) -> Array:
-        """An array with the same values that may be written into: nobody else has it, or sees its memory.
-
-        Args:
-            array: an array that the caller keeps in one place.
-            parts: views of it, which the caller keeps in two places each.
-
-        The default is a copy. A device that can tell that nobody else has the array or a part may return the array.
-        """
-        return self.xp.asarray(array, copy=True)
 
     def hold(self, array: Array) -> None:
         """Is shown a large result or gradient, and may keep it, so that the memory below it stays with the process.

@@ -29,7 +29,7 @@ import math
 import operator
 import sys
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator, nullcontext
 from heapq import heappop, heappush
@@ -126,11 +126,20 @@ class Variable:
             self.node, self._requires_grad = node, True
 
 
-def assign_all(tensors: Iterable[Variable], arrays: Iterable[Array]) -> None:
-    """`assign` each tensor its array."""
-    now = next(_clock)
-    for tensor, array in zip(tensors, arrays, strict=True):
-        tensor.array, tensor.changed = array, now
+_set_array: Callable[[Variable, Array], None] = vars(Variable)["array"].__set__
+_set_changed: Callable[[Variable, int], None] = vars(Variable)["changed"].__set__
+
+
+def assign_all(pairs: Iterable[tuple[Sequence[Variable], Sequence[Array]]], *others: tuple[Any, str, Any]) -> None:
+    """`assign` tensors their arrays, and set attributes of other objects, given as (object, name, value).
+
+    It is all one call into C, during which Python runs no handler of a signal, and without free threading no other
+    thread: nobody sees a part of it, and an interrupt comes before or after.
+    """
+    now, changes = itertools.repeat(next(_clock)), []  # type: Any, list[Iterable[None]]
+    for tensors, arrays in pairs:
+        changes += map(_set_array, tensors, arrays), map(_set_changed, tensors, now)
+    deque(itertools.chain(*changes, itertools.starmap(object.__setattr__, others)), maxlen=0)
 
 
 # Recording --------------------------------------------------------------------------------------------------------

@@ -619,36 +619,6 @@ def test_losses_of_classes_and_their_gradient(shape, ignore, smooth, device):
             assert_close(dev.to_numpy(back), (gz * each).astype("float32"), rtol=1e-4, atol=1e-4)
 
 
-def test_own_is_the_array_itself_only_where_nobody_else_has_it(device):
-    dev = tinytorch.device(device)
-    keeper = SimpleNamespace(array=dev.from_numpy(np.arange(6, dtype="float32")))
-    keeper.parts = [keeper.array[:2], keeper.array[2:]]
-    again = list(keeper.parts)
-
-    def owned(own):
-        if dev.current is None:
-            found = own(keeper.array, keeper.parts)
-        else:
-            found = dev.current(own, keeper.array, keeper.parts)
-        assert_close(dev.to_numpy(found), np.arange(6, dtype="float32"), rtol=0, atol=0)
-        return found is keeper.array
-
-    assert not owned(Device.own.__get__(dev))
-    in_place = device == "cpu"
-    assert owned(dev.own) == in_place
-    somebody = keeper.array
-    assert not owned(dev.own)
-    somebody = keeper.parts[0]
-    assert not owned(dev.own)
-    somebody = keeper.parts[1][1:]
-    assert not owned(dev.own)
-    somebody = keeper.array[3:]
-    assert not owned(dev.own)
-    del somebody
-    assert owned(dev.own) == in_place
-    del again
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
 @pytest.mark.parametrize(
     "shape", [(), (1,), (7,), (5, 4), (3, 4, 5), (2, 3, 1, 4), (3, 40), (2, 3, 17), (30, 40)], ids=str

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import math
+import signal
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -525,3 +530,328 @@ def test_a_step_changes_nothing_that_others_hold(make, device):
         assert_close(w.grad.numpy(), 2 * before, rtol=1e-6, atol=0)
         del held, view, loss
         optimizer.step()
+
+
+# All or nothing -----------------------------------------------------------------------------------------------------
+
+
+class Interrupt(KeyboardInterrupt):
+    pass
+
+
+def everything(optimizer):
+    """What a step changes, as bits: values of parameters, states, counts."""
+    groups = [p for group in optimizer.param_groups for p in group["params"]]
+    state = optimizer.state_dict()["state"]
+    return (
+        [p.detach().numpy().tobytes() for p in groups],
+        {i: {k: v if k == "step" else v.tobytes() for k, v in entry.items()} for i, entry in state.items()},
+    )
+
+
+def several(make, device, large=False):
+    """An optimizer of two groups: several parameters, one on its own, and one without a gradient."""
+    tinytorch.manual_seed(1)
+    shapes = [(3, 2), (5,), (200, 700) if large else (2, 2), (1,)]
+    params = [Parameter(tinytorch.randn(*shape, device=device)) for shape in shapes]
+    for p in params[:-1]:
+        p.grad = tinytorch.randn(*p.shape, device=device)
+    return make([{"params": params[:2], "lr": 0.5}, {"params": params[2:]}]), params
+
+
+def interrupted(call, at):
+    """Call, with an interrupt before the line with the number `at`; whether it came to that."""
+    seen = 0
+
+    def trace(frame, event, argument):
+        nonlocal seen
+        if event == "line":
+            seen += 1
+            if seen == at:
+                raise Interrupt
+        return trace
+
+    before = sys.gettrace()
+    gc.disable()  # what it calls swallows an interrupt
+    sys.settrace(trace)
+    try:
+        call()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(before)
+        gc.enable()
+    return False
+
+
+@every
+@pytest.mark.parametrize("when", ["first", "later", "arranged anew"])
+def test_an_interrupt_at_any_line_of_a_step_changes_nothing(make, when):
+    at, came = 0, True
+    while came:
+        at += 1
+        optimizer, params = several(make, "cpu")
+        if when != "first":
+            optimizer.step()
+            optimizer.step()
+        if when == "arranged anew":
+            params[-1].grad, params[0].grad = tinytorch.ones(1), None
+        before = everything(optimizer)
+        came = interrupted(optimizer.step, at)
+        after = everything(optimizer)
+        assert (after == before) is came, f"line {at}"
+        if came:
+            optimizer.step()  # and it goes on as if nothing had been
+            reference, others = several(make, "cpu")
+            if when != "first":
+                reference.step()
+                reference.step()
+            if when == "arranged anew":
+                others[-1].grad, others[0].grad = tinytorch.ones(1), None
+            reference.step()
+            assert everything(optimizer) == everything(reference)
+    assert at > 50
+
+
+@every
+def test_an_interrupt_while_blocks_are_computed_changes_nothing(make):
+    optimizer, _ = several(make, "cpu", large=True)
+    optimizer.step()
+    before = everything(optimizer)
+    for at in range(1, 10_000, 7):
+        if not interrupted(optimizer.step, at):
+            break
+        assert everything(optimizer) == before
+    else:
+        raise AssertionError("a step has fewer lines than that")
+
+
+@every
+def test_an_error_in_a_later_group_changes_nothing(make, device):
+    optimizer, _ = several(make, device)
+    optimizer.step()
+    before = everything(optimizer)
+    update, calls = optimizer.update, []
+
+    def failing(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise FloatingPointError("in the second group")
+        return update(*args)
+
+    optimizer.update = failing
+    with pytest.raises(FloatingPointError):
+        optimizer.step()
+    optimizer.update = update
+    assert everything(optimizer) == before
+    optimizer.param_groups[1]["lr"] = "x"
+    with pytest.raises(TypeError, match=r"lr is a number, not str 'x'"):
+        optimizer.step()
+    assert everything(optimizer) == before
+    assert len({entry["step"] for entry in optimizer.state_dict()["state"].values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["momentum", "AdamW"])
+def test_signals_leave_all_parameters_moved_or_none(name):
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("no timers that send signals here")
+    optimizer, _ = several(MAKE[name], "cpu", large=True)
+    optimizer.step()
+
+    def interrupt(*args):
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for n in range(150):
+            old = everything(optimizer)
+            came = False
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 * (n + 1))
+                optimizer.step()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupt:
+                came = True
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            new = everything(optimizer)
+            moved = {a != b for a, b in zip(old[0][:-1], new[0][:-1], strict=True)}
+            counts = {new[1][i]["step"] - old[1][i]["step"] for i in old[1]}
+            assert (moved, counts) in (({True}, {1}), ({False}, {0})), (n, came)
+            assert came or moved == {True}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", ["SGD", "momentum", "Adam"])
+def test_another_thread_never_sees_torn_weights(name):
+    """All numbers of a parameter are equal before and after every step, since all gradients are: so are those read."""
+    params = [Parameter(tinytorch.ones(300_000)), Parameter(tinytorch.ones((2, 3)))]
+    optimizer = MAKE[name](params)
+    held = [p.array for p in params]
+    copies = [a.copy() for a in held]
+    torn, done = [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            for p in params:
+                seen = p.detach().numpy()
+                if seen.min() != seen.max():
+                    torn.append(seen)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(100):
+            for p in params:
+                p.grad = tinytorch.full(p.shape, 0.5)
+            optimizer.step()
+    finally:
+        done.set()
+        reader.join()
+    assert not torn
+    assert all(np.array_equal(a, b) for a, b in zip(held, copies, strict=True))  # nobody wrote into what they held
+
+
+# Settings, and states that are wrong --------------------------------------------------------------------------------
+
+WRONG_SETTINGS = [
+    *((kind, {"lr": v}, TypeError, "lr is a number") for kind in (SGD, Adam, AdamW) for v in ("x", None, [0.1], 1j)),
+    *((kind, {"lr": v}, ValueError, "lr is") for kind in (SGD, Adam, AdamW) for v in (math.nan, math.inf, -1)),
+    *((kind, {"weight_decay": v}, TypeError, "weight_decay is a number") for kind in (SGD, AdamW) for v in ("x", None)),
+    *((kind, {"weight_decay": v}, ValueError, "weight_decay is") for kind in (SGD, Adam) for v in (math.nan, math.inf)),
+    (SGD, {"lr": True}, TypeError, "lr is a number, not bool True"),
+    (SGD, {"lr": np.array(0.1)}, TypeError, r"lr is a number, not ndarray array\(0\.1\); use \.item\(\)"),
+    (Adam, {"lr": Tensor(0.1)}, TypeError, r"lr is a number, not Tensor tensor\(0\.1\); use \.item\(\)"),
+    (SGD, {"momentum": None}, TypeError, "momentum is a number, not NoneType None, as in momentum=0.1"),
+    (SGD, {"momentum": math.inf}, ValueError, "momentum is finite, not inf"),
+    (SGD, {"momentum": "0.9"}, TypeError, "momentum is a number, not str '0.9'"),
+    (SGD, {"dampening": math.nan}, ValueError, "dampening is"),
+    (SGD, {"dampening": None}, TypeError, "dampening is a number"),
+    (SGD, {"nesterov": "yes", "momentum": 0.9}, TypeError, "nesterov is True or False, not 'yes'"),
+    (SGD, {"nesterov": None}, TypeError, "nesterov is True or False, not None"),
+    (SGD, {"nesterov": True}, ValueError, "nesterov needs a momentum"),
+    *((k, {"betas": v}, TypeError, "betas are two numbers") for k in (Adam, AdamW) for v in (0.9, None, "ab")),
+    *((k, {"betas": v}, TypeError, "betas are two numbers") for k in (Adam, AdamW) for v in ((0.9,), (0.9, 0.99, 0.9))),
+    (Adam, {"betas": (0.9, Tensor(0.999))}, TypeError, r"betas\[1\] is a number, not Tensor .*; use \.item\(\)"),
+    (Adam, {"betas": ("0.9", 0.999)}, TypeError, r"betas\[0\] is a number, not str '0\.9'"),
+    (Adam, {"betas": (0.9, math.nan)}, ValueError, r"betas"),
+    (Adam, {"betas": (math.inf, 0.9)}, ValueError, r"betas"),
+    (AdamW, {"eps": None}, TypeError, "eps is a number"),
+    (AdamW, {"eps": math.inf}, ValueError, "eps is finite, not inf"),
+    (AdamW, {"eps": math.nan}, ValueError, "eps is"),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "error", "message"), WRONG_SETTINGS, ids=str)
+def test_settings_of_a_wrong_kind_are_refused_when_given(kind, settings, error, message):
+    with pytest.raises(error, match=rf"^{kind.__name__}: {message}"):
+        kind([parameter([1.0])], **settings)
+    with pytest.raises(error, match=rf"^{kind.__name__}: {message}"):
+        kind([{"params": [parameter([1.0])], **settings}])
+    optimizer = kind([parameter([1.0])])
+    with pytest.raises(error, match=rf"^{kind.__name__}: {message}"):
+        optimizer.add_param_group({"params": [parameter([1.0])], **settings})
+    assert len(optimizer.param_groups) == 1
+    state = optimizer.state_dict()
+    state["param_groups"][0] |= settings
+    before = repr(optimizer)
+    with pytest.raises(error, match=rf"^{kind.__name__}: {message}.* \(in param_groups\[0\] of the state\)"):
+        optimizer.load_state_dict(state)
+    assert repr(optimizer) == before
+
+
+def test_settings_may_be_numpy_s_numbers():
+    w = parameter([1.0], grad=[1.0])
+    Adam([w], lr=np.float64(0.5), betas=(np.float32(0.5), 0.999), eps=np.float32(1e-8), weight_decay=0).step()
+    assert w.item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("group", [[], None, 3, [parameter([1.0])]], ids=str)
+def test_a_group_is_a_dict(group):
+    optimizer = SGD([parameter([1.0])])
+    with pytest.raises(TypeError, match="SGD: a group is a dict with the entry 'params', not"):
+        optimizer.add_param_group(group)
+    with pytest.raises(TypeError, match="SGD: the entry 'params' of a group is a list of parameters, not None"):
+        optimizer.add_param_group({"params": None})
+
+
+@every
+def test_a_state_may_go_through_json(make, device):
+    model, x, target = problem(device)
+    optimizer = make([{"params": model[0].parameters(), "lr": 0.05}, {"params": model[2].parameters()}])
+    train(model, optimizer, x, target, 3)
+    weights = model.state_dict()
+    text = json.dumps(optimizer.state_dict(), default=lambda array: array.tolist())
+    expected = train(model, optimizer, x, target, 3)
+    twin, _, _ = problem(device)
+    twin.load_state_dict(weights)
+    fresh = make([{"params": twin[0].parameters()}, {"params": twin[2].parameters()}])
+    fresh.load_state_dict(json.loads(text))
+    assert train(twin, fresh, x, target, 3) == pytest.approx(expected, rel=1e-6)
+    assert json.loads(json.dumps(fresh.state_dict()["param_groups"])) is not None
+    assert repr(fresh) == repr(optimizer)
+
+
+def _entry(state, **changes):
+    state["state"][1] |= changes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(state=[]), r"'state' is a dict of dicts, by the numbers of parameters, not \[\]"),
+        (lambda s: s.update(state=None), "'state' is a dict of dicts"),
+        (lambda s: s["state"].update({0: []}), "'state' is a dict of dicts"),
+        (lambda s: s.update(param_groups={}), r"'param_groups' is a list of dicts, each with the entry 'params'"),
+        (lambda s: s.update(param_groups=[{}]), "'param_groups' is a list of dicts"),
+        (lambda s: s["state"].update({7: s["state"].pop(0)}), r"are of the parameters \[0, 1, 2, 3\].* not of \[7\]"),
+        (lambda s: s["state"].update({"weight": s["state"].pop(0)}), r"not of \['weight'\]"),
+        (lambda s: s["param_groups"][0].update(params=[0, 0, 1, 2]), r"not of \[3\]"),
+        (lambda s: _entry(s, step=-5), "step of parameter 1 is a whole number and not negative, not -5"),
+        (lambda s: _entry(s, step=2.5), "step of parameter 1 is a whole number and not negative, not 2.5"),
+        (lambda s: _entry(s, step=math.nan), "step of parameter 1 is a whole number"),
+        (lambda s: _entry(s, step=True), "step of parameter 1 is a whole number"),
+        (lambda s: _entry(s, step="3"), "step of parameter 1: takes a number, not builtins.str '3'"),
+        (lambda s: _entry(s, step=None), "step of parameter 1: takes a number, not builtins.NoneType"),
+        (lambda s: s["state"][1].pop("step"), "the state of parameter 1 lacks 'step'"),
+        (lambda s: s["state"].update({1: {"step": 3}}), r"the state of parameter 1 is \[\], but Adam keeps"),
+        (lambda s: _entry(s, exp_avg=None), r"the state of parameter 1 is \['exp_avg_sq'\], but Adam keeps"),
+        (lambda s: _entry(s, max_exp_avg_sq=1.0), "the state of parameter 1 is .*max_exp_avg_sq.*, but Adam keeps"),
+        (lambda s: _entry(s, exp_avg="abc"), "exp_avg of parameter 1: .*takes numbers"),
+        (lambda s: _entry(s, exp_avg=np.array(["a"])), "exp_avg of parameter 1: .*there is no dtype str"),
+        (lambda s: _entry(s, exp_avg=np.zeros(3)), r"exp_avg of parameter 1 is \(3,\), the parameter \(4,\)"),
+        (lambda s: s["param_groups"][0].update(betas=[0.9, 0.99, 0.9]), r"betas are two numbers.*in param_groups\[0\]"),
+        (lambda s: s["param_groups"][0].update(betas=[0.9, 2.0]), r"betas are in \[0, 1\).*in param_groups\[0\]"),
+        (lambda s: s["param_groups"][0].update(amsgrad=True), r"there is no setting amsgrad \(in param_groups\[0\]"),
+    ],
+    ids=range(24),
+)
+def test_a_wrong_entry_of_a_state_is_named_and_changes_nothing(change, message):
+    model, x, target = problem()
+    optimizer = Adam(model.parameters(), lr=0.1)
+    train(model, optimizer, x, target, 3)
+    before, shown = everything(optimizer), repr(optimizer)
+    wrong = optimizer.state_dict()
+    wrong["param_groups"][0]["lr"] = 9.0
+    change(wrong)
+    with pytest.raises((ValueError, TypeError), match=rf"^Adam: .*{message}"):
+        optimizer.load_state_dict(wrong)
+    assert (everything(optimizer), repr(optimizer)) == (before, shown)
+    for nothing in (None, [], "state"):
+        with pytest.raises(TypeError, match="Adam: a state is a dict, not"):
+            optimizer.load_state_dict(nothing)
+
+
+def test_half_precision_moments_load():
+    torch = pytest.importorskip("torch")
+    w = torch.nn.Parameter(torch.tensor([1.5, -2.0], dtype=torch.bfloat16))
+    theirs = torch.optim.Adam([w], lr=0.5)
+    w.grad = torch.tensor([0.5, 0.25], dtype=torch.bfloat16)
+    theirs.step()
+    ours = Adam([parameter([1.5, -2.0])], lr=0.5)
+    ours.load_state_dict(theirs.state_dict())
+    state = ours.state_dict()["state"][0]
+    assert state["step"] == 1
+    assert state["exp_avg"].dtype == np.float32
+    assert np.array_equal(state["exp_avg"], theirs.state_dict()["state"][0]["exp_avg"].float().numpy())

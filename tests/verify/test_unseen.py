@@ -583,6 +583,18 @@ def test_no_name_acts_on_the_terminal_or_is_read_as_markup(columns, monkeypatch)
     json.loads(report.to_json())
 
 
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_a_report_breaks_no_word_and_no_number(columns, monkeypatch):
+    report = verify(trainer(), **LENIENT, controls=[controls.freeze("0"), controls.freeze("0", fails="loss drop")])
+    monkeypatch.setenv("COLUMNS", "1000")
+    wide = set(str(report).split())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = str(report).splitlines()
+    assert all(len(line) <= columns for line in lines)
+    new = {word for line in lines for word in line.split() if not set(word) <= {"-"}} - wide
+    assert {word.rstrip(":") for word in new} <= wide  # the headings, where a row is a line for each cell
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_a_report_is_printed_on_any_stream(encoding):
     program = """

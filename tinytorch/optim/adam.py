@@ -30,6 +30,7 @@ class Adam(Optimizer):
     """
 
     kept = ("exp_avg", "exp_avg_sq")
+    always = True
 
     def __init__(
         self,
@@ -43,10 +44,14 @@ class Adam(Optimizer):
 
     def check(self, group: Mapping[str, Any]) -> None:
         super().check(group)
-        if not all(0 <= b < 1 for b in group["betas"]):
-            raise ValueError(f"{type(self).__name__}: betas are in [0, 1), not {group['betas']}")
-        if not group["eps"] >= 0:
-            raise ValueError(f"{type(self).__name__}: eps is not negative: {group['eps']}")
+        name, betas = type(self).__name__, group["betas"]
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise TypeError(f"{name}: betas are two numbers, as in betas=(0.9, 0.999), not {betas!r}")
+        for i, beta in enumerate(betas):
+            self.check_number(f"betas[{i}]", beta, -math.inf)
+        if not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"{name}: betas are in [0, 1), not {betas}")
+        self.check_number("eps", group["eps"])
 
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]

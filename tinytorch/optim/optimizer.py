@@ -4,6 +4,10 @@ A rule such as Adam's is a dozen elementwise operations. For twenty small parame
 one flat array of all of them it is a dozen. So the parameters of a group that are stepped together are joined, the rule
 runs once, and each parameter gets its part of the result. A rule makes new arrays of those it is given, and changes
 none, by functions that go through `Device.fused`.
+
+A step is all or nothing: everything is computed first, and then the new arrays take the place of the old ones at once.
+So an error or an interrupt leaves parameters, states and counts as they were, and another thread that uses the model
+meanwhile sees the old weights, then the new ones.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ import numpy as np
 from tinytorch.autograd import assign_all, describe, run_on
 from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
-from tinytorch.tensor import Tensor
+from tinytorch.dtypes import number
+from tinytorch.tensor import Tensor, host_values
 
 State = dict[str, Array]
+_State = tuple[Device, int, State]  # of one parameter: where the arrays are, the steps so far, and the arrays
 
 _LARGE = 131_072  # numbers of a parameter that is a flat array for itself: joining takes longer than it saves
 
@@ -37,6 +43,13 @@ class _Flat:
         self.parts = [p.array for p in parameters]  # what each parameter holds while nobody else sets it
         self.values = self.join(self.parts)
         self.state = {name: self.join([s[name] for s in states]) for name in states[0]}
+
+    def stepped(self, values: Array, state: State) -> _Flat:
+        """The same parameters after one step more."""
+        new = object.__new__(_Flat)
+        new.__dict__.update(self.__dict__)
+        new.values, new.state, new.steps, new.parts = values, state, self.steps + 1, self.split(values)
+        return new
 
     def join(self, arrays: Sequence[Array]) -> Array:
         xp = self.device.xp
@@ -65,6 +78,18 @@ def decayed(dev: Device, grad: Array, values: Array, *, decay: float) -> Array:
     return grad + values * decay
 
 
+def _flat_of(parameters: list[Tensor], dev: Device, dtype: Any, steps: int, states: list[_State]) -> _Flat:
+    """The parameters as one flat array, on the device and of the dtype that they have now."""
+    moved = [{k: Device.transfer(a, home, dev) for k, a in state.items()} for home, _, state in states]
+    xp, kind = dev.xp, dev.dtype(dtype)
+    return _Flat(parameters, steps, [{k: xp.astype(a, kind, copy=False) for k, a in state.items()} for state in moved])
+
+
+def _as_number(i: Any) -> Any:
+    """The number of a parameter, which JSON makes a string of where it is a key."""
+    return int(i) if isinstance(i, str) and i.isdecimal() else i
+
+
 def _same(ready: list[Tensor], arranged: list[Tensor]) -> bool:
     """Whether these are the same tensors."""
     return len(ready) == len(arranged) and all(map(operator.is_, ready, arranged))
@@ -75,6 +100,7 @@ class Optimizer:
 
     Attributes:
         kept: the names in the state of a parameter once it was stepped; a rule may also keep nothing.
+        always: whether it always keeps all of these, and depends on the number of steps.
 
     Args:
         params: parameters, or dicts with the entry "params" and settings of their own.
@@ -86,6 +112,7 @@ class Optimizer:
     """
 
     kept: ClassVar[tuple[str, ...]] = ()
+    always: ClassVar[bool] = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -93,11 +120,12 @@ class Optimizer:
             raise TypeError(
                 f"{name}: takes an iterable of parameters, as model.parameters(), not {type(params).__name__}"
             )
+        self.check(defaults)
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self._flats: list[list[_Flat]] = []
+        self._flats: list[list[_Flat]] = []  # these three are replaced, never changed
         self._arranged: list[list[Tensor]] = []  # for each group the parameters in its flat arrays
-        self._resting: dict[Tensor, tuple[Device, int, State]] = {}  # state of parameters that are in no flat array
+        self._resting: dict[Tensor, _State] = {}  # of parameters that are in no flat array
         groups = list(params)
         if not groups:
             raise ValueError(f"{name}: there are no parameters; was the model built before the optimizer?")
@@ -125,9 +153,13 @@ class Optimizer:
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with settings of their own: {"params": [...], "lr": 0.1}."""
         name = type(self).__name__
+        if not isinstance(group, Mapping):
+            raise TypeError(f"{name}: a group is a dict with the entry 'params', not {type(group).__name__}")
         if "params" not in group:
             raise ValueError(f"{name}: a group has its parameters in the entry 'params', not {list(group)}")
         given = group["params"]
+        if not isinstance(given, Iterable):
+            raise TypeError(f"{name}: the entry 'params' of a group is a list of parameters, not {given!r}")
         parameters = [given] if isinstance(given, Tensor) else list(given)
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if not parameters:
@@ -146,16 +178,22 @@ class Optimizer:
         new = {**self.defaults, **group, "params": parameters}
         self.check(new)
         self.param_groups.append(new)
-        self._flats.append([])
-        self._arranged.append([])
+        self._flats, self._arranged = [*self._flats, []], [*self._arranged, []]
 
     def check(self, group: Mapping[str, Any]) -> None:
-        """Raise ValueError if a setting of the group is out of range."""
+        """Raise TypeError if a setting of the group is of the wrong kind, ValueError if it is out of range."""
         for name in ("lr", "weight_decay"):
-            if isinstance(group[name], Tensor):
-                raise TypeError(f"{type(self).__name__}: {name} is a number, not a Tensor; use .item()")
-            if not group[name] >= 0:
-                raise ValueError(f"{type(self).__name__}: {name} is not negative: {group[name]}")
+            self.check_number(name, group[name])
+
+    def check_number(self, name: str, value: Any, least: float = 0.0) -> None:
+        """Raise TypeError unless the setting is a number, ValueError unless it is finite and at least `least`."""
+        if isinstance(value, bool | np.bool) or not isinstance(value, int | float | np.integer | np.floating):
+            fix = "; use .item()" if hasattr(value, "item") else f", as in {name}=0.1"
+            raise TypeError(f"{type(self).__name__}: {name} is a number, not {type(value).__name__} {value!r}{fix}")
+        if not value >= least:
+            raise ValueError(f"{type(self).__name__}: {name} is not {'negative' if least == 0 else least}: {value}")
+        if not math.isfinite(value):
+            raise ValueError(f"{type(self).__name__}: {name} is finite, not {value}")
 
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
@@ -177,35 +215,40 @@ class Optimizer:
                 p.grad = None if set_to_none or p.grad is None else zeros_like(p.grad)
 
     def step(self) -> None:
-        """Change every parameter that has a gradient.
+        """Change every parameter that has a gradient: all of them, or none if there is an error or an interrupt.
 
         Raises:
-            ValueError: a gradient has another shape, dtype or device than its parameter. Then no parameter has changed.
+            ValueError: a gradient has another shape, dtype or device than its parameter.
         """
         ready = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         gradients = self._gradients()
         if gradients is None or not all(map(_same, ready, self._arranged)):
             for parameters in ready:
                 self._check_gradients(parameters)
-            for index in range(len(ready)):
-                self._rest(index)
-            for index, parameters in enumerate(ready):
-                self._arrange(index, parameters)
+            self._arrange(ready)
             gradients = self._gradients() or []
         remaining = iter(gradients)
-        for settings, flats in zip(self.param_groups, self._flats, strict=True):
+        before, after = self._flats, []  # type: list[list[_Flat]], list[list[_Flat]]
+        for settings, flats in zip(self.param_groups, before, strict=True):
             group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
-            for flat in flats:
-                run_on(flat.device, self._advance, flat, next(remaining), group)
+            after.append([run_on(flat.device, self._advanced, flat, next(remaining), group) for flat in flats])
+        try:
+            assign_all([(f.parameters, f.parts) for flats in after for f in flats], (self, "_flats", after))
+        except BaseException:  # an interrupt that came meanwhile
+            assign_all([(f.parameters, f.parts) for flats in before for f in flats], (self, "_flats", before))
+            raise
 
-    def _advance(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> None:
+    def _advanced(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> _Flat:
         dev = flat.device
-        values, state = self.update(dev, flat.values, flat.join(gradients), flat.state, flat.steps + 1, group)
+        try:
+            values, state = self.update(dev, flat.values, flat.join(gradients), flat.state, flat.steps + 1, group)
+        except Exception:
+            self.check(group)  # a setting may have been changed
+            raise
         if dev.large and values.nbytes >= dev.large:
             for array in (values, *state.values()):
                 dev.hold(array)
-        flat.steps, flat.state, flat.values, flat.parts = flat.steps + 1, state, values, flat.split(values)
-        assign_all(flat.parameters, flat.parts)
+        return flat.stepped(values, state)
 
     def _gradients(self) -> list[list[Array]] | None:
         """The gradients for each flat array; None if these have to be arranged anew."""
@@ -233,46 +276,42 @@ class Optimizer:
                     + ("; p.grad = p.grad.to(p) makes it so" if getattr(g, "shape", None) == p.shape else "")
                 )
 
-    def _arrange(self, index: int, ready: list[Tensor]) -> None:
-        self._arranged[index] = ready
-        together: dict[Any, list[Tensor]] = {}
-        for p in ready:
-            _, steps, state = self._resting.get(p, (p.device, 0, {}))
-            alone = id(p) if math.prod(p.shape) >= _LARGE else None
-            together.setdefault((p.device, p.dtype, steps, tuple(state), alone), []).append(p)
-        for (dev, dtype, steps, *_), parameters in together.items():
+    def _arrange(self, ready: list[list[Tensor]]) -> None:
+        """Make flat arrays of these parameters of each group. What is known of each stays the same."""
+        resting = self._states()
+        arranged: list[list[_Flat]] = []
+        for parameters in ready:
+            together: dict[Any, list[Tensor]] = {}
+            for p in parameters:
+                _, steps, state = resting.get(p, (p.device, 0, {}))
+                alone = id(p) if math.prod(p.shape) >= _LARGE else None
+                together.setdefault((p.device, p.dtype, steps, tuple(state), alone), []).append(p)
+            arranged.append([])
+            for (dev, dtype, steps, *_), some in together.items():
+                states = [resting.pop(p, (dev, 0, {})) for p in some]
+                arranged[-1].append(run_on(dev, _flat_of, some, dev, dtype, steps, states))
+        assign_all([], (self, "_flats", arranged), (self, "_arranged", ready), (self, "_resting", resting))
 
-            def flat(
-                dev: Device = dev, dtype: Any = dtype, steps: int = steps, parameters: list[Tensor] = parameters
-            ) -> _Flat:
-                states = []
-                for p in parameters:
-                    home, _, state = self._resting.pop(p, (dev, 0, {}))
-                    moved = {k: Device.transfer(a, home, dev) for k, a in state.items()}
-                    states.append({k: dev.xp.astype(a, dev.dtype(dtype), copy=False) for k, a in moved.items()})
-                return _Flat(parameters, steps, states)
-
-            self._flats[index].append(run_on(dev, flat))
-
-    def _rest(self, index: int) -> None:
-        """Take the flat arrays of a group apart: each parameter's state for itself."""
-        for f in self._flats[index]:
+    def _states(self) -> dict[Tensor, _State]:
+        """What is known of each parameter, for itself."""
+        found = dict(self._resting)
+        for f in itertools.chain(*self._flats):
+            if f.steps == 0 and not f.state:  # arranged, and never stepped
+                continue
             parts = {name: run_on(f.device, f.split, a) for name, a in f.state.items()}
             for i, p in enumerate(f.parameters):
-                self._resting[p] = (f.device, f.steps, {name: part[i] for name, part in parts.items()})
-        self._flats[index], self._arranged[index] = [], []
+                found[p] = f.device, f.steps, {name: part[i] for name, part in parts.items()}
+        return found
 
     # Saving and loading -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The settings of the groups and the state of each parameter, in PyTorch's form, as copies on the host."""
         parameters = [p for group in self.param_groups for p in group["params"]]
-        for index in range(len(self._flats)):
-            self._rest(index)
-        state = {}
+        known, state = self._states(), {}
         for i, p in enumerate(parameters):
-            if p in self._resting:
-                home, steps, arrays = self._resting[p]
+            if p in known:
+                home, steps, arrays = known[p]
                 state[i] = {"step": steps, **{name: home.to_numpy(a) for name, a in arrays.items()}}
         number = {id(p): i for i, p in enumerate(parameters)}
         groups = [{**group, "params": [number[id(p)] for p in group["params"]]} for group in self.param_groups]
@@ -281,48 +320,84 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over settings and state of a `state_dict`, of an optimizer of as many parameters.
 
+        It may have been through JSON, which makes strings of numbers in keys, and lists of tuples; arrays are then
+        nested lists.
+
         Raises:
             KeyError: it is no such state.
-            ValueError: the groups, shapes or names do not fit. In either case the optimizer is as it was.
+            TypeError: an entry is of the wrong kind.
+            ValueError: the groups, numbers, shapes, names or settings do not fit. In any case the optimizer is as it
+                was.
         """
+        groups, state = self._entries(state_dict)
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        order = [i for g in groups for i in g["params"]]
+        unknown = [i for i in state if i not in order]
+        if unknown or len(set(order)) != len(order):
+            raise ValueError(
+                f"{type(self).__name__}: the entries of 'state' are of the parameters {sorted(order, key=str)}, each "
+                f"numbered once, not of {unknown or 'some of them twice'}"
+            )
+        resting = {p: self._loaded(i, p, state[i]) for i, p in zip(order, parameters, strict=True) if i in state}
+        settings = []
+        for i, (mine, theirs) in enumerate(zip(self.param_groups, groups, strict=True)):
+            new = {**mine, **{k: theirs[k] for k in self.defaults if k in theirs}}
+            new |= {k: tuple(v) for k, v in new.items() if isinstance(v, list) and k != "params"}
+            try:
+                self.check(new)
+                different = [k for k in ("amsgrad", "maximize") if theirs.get(k)]  # PyTorch's, for another rule
+                if different:
+                    raise ValueError(f"{type(self).__name__}: there is no setting {different[0]}")
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{error} (in param_groups[{i}] of the state)") from None
+            settings.append(new)
+        for mine, new in zip(self.param_groups, settings, strict=True):
+            mine.update(new)
+        nothing: list[list[Any]] = [[] for _ in settings]
+        assign_all([], (self, "_flats", nothing), (self, "_arranged", nothing), (self, "_resting", resting))
+
+    def _entries(self, state_dict: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[int, Mapping[str, Any]]]:
+        """The groups and the state of each parameter, by number, of a state whose form is right."""
         name = type(self).__name__
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{name}: a state is a dict, not {type(state_dict).__name__}")
         if not {"param_groups", "state"} <= state_dict.keys():
             raise KeyError(f"{name}: a state has the entries 'param_groups' and 'state', not {list(state_dict)}")
         groups, state = state_dict["param_groups"], state_dict["state"]
+        if not (isinstance(groups, Sequence) and all(isinstance(g, Mapping) and "params" in g for g in groups)):
+            raise TypeError(f"{name}: 'param_groups' is a list of dicts, each with the entry 'params', not {groups!r}")
+        if not (isinstance(state, Mapping) and all(isinstance(entry, Mapping) for entry in state.values())):
+            raise TypeError(f"{name}: 'state' is a dict of dicts, by the numbers of parameters, not {state!r:.200}")
         sizes = [len(g["params"]) for g in groups]
         if sizes != [len(g["params"]) for g in self.param_groups]:
             raise ValueError(
                 f"{name}: the state is of groups of {sizes} parameters, "
                 f"not {[len(g['params']) for g in self.param_groups]}"
             )
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        order = [i for g in groups for i in g["params"]]
-        resting: dict[Tensor, tuple[Device, int, State]] = {}
-        for i, p in zip(order, parameters, strict=True):
-            if i not in state:
-                continue
-            given = {key: value for key, value in state[i].items() if key != "step" and value is not None}
-            if given and given.keys() != set(self.kept):
-                raise ValueError(
-                    f"{name}: the state of parameter {i} is {sorted(given)}, but {name} keeps {sorted(self.kept)}"
-                )
-            arrays = {}
-            for key, value in given.items():
-                array = value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
-                if array.shape != p.shape:
-                    raise ValueError(f"{name}: {key} of parameter {i} is {array.shape}, the parameter {p.shape}")
-                arrays[key] = Tensor(array, p.dtype, p.device).array
-            resting[p] = (p.device, int(state[i].get("step", 1)), arrays)
-        settings = [
-            {**mine, **{k: theirs[k] for k in self.defaults if k in theirs}}
-            for mine, theirs in zip(self.param_groups, groups, strict=True)
-        ]
-        for group in settings:
-            self.check(group)
-        for mine, new in zip(self.param_groups, settings, strict=True):
-            mine.update(new)
-        self._flats, self._arranged = [[] for _ in self.param_groups], [[] for _ in self.param_groups]
-        self._resting = resting
+        numbered: list[Mapping[str, Any]] = [{**g, "params": [_as_number(i) for i in g["params"]]} for g in groups]
+        return numbered, {_as_number(i): entry for i, entry in state.items()}
+
+    def _loaded(self, i: int, p: Tensor, entry: Mapping[str, Any]) -> _State:
+        """The state of a parameter, of the entry with its number."""
+        name, who = type(self).__name__, f"{type(self).__name__}: the state of parameter {i}"
+        given = {key: value for key, value in entry.items() if key != "step" and value is not None}
+        if (given or self.always) and given.keys() != set(self.kept):
+            raise ValueError(f"{who} is {sorted(given)}, but {name} keeps {sorted(self.kept)}")
+        if self.always and "step" not in entry:
+            raise ValueError(f"{who} lacks 'step', the number of steps")
+        arrays = {}
+        for key, value in given.items():
+            try:
+                array = host_values(value, p.dtype)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"{name}: {key} of parameter {i}: {error}") from error
+            if array.shape != p.shape:
+                raise ValueError(f"{name}: {key} of parameter {i} is {array.shape}, the parameter {p.shape}")
+            arrays[key] = Tensor(array, p.dtype, p.device).array
+        steps = number(f"{name}: step of parameter {i}", entry.get("step", 1))  # PyTorch's SGD does not count them
+        if isinstance(steps, bool) or not (steps >= 0 and steps == int(steps)):
+            raise ValueError(f"{name}: step of parameter {i} is a whole number and not negative, not {steps}")
+        return p.device, int(steps), arrays
 
     def __repr__(self) -> str:
         groups = [", ".join(f"{k}={v}" for k, v in g.items() if k != "params") for g in self.param_groups]

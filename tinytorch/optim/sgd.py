@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from tinytorch.backends import Array, Device
 from tinytorch.optim.optimizer import Optimizer, State, decayed
@@ -51,8 +54,10 @@ class SGD(Optimizer):
 
     def check(self, group: Mapping[str, Any]) -> None:
         super().check(group)
-        if not group["momentum"] >= 0:
-            raise ValueError(f"SGD: momentum is not negative: {group['momentum']}")
+        self.check_number("momentum", group["momentum"])
+        self.check_number("dampening", group["dampening"], -math.inf)
+        if not isinstance(group["nesterov"], bool | np.bool):
+            raise TypeError(f"SGD: nesterov is True or False, not {group['nesterov']!r}")
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum and no dampening")
 

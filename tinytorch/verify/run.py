@@ -90,6 +90,7 @@ class Run:
         self._losses: list[Tensor] = []
         self._initial: dict[str, np.ndarray[Any, Any]] = {}
         self._last: dict[str, Any] = {}  # gradients of the update before
+        self._learned: list[tuple[str, Tensor]] = []
         self._newest: dict[str, tuple[Device, Any]] = {}  # the arrays of the gradients of the newest update
         self._reasons: dict[int, dict[str, str]] = {}
         self._trace: Trace | None = None
@@ -210,13 +211,16 @@ class Run:
         if self._control is not None and self._control.gradients is not None:
             self._control.gradients(self.model)
         if update & (update - 1) == 0 or trace is not None:  # 0, 1, 2, 4, 8, ...: each is read to the host
+            self._learned = list(
+                self.model.named_parameters()
+            )  # to walk the modules in each update costs a tenth of it
             self.gradients[update] = self._norms()
         if trace is not None:
             trace.names_of(self.model)
             self._reasons[update] = self._explained(trace, loss)
             self._compare_with_last(trace)
         self._losses.append(loss.detach())
-        grads = ((name, p.grad) for name, p in self.model.named_parameters())
+        grads = ((name, p.grad) for name, p in self._learned)
         self._newest = {name: (g.device, g.array) for name, g in grads if g is not None}
         if self._progress is not None:
             self._progress(self)
