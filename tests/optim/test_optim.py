@@ -818,7 +818,7 @@ def _entry(state, **changes):
         (lambda s: s["state"].update({1: {"step": 3}}), r"the state of parameter 1 is \[\], but Adam keeps"),
         (lambda s: _entry(s, exp_avg=None), r"the state of parameter 1 is \['exp_avg_sq'\], but Adam keeps"),
         (lambda s: _entry(s, max_exp_avg_sq=1.0), "the state of parameter 1 is .*max_exp_avg_sq.*, but Adam keeps"),
-        (lambda s: _entry(s, exp_avg="abc"), "exp_avg of parameter 1: .*takes numbers"),
+        (lambda s: _entry(s, exp_avg="abc"), "exp_avg of parameter 1: .*data is a number"),
         (lambda s: _entry(s, exp_avg=np.array(["a"])), "exp_avg of parameter 1: .*there is no dtype str"),
         (lambda s: _entry(s, exp_avg=np.zeros(3)), r"exp_avg of parameter 1 is \(3,\), the parameter \(4,\)"),
         (lambda s: s["param_groups"][0].update(betas=[0.9, 0.99, 0.9]), r"betas are two numbers.*in param_groups\[0\]"),
