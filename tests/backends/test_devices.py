@@ -40,8 +40,8 @@ def python(code, **variables):
 @pytest.fixture
 def _registry(monkeypatch):
     """What a test registers is forgotten with it."""
-    for name in ("_factories", "_libraries", "_devices"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+    for name in ("_factories", "_libraries", "_devices", "_foreign", "_failed", "_refused"):
+        monkeypatch.setattr(registry, name, getattr(registry, name).copy())
     monkeypatch.setattr(registry, "_discovered", True)
 
 
@@ -978,8 +978,10 @@ def test_a_broken_device_disturbs_nobody(monkeypatch):
     assert tinytorch.device("twin:1").name == "twin:1"  # which comes after all of them
     assert backends.device_of(np.zeros(2)) is tinytorch.device("cpu")
     assert backends.default_device() is tinytorch.device("cpu")
-    assert tinytorch.Tensor(tinytorch.zeros(2, device="strict").array).device.name == "strict:CPU_DEVICE"
-    assert {"cpu", "strict:device1"} <= {d.name for d in backends.usable_devices()}
+    if importlib.util.find_spec("array_api_strict"):
+        assert tinytorch.Tensor(tinytorch.zeros(2, device="strict").array).device.name == "strict:CPU_DEVICE"
+        assert tinytorch.device("strict:device1") in backends.usable_devices()
+    assert tinytorch.device("cpu") in backends.usable_devices()
     assert tinytorch.device("auto") in backends.usable_devices()
     with pytest.raises(TypeError, match="no registered device holds"):
         backends.device_of(object())
