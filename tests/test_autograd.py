@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import tracemalloc
@@ -763,3 +764,133 @@ def test_the_rule_that_is_wrong_is_named_by_position_and_parameter():
     layer = tinytorch.Linear(2, 3)
     with pytest.raises(ValueError, match=r"^joined: the gradient rule of arrays\[1\] 'bias' gave .*\(2,\) .* \(3,\)"):
         joined(layer.weight[0], layer.bias).sum().backward()
+
+
+# Modes: generators, coroutines, decorators; leaves that are switched off --------------------------------------------
+
+
+MODES = [  # every way to switch recording off for a function
+    lambda f: tinytorch.no_grad()(f),
+    tinytorch.no_grad,
+    lambda f: tinytorch.set_grad_enabled(False)(f),
+]
+
+
+@pytest.mark.parametrize("way", range(3))
+def test_a_decorated_generator_records_as_it_says_and_its_caller_as_before(way):
+    x = Tensor([1.0], requires_grad=True)
+    seen = []
+
+    def numbers(n):
+        try:
+            for i in range(n):
+                try:
+                    seen.append((yield (x * i).requires_grad))
+                except KeyError as error:
+                    seen.append((repr(error), (x * 2).requires_grad))
+                    yield "caught"
+        finally:
+            seen.append(("end", (x * 2).requires_grad))
+        return "done"
+
+    steps = MODES[way](numbers)(3)
+    assert tinytorch.is_grad_enabled()
+    assert next(steps) is False
+    assert tinytorch.is_grad_enabled()
+    assert steps.send("sent") is False
+    assert steps.throw(KeyError("k")) == "caught"
+    assert tinytorch.is_grad_enabled()
+    assert list(steps) == [False]
+    assert seen == ["sent", ("KeyError('k')", False), None, ("end", False)]
+    closed = MODES[way](numbers)(3)
+    next(closed)
+    closed.close()
+    assert seen[-1] == ("end", False)
+    assert tinytorch.is_grad_enabled()
+
+    def outer():
+        return (yield from tinytorch.no_grad(numbers)(1))
+
+    steps = outer()
+    next(steps)
+    with pytest.raises(StopIteration, match="done"):
+        next(steps)
+
+
+def test_a_generator_that_records_again_under_no_grad():
+    x = Tensor([1.0], requires_grad=True)
+
+    @tinytorch.enable_grad()
+    def values():
+        yield (x * 2).requires_grad
+        yield (x * 3).requires_grad
+
+    with tinytorch.no_grad():
+        for recorded in values():
+            assert recorded
+            assert not (x * 2).requires_grad
+
+
+@pytest.mark.parametrize("way", range(3))
+def test_a_decorated_coroutine_leaves_others_alone(way):
+    x = Tensor([1.0], requires_grad=True)
+    found = []
+
+    async def quiet(name):
+        for _ in range(3):
+            found.append((name, (x * 2).requires_grad))
+            await asyncio.sleep(0)
+        return name
+
+    async def stream(name):
+        for _ in range(3):
+            await asyncio.sleep(0)
+            yield (x * 2).requires_grad
+
+    async def loud():
+        for _ in range(3):
+            found.append(("loud", (x * 2).requires_grad))
+            await asyncio.sleep(0)
+        return [v async for v in MODES[way](stream)("s")], (x * 2).requires_grad
+
+    async def main():
+        return await asyncio.gather(MODES[way](quiet)("quiet"), loud())
+
+    assert asyncio.run(main()) == ["quiet", ([False] * 3, True)]
+    assert sorted(set(found)) == [("loud", True), ("quiet", False)]
+    assert tinytorch.is_grad_enabled()
+
+
+def test_set_grad_enabled_as_a_decorator_leaves_nothing_behind():
+    x = Tensor([1.0], requires_grad=True)
+
+    @tinytorch.set_grad_enabled(False)
+    def double(t, factor=2.0):
+        """Twice t."""
+        return t * factor
+
+    assert tinytorch.is_grad_enabled()
+    assert not double(x, factor=3.0).requires_grad
+    assert (double.__name__, double.__doc__) == ("double", "Twice t.")
+    with pytest.raises(TypeError):
+        double()
+    assert tinytorch.is_grad_enabled()
+    with tinytorch.no_grad():
+        assert tinytorch.set_grad_enabled(True)(lambda: (x * 2).requires_grad)()
+        assert not tinytorch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_leaf_that_was_switched_off_gets_no_gradient(device, create_graph):
+    x, w = (Tensor([2.0], device=device, requires_grad=True) for _ in range(2))
+    loss = (x * w).sum()
+    w.requires_grad = False
+    loss.backward(retain_graph=True, create_graph=create_graph)
+    assert w.grad is None
+    assert x.grad.tolist() == [2.0]
+    with pytest.raises(RuntimeError, match="input 1 does not require a gradient"):
+        tinytorch.grad(loss, [x, w])
+    w.requires_grad = True
+    x.grad = None
+    loss.backward()
+    assert (x.grad.tolist(), w.grad.tolist()) == ([2.0], [2.0])

@@ -268,7 +268,7 @@ def test_another_dropout_mask_is_an_error():
         lambda: Sequential([Linear(3, 4), Unlike(0.5)]),
     )
     with pytest.raises(
-        NotTheSameRun, match=r"update 1: an input of multiply, \(4, 4\), is not the same on cpu and cpu"
+        NotTheSameRun, match=r"update 1: an input of masked_scale, \(4, 4\), is not the same on cpu and cpu"
     ):
         compare(spoiled(model=models), ["cpu", "cpu"])
 

@@ -29,9 +29,10 @@ import math
 import operator
 import sys
 import threading
+import types
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ContextDecorator, nullcontext
+from contextlib import nullcontext
 from heapq import heappop, heappush
 from typing import Any, ClassVar, Self, TypeVar, overload
 
@@ -157,6 +158,7 @@ def op(
     apart: tuple[int, ...] = (),
     beyond: str = "refused",
     moves: bool = False,
+    kinked: bool = False,
     wants: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
@@ -170,6 +172,7 @@ def op(
     apart: tuple[int, ...] = (),
     beyond: str = "refused",
     moves: bool = False,
+    kinked: bool = False,
     wants: str = "",
 ) -> Any:
     """Make a public, recorded function of an op's body.
@@ -187,10 +190,12 @@ def op(
         beyond: what becomes of a Python integer outside the range of the integer dtype that it meets: it is "refused",
             "compared" as the infinity of its sign, with the arrays as float32, or "divided" as a float.
         moves: the result lives on the device given as the argument `device`.
+        kinked: it is linear but for kinks, as max(x, 0) is: its gradient depends on the arrays, and that one's is zero.
         wants: the shapes it takes, for error messages.
     """
     if body is None:
-        return functools.partial(op, kinds=kinds, same=same, apart=apart, beyond=beyond, moves=moves, wants=wants)
+        settings = {"beyond": beyond, "moves": moves, "kinked": kinked}
+        return functools.partial(op, kinds=kinds, same=same, apart=apart, wants=wants, **settings)
     run: Callable[..., Any] = body
     name = run.__name__.lstrip("_")
     signature = inspect.signature(run)
@@ -300,6 +305,7 @@ def op(
     call.apart = apart  # type: ignore[attr-defined]
     call.beyond = beyond  # type: ignore[attr-defined]
     call.walked = set()  # type: ignore[attr-defined]  # the devices on which its rules were seen to give proper arrays
+    call.kinked = kinked  # type: ignore[attr-defined]
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as callers see it
     OPS[name] = call
     return call
@@ -448,8 +454,11 @@ def shared(function: Rule) -> Rule:
     return call
 
 
-class _GradMode(ContextDecorator):
-    """Record ops, or do not, inside a `with` block or a decorated function, on this thread."""
+class _GradMode:
+    """Record ops, or do not, inside a `with` block or a decorated function, on this thread.
+
+    Of a decorated generator or coroutine it holds while that runs, and not for others while it waits.
+    """
 
     def __init__(self, mode: bool) -> None:
         self.mode = mode
@@ -460,6 +469,74 @@ class _GradMode(ContextDecorator):
 
     def __exit__(self, *exc: object) -> None:
         _mode.enabled = _mode.outer.pop()
+
+    def __call__(self, function: Any) -> Any:
+        mode = _GradMode(self.mode)
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def call_async_generator(*args: Any, **kwargs: Any) -> Any:
+                steps = function(*args, **kwargs)
+                step = steps.asend(None)
+                try:
+                    while True:
+                        out = await _in_mode(mode, step.__await__())
+                        try:
+                            step = steps.asend((yield out))
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:
+                            step = steps.athrow(error)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    await _in_mode(mode, steps.aclose().__await__())
+
+            return call_async_generator
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def call_coroutine(*args: Any, **kwargs: Any) -> Any:
+                return await _in_mode(mode, function(*args, **kwargs).__await__())
+
+            return call_coroutine
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def call_generator(*args: Any, **kwargs: Any) -> Any:
+                return (yield from _steps_in_mode(mode, function(*args, **kwargs)))
+
+            return call_generator
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with mode:
+                return function(*args, **kwargs)
+
+        return call
+
+
+def _steps_in_mode(mode: _GradMode, steps: Any) -> Any:
+    """A generator that runs each step of another in the mode, and waits in whatever its caller's is."""
+    send: Callable[[Any], Any] = steps.send
+    value: Any = None
+    while True:
+        try:
+            with mode:
+                out = send(value)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            value, send = (yield out), steps.send
+        except GeneratorExit:
+            with mode:
+                steps.close()
+            raise
+        except BaseException as error:
+            value, send = error, steps.throw
+
+
+_in_mode: Any = types.coroutine(_steps_in_mode)  # the same, to be awaited
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -489,8 +566,10 @@ def enable_grad(function: Callable[..., Any] | None = None) -> Any:
     return _GradMode(True) if function is None else _GradMode(True)(function)
 
 
-class set_grad_enabled:
+class set_grad_enabled(_GradMode):
     """Record ops, or do not, from now on, on this thread; as a context manager only until the end of the block.
+
+    As a decorator it holds while the function runs.
 
     >>> with tinytorch.set_grad_enabled(False):
     ...     tinytorch.is_grad_enabled()
@@ -498,14 +577,20 @@ class set_grad_enabled:
     """
 
     def __init__(self, mode: bool) -> None:
+        super().__init__(bool(mode))
         self._outer = _mode.enabled
-        _mode.enabled = bool(mode)
+        _mode.enabled = self.mode
 
     def __enter__(self) -> None:
-        return None
+        _mode.enabled = self.mode
 
     def __exit__(self, *exc: object) -> None:
         _mode.enabled = self._outer
+
+    def __call__(self, function: Any) -> Any:
+        """The function, in the mode; outside it the mode is as it was before."""
+        _mode.enabled = self._outer
+        return super().__call__(function)
 
 
 def is_grad_enabled() -> bool:
@@ -744,7 +829,7 @@ def _pull(
             continue
         if type(source) is Node:
             like: Any = source
-        elif isinstance(source, Variable):
+        elif isinstance(source, Variable) and source._requires_grad:  # a leaf may have been switched off since
             like = source.array
         else:
             continue
@@ -855,8 +940,19 @@ def _taped_rules(node: Node, values: dict[Node, Any]) -> tuple[_Taped, tuple[Rul
     device = next(x.device for x in given if isinstance(x, Variable))
     plain = (Variable, *_NUMBERS, type(None))
     tensors = [x if isinstance(x, plain) else wrap(x, device) for x in given]
-    dev = _Taped(device, next(iter(values.values())).__array_namespace__())
-    return dev, node.op.body(dev, *tensors, **node.meta)[1:]
+    xp = next(iter(values.values())).__array_namespace__()
+    dev, op = _Taped(device, xp), node.op
+    rules = op.body(dev, *tensors, **node.meta)[1:]
+    if op.kinked:
+        apart = op.apart
+        on = [x for i, x in enumerate(tensors) if i not in apart and isinstance(x, Variable)]
+        rules = tuple([rule and functools.partial(_kinked, xp, rule, on) for rule in rules])
+    return dev, rules
+
+
+def _kinked(xp: Any, rule: Rule, inputs: Sequence[Any], g: Any) -> Any:
+    """What the rule makes of g, as something that depends on the inputs of its op, too."""
+    return xp.ops.flat_in(rule(g), *inputs)
 
 
 def _unbroadcast(xp: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) -> Any:

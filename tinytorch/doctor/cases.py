@@ -282,11 +282,20 @@ ELEMENTWISE = [
         torch="clamp",
     ),
     *_binary("copysign", spread, apart),
+    *_binary("nextafter", spread, apart),
     _unary("sign", spread),
     _unary("floor", spread),
     _unary("ceil", spread),
     _unary("trunc", spread),
     _unary("round", spread),
+    Case(
+        "masked_scale",
+        (normal(3),),
+        call=lambda xp, x: xp.ops.masked_scale(x, xp.asarray([0.0, 2.0, 1.0], dtype=x.dtype, device=x.device)),
+        numpy=lambda x: x * np.asarray([0.0, 2.0, 1.0]),
+        torch=None,
+    ),
+    Case("flat_in", (normal(3), normal(2, 2)), numpy=lambda x, y: x, torch=None),
 ]
 
 FLAT = [
@@ -301,7 +310,6 @@ FLAT = [
     Case("isinf", (given(1.0, np.inf, np.nan),), gradient=False),
     Case("isnan", (given(1.0, np.inf, np.nan),), gradient=False),
     Case("signbit", (given(1.0, -1.0, -0.0),), gradient=False),
-    *_binary("nextafter", gradient=False),
     *_binary("logical_and", booleans, booleans, gradient=False),
     *_binary("logical_or", booleans, booleans, gradient=False),
     *_binary("logical_xor", booleans, booleans, gradient=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinytorch import random
+from tinytorch import ops, random
 from tinytorch.autograd import run_on, wrap
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
@@ -30,7 +30,8 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             return x
         dev = x.device
-        return x * wrap(run_on(dev, dev.dropout_mask, random.generator, x.shape, self.p, x.dtype), dev)
+        mask = wrap(run_on(dev, dev.dropout_mask, random.generator, x.shape, self.p, x.dtype), dev)
+        return ops.masked_scale(x, mask)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

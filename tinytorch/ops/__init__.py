@@ -2,6 +2,8 @@
 
 from tinytorch.ops import elementwise, index, layer, linalg, loss, reduce, shape, window
 from tinytorch.ops.elementwise import *
+from tinytorch.ops.elementwise import flat_in as flat_in
+from tinytorch.ops.elementwise import masked_scale as masked_scale
 from tinytorch.ops.index import *
 from tinytorch.ops.index import add_parts as add_parts  # extension points of a device as ops
 from tinytorch.ops.index import put as put

@@ -168,7 +168,7 @@ def floor_divide(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 // x2, None, None
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def remainder(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 - floor(x1 / x2) * x2: it has the sign of x2.
 
@@ -184,7 +184,7 @@ def remainder(dev: Device, x1: Array, x2: Array, /) -> Any:
 
 @op(kinds="iuf")
 def pow(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """x1 ** x2. Where x1 is zero, the gradient of x2 is taken as zero.
+    """x1 ** x2. Where x1 is zero, the gradient of x2 is taken as zero; where x2 is zero, that of x1 is.
 
     Raises:
         ValueError: integers to the power of a negative number.
@@ -200,12 +200,18 @@ def pow(dev: Device, x1: Array, x2: Array, /) -> Any:
     def of_base(g: Array) -> Array:
         if isinstance(x2, int | float):
             return g * (x2 * x1 ** (x2 - 1)) if x2 != 0 else xp.zeros_like(g)
-        return g * (x2 * x1 ** (xp.where(x2 == 0, 1.0, x2) - 1.0))
+        flat = x2 == 0
+        slope = x1 ** (xp.where(flat & (x1 == 0), 1.0, x2) - 1.0)
+        return g * (x2 * xp.where(flat & ((x1 == 0) | ~xp.isfinite(slope)), 0.0, slope))
 
-    def of_exponent(g: Array) -> Array:
+    def of_exponent(g: Array) -> Array:  # y * log(x1) is 0 where x1 is, and infinite where only y is
         if isinstance(x1, int | float):
-            return g * y * (math.log(x1) if x1 > 0 else 0.0 if x1 == 0 else math.nan)
-        return g * y * xp.log(xp.where(x1 == 0, 1.0, x1))
+            log: Any = math.nan if x1 < 0 else math.log(x1) if 0 < x1 < math.inf else 1.0
+            flat = (y == y) if x1 == 0 else (y == 0) if x1 > 0 else (y != y)
+        else:
+            flat = ((x1 == 0) & (y == y)) | ((x1 > 0) & (y == 0))
+            log = xp.log(xp.where(flat, 1.0, x1))
+        return xp.where(flat, 0.0, g * y) * log
 
     return y, of_base, of_exponent
 
@@ -250,7 +256,7 @@ def real(x: Any, /) -> Any:
     return positive(x)
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def abs(dev: Device, x: Array, /) -> Any:
     """|x|. Its gradient at zero is taken as zero.
 
@@ -258,7 +264,7 @@ def abs(dev: Device, x: Array, /) -> Any:
     tensor([1., 2.])
     """
     xp = dev.xp
-    return xp.abs(x), lambda g: g * xp.sign(x)
+    return xp.abs(x), lambda g: xp.where(x != 0, g, 0.0) * xp.sign(x)  # where first: g may be infinite
 
 
 @op(kinds="iuf")
@@ -295,13 +301,20 @@ def reciprocal(dev: Device, x: Array, /) -> Any:
 
 @op(kinds="f")
 def hypot(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """sqrt(x1**2 + x2**2), without overflow in between.
+    """sqrt(x1**2 + x2**2), without overflow in between. At (0, 0) its gradient is taken as zero.
 
     >>> tinytorch.hypot(Tensor([3.0]), Tensor([4.0]))
     tensor([5.])
     """
-    y = dev.xp.hypot(x1, x2)
-    return y, lambda g: g * x1 / y, lambda g: g * x2 / y
+    xp = dev.xp
+    y = xp.hypot(x1, x2)
+
+    def share(x: Array) -> Array:  # x / y, but 0 / 0 and inf / inf are no numbers
+        infinite = xp.isinf(y)
+        part = xp.where(infinite, xp.where(xp.isinf(x), xp.sign(x), 0.0), x)
+        return xp.where(y == 0, 0.0, part) / xp.where(infinite | (y == 0), 1.0, y)
+
+    return y, lambda g: g * share(x1), lambda g: g * share(x2)
 
 
 # Exponentials and logarithms --------------------------------------------------------------------------------------
@@ -371,14 +384,18 @@ def log10(dev: Device, x: Array, /) -> Any:
 
 @op(kinds="f")
 def logaddexp(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """log(exp(x1) + exp(x2)), without overflow in between.
+    """log(exp(x1) + exp(x2)), without overflow in between. Of equal x1 and x2 each gets half of the gradient.
 
     >>> tinytorch.logaddexp(Tensor([0.0]), Tensor([0.0]))
     tensor([0.6931])
     """
     xp = dev.xp
     y = xp.logaddexp(x1, x2)
-    return y, lambda g: g * xp.exp(x1 - y), lambda g: g * xp.exp(x2 - y)
+
+    def ahead() -> Array:  # x1 - x2, of two that are one infinity too
+        return xp.where(xp.isinf(y) & (x1 == x2), 0.0, x1 - x2)
+
+    return y, lambda g: g * _logistic(dev, ahead()), lambda g: g * _logistic(dev, -ahead())
 
 
 @op(kinds="f")
@@ -465,18 +482,20 @@ def atan(dev: Device, x: Array, /) -> Any:
 
 @op(kinds="f")
 def atan2(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """The angle in [-pi, pi] of the point with ordinate x1 and abscissa x2.
+    """The angle in [-pi, pi] of the point with ordinate x1 and abscissa x2. At (0, 0) its gradient is taken as zero.
 
     >>> tinytorch.atan2(Tensor([1.0]), Tensor([-1.0]))
     tensor([2.3562])
     """
     xp = dev.xp
 
-    def over_square(t: Array) -> Array:  # the point (0, 0) has no direction: its gradient is taken as zero
-        square = x1 * x1 + x2 * x2
-        return t / xp.where(square == 0, 1.0, square)
+    def over_square(t: Array) -> Array:  # t / (x1**2 + x2**2), which overflows and underflows before its root does
+        h = xp.hypot(x1, x2)
+        nowhere = (h == 0) | xp.isinf(h)
+        h = xp.where(nowhere, 1.0, h)
+        return xp.where(nowhere, 0.0, t) / h / h
 
-    return xp.atan2(x1, x2), lambda g: over_square(g * x2), lambda g: over_square(-g * x1)
+    return xp.atan2(x1, x2), lambda g: g * over_square(x2), lambda g: g * over_square(-x1)
 
 
 @op(kinds="f")
@@ -524,7 +543,7 @@ def asinh(dev: Device, x: Array, /) -> Any:
     tensor([0.    , 0.8814])
     """
     xp = dev.xp
-    return xp.asinh(x), lambda g: g / xp.sqrt(x * x + 1.0)
+    return xp.asinh(x), lambda g: g / xp.hypot(x, 1.0)  # x * x overflows
 
 
 @op(kinds="f")
@@ -551,7 +570,7 @@ def atanh(dev: Device, x: Array, /) -> Any:
 # Activations ------------------------------------------------------------------------------------------------------
 
 
-@op(kinds="f")
+@op(kinds="f", kinked=True)
 def relu(dev: Device, x: Array, /) -> Any:
     """max(x, 0), with gradient zero at zero. Source: Nair and Hinton (2010).
 
@@ -563,9 +582,7 @@ def relu(dev: Device, x: Array, /) -> Any:
 
 
 def _relu_rule(dev: Device, g: Array, y: Array) -> Array:
-    passed = dev.xp.astype(y > 0, g.dtype)
-    passed *= g
-    return passed
+    return dev.xp.where(dev.xp.astype(y, dev.xp.bool), g, 0.0)  # a NaN passes its gradient on
 
 
 @op(kinds="f")
@@ -575,14 +592,20 @@ def sigmoid(dev: Device, x: Array, /) -> Any:
     >>> tinytorch.sigmoid(Tensor([0.0, 2.0]))
     tensor([0.5   , 0.8808])
     """
-    lowest = -88.0 if dev.dtype_of(x).itemsize < 8 else -709.0  # exp of it is a number still
-    y = dev.fused(_sigmoid)(dev, x, lowest=lowest)
+    y = _logistic(dev, x)
     return y, lambda g: dev.fused(_sigmoid_rule)(dev, g, y)
 
 
-def _sigmoid(dev: Device, x: Array, *, lowest: float) -> Array:
-    xp = dev.xp
-    return xp.reciprocal(xp.exp(-xp.maximum(x, lowest)) + 1.0)
+def _logistic(dev: Any, x: Array) -> Array:
+    highest = 88.0 if dev.dtype_of(x).itemsize < 8 else 709.0  # exp of it is a number still
+    y: Array = dev.fused(_sigmoid)(dev, x, highest=highest)
+    return y
+
+
+def _sigmoid(dev: Device, x: Array, *, highest: float) -> Array:
+    """1 / (1 + exp(-x)), as e / (e + 1): from `highest` on it is 1."""
+    e = dev.xp.exp(dev.xp.minimum(x, highest))
+    return e / (e + 1.0)
 
 
 def _sigmoid_rule(dev: Device, g: Array, y: Array) -> Array:
@@ -609,19 +632,23 @@ def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
     return y, lambda g: dev.fused(_gelu_tanh_rule)(dev, g, x, t)
 
 
+_FAR = 40.0  # as far out Phi is 0 or 1, and its slope 0: of an infinite x they would give 0 * inf
+
+
 def _gelu(dev: Device, x: Array) -> tuple[Array, Array]:
     """x * Phi(x), and Phi(x)."""
     cdf = dev.erf(x * math.sqrt(0.5))
     cdf += 1.0
     cdf *= 0.5
-    return x * cdf, cdf
+    return dev.xp.maximum(x, -_FAR) * cdf, cdf
 
 
 def _gelu_rule(dev: Device, g: Array, x: Array, cdf: Array) -> Array:  # (cdf + x * exp(-x**2 / 2) / sqrt(2 pi)) * g
-    slope = x * x
+    near = dev.xp.minimum(dev.xp.maximum(x, -_FAR), _FAR)
+    slope = near * near
     slope *= -0.5
     slope = dev.xp.exp(slope)
-    slope *= x
+    slope *= near
     slope *= 1 / math.sqrt(2 * math.pi)
     slope += cdf
     slope *= g
@@ -639,7 +666,7 @@ def _gelu_tanh(dev: Device, x: Array) -> tuple[Array, Array]:
     u *= x
     t = dev.xp.tanh(u)
     y = t + 1.0
-    y *= x
+    y *= dev.xp.maximum(x, -_FAR)
     y *= 0.5
     return y, t
 
@@ -648,11 +675,12 @@ def _gelu_tanh_rule(dev: Device, g: Array, x: Array, t: Array) -> Array:
     """(t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2, negative until the last line."""
     fall = t * t
     fall -= 1.0
-    slope = x * x
+    near = dev.xp.minimum(dev.xp.maximum(x, -_FAR), _FAR)
+    slope = near * near
     slope *= 3 * _C * _K
     slope += _K
-    slope *= fall  # before x: far out it is 0, and x**3 infinite
-    slope *= x
+    slope *= fall
+    slope *= near
     slope -= t
     slope -= 1.0
     slope *= g
@@ -663,7 +691,7 @@ def _gelu_tanh_rule(dev: Device, g: Array, x: Array, t: Array) -> Array:
 # Choosing ---------------------------------------------------------------------------------------------------------
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def maximum(dev: Device, x1: Array, x2: Array, /) -> Any:
     """The larger of x1 and x2. Where they are equal each gets half of the gradient.
 
@@ -678,7 +706,7 @@ def maximum(dev: Device, x1: Array, x2: Array, /) -> Any:
     )
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def minimum(dev: Device, x1: Array, x2: Array, /) -> Any:
     """The smaller of x1 and x2. Where they are equal each gets half of the gradient.
 
@@ -693,7 +721,7 @@ def minimum(dev: Device, x1: Array, x2: Array, /) -> Any:
     )
 
 
-@op(apart=(0,))
+@op(apart=(0,), kinked=True)
 def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     """x1 where the condition is true, x2 elsewhere.
 
@@ -719,7 +747,7 @@ def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     )
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def _clip(dev: Device, x: Array, min: Array = None, max: Array = None, /) -> Any:
     xp = dev.xp
 
@@ -745,22 +773,47 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     return positive(x) if min is None and max is None else _clip(x, min, max)
 
 
-@op(kinds="f")
+@op(kinds="f", kinked=True)
 def copysign(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """|x1| with the sign of x2.
+    """|x1| with the sign of x2. Where x1 is zero, its gradient is taken as zero.
 
     >>> tinytorch.copysign(Tensor([1.0, 2.0]), Tensor([-1.0, 1.0]))
     tensor([-1.,  2.])
     """
     xp = dev.xp
     y = xp.copysign(x1, x2)
-    return y, lambda g: g * (xp.sign(x1) * xp.sign(y)), None
+    return y, lambda g: xp.where(x1 != 0, g, 0.0) * (xp.sign(x1) * xp.sign(y)), xp.zeros_like
+
+
+@op(kinds="f", kinked=True)
+def nextafter(dev: Device, x1: Array, x2: Array, /) -> Any:
+    """The next number after x1 in the direction of x2. The gradient is that of x1, or of nothing where they are equal.
+
+    >>> tinytorch.nextafter(Tensor([1.0]), Tensor([2.0])) > 1
+    tensor([ True])
+    """
+    xp = dev.xp
+    return xp.nextafter(x1, x2), lambda g: xp.where(x1 != x2, g, 0.0), xp.zeros_like
+
+
+@op(kinds="f", same=True)
+def masked_scale(dev: Device, x: Array, mask: Array, /) -> Any:
+    """x * mask, but 0 where the mask is, also of infinities and NaN: what dropout does. The mask has no gradient.
+
+    >>> tinytorch.ops.masked_scale(Tensor([1.0, 2.0]), Tensor([0.0, 2.0]))
+    tensor([0., 4.])
+    """
+    return dev.fused(_masked_scale)(dev, x, mask), lambda g: dev.fused(_masked_scale)(dev, g, mask), None
+
+
+def _masked_scale(dev: Device, x: Array, mask: Array) -> Array:
+    return dev.xp.where(dev.xp.astype(mask, dev.xp.bool), x, 0.0) * mask
 
 
 # Rounding: the gradient is zero wherever there is one -------------------------------------------------------------
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def sign(dev: Device, x: Array, /) -> Any:
     """-1, 0 or 1, as x is negative, zero or positive.
 
@@ -770,7 +823,7 @@ def sign(dev: Device, x: Array, /) -> Any:
     return dev.xp.sign(x), dev.xp.zeros_like
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def floor(dev: Device, x: Array, /) -> Any:
     """The largest integer not above x.
 
@@ -780,7 +833,7 @@ def floor(dev: Device, x: Array, /) -> Any:
     return dev.xp.floor(x), dev.xp.zeros_like
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def ceil(dev: Device, x: Array, /) -> Any:
     """The smallest integer not below x.
 
@@ -790,7 +843,7 @@ def ceil(dev: Device, x: Array, /) -> Any:
     return dev.xp.ceil(x), dev.xp.zeros_like
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def trunc(dev: Device, x: Array, /) -> Any:
     """The integer next to x towards zero.
 
@@ -800,7 +853,7 @@ def trunc(dev: Device, x: Array, /) -> Any:
     return dev.xp.trunc(x), dev.xp.zeros_like
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def round(dev: Device, x: Array, /) -> Any:
     """The integer next to x; halves go to the even one.
 
@@ -808,6 +861,19 @@ def round(dev: Device, x: Array, /) -> Any:
     tensor([0., 2., 2.])
     """
     return dev.xp.round(x), dev.xp.zeros_like
+
+
+@op
+def flat_in(dev: Device, *arrays: Array) -> Any:
+    """The first of the arrays, as a function of the others too that does not change with them: their gradient is zero.
+
+    The gradient of max(x, 0) is 0 or 1 and does depend on x: what comes out is zero, not that nothing depends on x.
+
+    >>> x = Tensor([1.0], requires_grad=True)
+    >>> tinytorch.grad(tinytorch.ops.flat_in(Tensor([2.0]), x), x)
+    (tensor([0.]),)
+    """
+    return arrays[0], _same, *[lambda g, x=x: dev.xp.zeros_like(x) for x in arrays[1:]]
 
 
 # Comparisons, logic and bits: no gradient -------------------------------------------------------------------------
@@ -842,7 +908,6 @@ isfinite = _without_gradient("isfinite", "True where x is neither infinite nor N
 isinf = _without_gradient("isinf", "True where x is infinite.", "iuf", unary=True)
 isnan = _without_gradient("isnan", "True where x is not a number.", "iuf", unary=True)
 signbit = _without_gradient("signbit", "True where x is negative, -0.0 included.", "f", unary=True)
-nextafter = _without_gradient("nextafter", "The next number after x1 in the direction of x2.", "f")
 logical_and = _without_gradient("logical_and", "True where both are.", "b")
 logical_or = _without_gradient("logical_or", "True where either is.", "b")
 logical_xor = _without_gradient("logical_xor", "True where exactly one is.", "b")

@@ -12,6 +12,7 @@ from typing import Any
 from tinytorch.autograd import expect_tensors, op, shared
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import checked_index
+from tinytorch.ops.reduce import top_of
 from tinytorch.words import worded
 
 __all__ = [
@@ -150,7 +151,7 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
         if any(m != n and 1 not in (m, n) for m, n in zip(mask.shape[::-1], scores.shape[::-1])):
             raise ValueError(f"a mask of shape {tuple(mask.shape)} does not broadcast with {tuple(scores.shape)}")
         scores = scores + (xp.where(mask, zero, -math.inf) if mask.dtype == xp.bool else mask)
-    top = xp.max(scores, axis=-1, keepdims=True)
+    top = top_of(dev, scores, -1)
     if mask is not None:
         top = xp.where(top == -math.inf, 0.0, top)
     scores -= top

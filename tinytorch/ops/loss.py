@@ -11,6 +11,7 @@ from typing import Any
 from tinytorch.autograd import expect_tensors, op, run_on
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import as_index
+from tinytorch.ops.reduce import top_of
 from tinytorch.words import worded
 
 __all__ = [
@@ -85,7 +86,7 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
 
 @op(kinds="f", same=True)
 def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
-    """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)).
+    """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)), also of infinite logits.
 
     >>> tinytorch.binary_cross_entropy_with_logits(Tensor([0.0, 0.0]), Tensor([0.0, 1.0]))
     tensor(0.6931)
@@ -93,8 +94,10 @@ def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /
     xp = dev.xp
     _same_shape(input, target)
     negative = input < 0
-    e = xp.exp(xp.where(negative, input, -input))  # not -abs, whose gradient at zero is zero
-    y, each = _reduce(dev, xp.maximum(input, 0.0) - input * target + xp.log1p(e), reduction)
+    below = xp.where(negative, input, -input)  # not -abs, whose gradient at zero is zero
+    e = xp.exp(below)
+    wrong = xp.where(negative, target, 1.0 - target)  # how far the target is from where the logit points
+    y, each = _reduce(dev, xp.log1p(e) - xp.where(wrong == 0, 0.0, below * wrong), reduction)
     return (
         y,
         lambda g: each(g) * (xp.where(negative, e, 1.0) / (e + 1.0) - target),
@@ -125,12 +128,13 @@ def _cross_entropy(
     indices = target.ndim < input.ndim
     labels = xp.reshape(target, (M,)) if indices else rows(target)
     if not indices:
-        z = z - xp.max(z, axis=1, keepdims=True)
+        z = z - top_of(dev, z, 1)
         e = xp.exp(z)
         s = xp.sum(e, axis=1, keepdims=True)
         cost = xp.log(s) - z  # -log of the probability of each class
         q = labels * (1.0 - smooth) + smooth / C if smooth else labels
-        y, each = _reduce(dev, xp.reshape(xp.sum(q * cost, axis=1), others), reduction)
+        losses = xp.sum(xp.where(q == 0, 0.0, q * cost), axis=1)  # the cost of what is not to be may be infinite
+        y, each = _reduce(dev, xp.reshape(losses, others), reduction)
         return (
             y,
             lambda g: unrows((e / s * xp.sum(q, axis=1, keepdims=True) - q) * column(each(g))),

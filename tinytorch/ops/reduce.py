@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
@@ -53,8 +56,20 @@ def sum(
     if x.dtype == xp.bool:
         dtype = dev.default_int if dtype is None else dtype
         x = xp.astype(x, dev.dtype(dev.default_int))
-    y = xp.sum(x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
+    y = _added(dev, xp.sum, x, dtype, axis=axis, keepdims=keepdims)
     return y, _if_floating(dev, y, lambda g: xp.broadcast_to(xp.reshape(g, kept(shape, axis)), shape))
+
+
+def _added(dev: Any, function: Any, x: Array, dtype: Any, **options: Any) -> Array:
+    """The library's sum or product of x: of integers in 64 bits, which not all see to, unless a dtype is given."""
+    given = dev.dtype_of(x)
+    if dtype is not None:
+        return function(x, dtype=dev.dtype(dtype), **options)
+    if given.kind == "f":
+        return function(x, **options)
+    signed = dev.dtype(dev.default_int)  # the bits are those of unsigned ones, too, which PyTorch does not add up
+    y = dev.asarray(function(dev.xp.astype(x, signed, copy=False), **options))
+    return dev.xp.astype(y, dev.dtype(np.result_type(given, f"{given.kind}{dev.default_int.itemsize}")), copy=False)
 
 
 def _if_floating(dev: Any, y: Array, rule: Any) -> Any:
@@ -64,15 +79,13 @@ def _if_floating(dev: Any, y: Array, rule: Any) -> Any:
 
 @op(kinds="f")
 def mean(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
-    """The mean along the axes, sum(x) / n.
+    """The mean along the axes, sum(x) / n. That of no elements is NaN.
 
     >>> tinytorch.mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
     tensor([1.5, 3.5])
     """
     xp, shape, axis = dev.xp, x.shape, checked(axis, x.ndim)
-    n = count_of(shape, axis)
-    if n == 0:
-        raise ValueError("the mean of no elements is not defined")
+    n = count_of(shape, axis) or math.nan
     y = xp.sum(x, axis=axis, keepdims=keepdims) / n
     return y, lambda g: xp.broadcast_to(xp.reshape(g / n, kept(shape, axis)), shape)
 
@@ -87,19 +100,24 @@ def var(
     correction: float = 0.0,
     keepdims: bool = False,
 ) -> Any:
-    """The variance along the axes, sum((x - mean)**2) / (n - correction).
+    """The variance along the axes, sum((x - mean)**2) / (n - correction). It is NaN if the divisor is not positive.
 
     As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
 
     >>> tinytorch.var(Tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.25)
     """
-    xp, n, wide, axis = dev.xp, count_of(x.shape, axis), kept(x.shape, axis), checked(axis, x.ndim)
-    if n <= correction:
-        raise ValueError(f"the variance of {n} elements with correction {correction} is not defined")
-    d = x - xp.sum(x, axis=axis, keepdims=True) / n
-    y = xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction)
-    return y, lambda g: xp.reshape(g, wide) * d * (2 / (n - correction))
+    xp, wide, axis = dev.xp, kept(x.shape, axis), checked(axis, x.ndim)
+    d, n = _from_mean(dev, x, axis, correction)
+    y = xp.sum(d * d, axis=axis, keepdims=keepdims) / n
+    return y, lambda g: xp.reshape(g, wide) * d * (2 / n)
+
+
+def _from_mean(dev: Any, x: Array, axis: int | tuple[int, ...] | None, correction: float) -> tuple[Array, float]:
+    """How far the elements are from their mean, and by what the sum of its squares is divided; NaN for nothing."""
+    n = count_of(x.shape, axis)
+    d = x - dev.xp.sum(x, axis=axis, keepdims=True) / (n or math.nan)
+    return d, n - correction if n > correction else math.nan
 
 
 @op(kinds="f")
@@ -112,20 +130,21 @@ def std(
     correction: float = 0.0,
     keepdims: bool = False,
 ) -> Any:
-    """The standard deviation along the axes, sqrt(var). Where it is zero, so is its gradient.
+    """The standard deviation along the axes, sqrt(var). Where it is zero, so is its gradient. It is NaN where `var` is.
 
     As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
 
     >>> tinytorch.std(Tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(1.118)
     """
-    xp, n, wide, axis = dev.xp, count_of(x.shape, axis), kept(x.shape, axis), checked(axis, x.ndim)
-    if n <= correction:
-        raise ValueError(f"the deviation of {n} elements with correction {correction} is not defined")
-    d = x - xp.sum(x, axis=axis, keepdims=True) / n
-    v = xp.sum(d * d, axis=axis, keepdims=keepdims) / (n - correction)
+    xp, wide, axis = dev.xp, kept(x.shape, axis), checked(axis, x.ndim)
+    d, n = _from_mean(dev, x, axis, correction)
+    v = xp.sum(d * d, axis=axis, keepdims=keepdims) / n
     root = xp.sqrt(xp.where(v == 0, 1.0, v))
-    return xp.where(v == 0, 0.0, root), lambda g: xp.reshape(g / root, wide) * d * (1 / (n - correction))
+    return (
+        xp.where(v == 0, 0.0, root),
+        lambda g: xp.reshape(xp.where(v != 0, g, 0.0) / root, wide) * d * (1 / n),
+    )
 
 
 @op(kinds="iuf")
@@ -138,7 +157,7 @@ def prod(
     tensor(6.)
     """
     xp, shape, axes = dev.xp, x.shape, axes_of(axis, x.ndim)
-    y = xp.prod(x, axis=checked(axis, x.ndim), dtype=None if dtype is None else dev.dtype(dtype), keepdims=keepdims)
+    y = _added(dev, xp.prod, x, dtype, axis=checked(axis, x.ndim), keepdims=keepdims)
 
     def of_x(g: Array) -> Array:  # of each element: the product of all others, those before times those after
         order = (*(i for i in range(len(shape)) if i not in axes), *axes)
@@ -175,9 +194,7 @@ def cumulative_sum(
     tensor([1., 3., 6.])
     """
     xp, axis = dev.xp, _only_axis("cumulative_sum", axis, x.ndim)
-    y = xp.cumulative_sum(
-        x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
-    )
+    y = _added(dev, xp.cumulative_sum, x, dtype, axis=axis, include_initial=include_initial)
 
     def of_x(g: Array) -> Array:  # sums from the end
         sums = xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis)
@@ -199,9 +216,7 @@ def cumulative_prod(
     """
     xp, axis = dev.xp, _only_axis("cumulative_prod", axis, x.ndim)
     size = x.shape[axis]
-    y = xp.cumulative_prod(
-        x, axis=axis, dtype=None if dtype is None else dev.dtype(dtype), include_initial=include_initial
-    )
+    y = _added(dev, xp.cumulative_prod, x, dtype, axis=axis, include_initial=include_initial)
 
     def of_x(g: Array) -> Array:
         if include_initial:
@@ -230,40 +245,39 @@ def _expect_elements(x: Array, axis: int | tuple[int, ...] | None) -> None:
         raise ValueError("there are no elements, of which none is the largest or smallest")
 
 
-def _extreme(dev: Device, x: Array, y: Array, axis: int | tuple[int, ...] | None) -> Any:
-    """The rule of max and min: elements equal to the result share its gradient evenly."""
+def _extreme(dev: Device, function: Any, x: Array, axis: int | tuple[int, ...] | None, keepdims: bool) -> Any:
+    """The library's max or min, and its rule: elements equal to the result share its gradient evenly."""
+    axis = checked(axis, x.ndim)
+    _expect_elements(x, axis)
     xp, wide = dev.xp, kept(x.shape, axis)
+    y = function(x, axis=axis, keepdims=keepdims)
 
     def of_x(g: Array) -> Array:
-        hit = xp.astype(x == xp.reshape(y, wide), g.dtype)
-        axes = axes_of(axis, x.ndim)
-        return hit * (xp.reshape(g, wide) / xp.sum(hit, axis=axes, keepdims=True))
+        hit = (x == xp.reshape(y, wide)) | (x != x)  # a NaN is the largest, and the smallest
+        count = xp.sum(xp.astype(hit, g.dtype), axis=axes_of(axis, x.ndim), keepdims=True)
+        return xp.where(hit, xp.broadcast_to(xp.reshape(g, wide) / count, x.shape), 0.0)
 
     return y, of_x
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def max(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
     """The largest element along the axes. Equal largest elements share the gradient evenly.
 
     >>> tinytorch.max(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     tensor([3., 4.])
     """
-    axis = checked(axis, x.ndim)
-    _expect_elements(x, axis)
-    return _extreme(dev, x, dev.xp.max(x, axis=axis, keepdims=keepdims), axis)
+    return _extreme(dev, dev.xp.max, x, axis, keepdims)
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def min(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
     """The smallest element along the axes. Equal smallest elements share the gradient evenly.
 
     >>> tinytorch.min(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     tensor([1., 2.])
     """
-    axis = checked(axis, x.ndim)
-    _expect_elements(x, axis)
-    return _extreme(dev, x, dev.xp.min(x, axis=axis, keepdims=keepdims), axis)
+    return _extreme(dev, dev.xp.min, x, axis, keepdims)
 
 
 @op(kinds="iuf")
@@ -326,6 +340,14 @@ def count_nonzero(
 # Softmax and relatives: the largest element is subtracted first, so that nothing overflows --------------------------
 
 
+def top_of(dev: Any, x: Array, axis: int | tuple[int, ...] | None) -> Array:
+    """The largest element along the axes, which are kept; 0 of none."""
+    xp, shape = dev.xp, kept(x.shape, axis)
+    if count_of(x.shape, axis) == 0:
+        return xp.zeros(shape, dtype=x.dtype, device=dev.native)
+    return xp.max(x, axis=axis, keepdims=True)
+
+
 @op(kinds="f")
 def softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     """exp(x) / sum(exp(x)) along the axis.
@@ -334,7 +356,7 @@ def softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     tensor([0.5, 0.5])
     """
     xp, axis = dev.xp, axis_of(axis, x.ndim)
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    e = xp.exp(x - top_of(dev, x, axis))
     y = e / xp.sum(e, axis=axis, keepdims=True)
 
     def of_x(g: Array) -> Array:
@@ -352,30 +374,37 @@ def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     tensor([-0.6931, -0.6931])
     """
     xp, axis = dev.xp, axis_of(axis, x.ndim)
-    z = x - xp.max(x, axis=axis, keepdims=True)
+    z = x - top_of(dev, x, axis)
     y = z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
     return y, lambda g: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
 
 
 @op(kinds="f")
 def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) along the axes.
+    """log(sum(exp(x))) along the axes; -inf of no elements. Infinite elements share the gradient evenly.
 
     >>> tinytorch.logsumexp(Tensor([0.0, 0.0]))
     tensor(0.6931)
     """
     xp, wide, shape, axis = dev.xp, kept(x.shape, axis), x.shape, checked(axis, x.ndim)
     reduced = wide if keepdims else tuple(n for i, n in enumerate(shape) if i not in axes_of(axis, len(shape)))
-    top = xp.max(x, axis=axis, keepdims=True)
+    top = top_of(dev, x, axis)
     top = xp.where(xp.isfinite(top), top, 0.0)  # all elements -inf: the result is -inf, not NaN
-    y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
-    return xp.reshape(y, reduced), lambda g: xp.reshape(g, wide) * xp.exp(x - y)
+    e = xp.exp(x - top)
+    total = xp.sum(e, axis=axis, keepdims=True)
+    y = xp.where(total == 0, -math.inf, xp.log(xp.where(total == 0, 1.0, total)) + top)
+
+    def of_x(g: Array) -> Array:  # not exp(x - y): y is rounded
+        part = xp.where(xp.isinf(y), xp.astype(x == y, x.dtype), e)
+        return xp.reshape(g, wide) * (part / xp.sum(part, axis=axis, keepdims=True))
+
+    return xp.reshape(y, reduced), of_x
 
 
 # Sorting and searching --------------------------------------------------------------------------------------------
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", kinked=True)
 def sort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Any:
     """The elements along the axis in order.
 

@@ -109,7 +109,7 @@ def conv2d(
     )
 
 
-@op(kinds="f", wants="x (N, C, H, W)")
+@op(kinds="f", kinked=True, wants="x (N, C, H, W)")
 def max_pool2d(
     dev: Device, x: Array, /, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1
 ) -> Any:
@@ -118,7 +118,7 @@ def max_pool2d(
     Args:
         kernel_size: size of the window; each of these is a number or a pair (rows, columns).
         stride: steps between places; the window's size unless given.
-        padding: minus infinities on each side of the image, at most half the window.
+        padding: minus infinities on each side of the image, at most half the window. They get no gradient.
         dilation: steps between the elements of the window.
 
     >>> tinytorch.max_pool2d(Tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), 2)
@@ -153,21 +153,25 @@ def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilatio
     tops = parts[:1]  # the largest of the first part, of the first two, ...
     for part in parts[1:]:
         tops.append(xp.maximum(tops[-1], part))
+    inside = _entering(dev, x, kernel, stride, padding, dilation) if padding != (0, 0) else None
 
     def rule(g: Array) -> Array:
-        gparts = []
-        for part, top in zip(parts[:0:-1], tops[-2::-1]):
-            won = xp.astype(part > top, g.dtype)
-            won *= g
-            gparts.append(won)
-            g = g - won
-        gparts.append(g)
+        gparts, left = [], None  # whose gradient no later part has won
+        for k in range(len(parts) - 1, 0, -1):
+            won = parts[k] > tops[k - 1]
+            if inside is not None:
+                won = won | inside[k]
+            if left is not None:
+                won = won & left
+            left = xp.logical_not(won) if left is None else left ^ won
+            gparts.append(xp.where(won, g, 0.0))
+        gparts.append(g if left is None else xp.where(left, g, 0.0))
         return dev.add_windows(gparts[::-1], x.shape[1:3], kernel, stride, padding, dilation)
 
     return tops[-1], rule
 
 
-@op(kinds="f", wants="x (N, C, H, W)")
+@op(kinds="f", kinked=True, wants="x (N, C, H, W)")
 def avg_pool2d(
     dev: Device,
     x: Array,
@@ -212,6 +216,18 @@ def avg_pool2d(
         ones = xp.ones((1, H, W, 1), dtype=x.dtype, device=dev.native)
         area = xp.permute_dims(total(ones), (3, 0, 1, 2))
     return xp.permute_dims(total(xp.permute_dims(x, (1, 2, 3, 0))), (3, 0, 1, 2)) / area, of_x
+
+
+def _entering(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> list[Array]:
+    """For each element of the window the places where it is the first that is in the image, each (1, H', W', 1)."""
+    xp, (H, W) = dev.xp, x.shape[1:3]
+    image = xp.ones((1, H, W, 1), dtype=xp.bool, device=dev.native)
+    parts = shifts(padded(dev, image, _around(padding), False), kernel, stride, dilation)
+    seen, first = parts[0], parts[:1]
+    for part in parts[1:]:
+        first.append(part & ~seen)
+        seen = seen | part
+    return first
 
 
 def _around(padding: tuple[int, int]) -> list[tuple[int, int]]:
