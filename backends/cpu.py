@@ -473,6 +473,13 @@ class CpuDevice(Device):
             return True
         return super().check_index(indices, size, what, ignore)
 
+    def check_unit(self, values: Array, what: str) -> None:
+        inside = not values.size or (
+            np.minimum.reduce(values, axis=None) >= 0 and np.maximum.reduce(values, axis=None) <= 1
+        )
+        if not inside:  # or NaN
+            super().check_unit(values, what)
+
     def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
         C, H, W, N = x.shape
         (ph, pw), (sh, sw), (dh, dw) = padding, stride, dilation

@@ -564,6 +564,11 @@ class CudaDevice(Device):
             self.synchronize()
         return None
 
+    def check_unit(self, values: Array, what: str) -> None:
+        """As `check_index`, of -1 for what is below 0 and 1 for what is above 1: an IndexError, put off like those."""
+        side = (values > 1).astype(np.int8) - (values < 0).astype(np.int8)
+        self.check_index(side, 1, f"{what}: outside [0, 1], below (-1) or above (1)")
+
     def _raise_unread(self) -> None:
         """Read the answers to all index checks of this thread, and of ended ones, and raise what is wrong."""
         me = threading.current_thread()

@@ -2,9 +2,9 @@
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host transfer,
 and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts`, `windows`, `add_windows`, `erf`,
-`check_index`, `dropout_mask`, `normalized`, `class_losses`, `hold`, `synchronize`). Each extension point has a
-default here that uses standard names only; a library's own file may override it. Nothing here knows about tensors or
-gradients.
+`check_index`, `check_unit`, `dropout_mask`, `normalized`, `class_losses`, `hold`, `synchronize`). Each extension
+point has a default here that uses standard names only; a library's own file may override it. Nothing here knows about
+tensors or gradients.
 """
 
 from __future__ import annotations
@@ -417,6 +417,17 @@ class Device:
         if ignore is None or xp.any(self._outside(indices, size, ignore)):
             raise IndexError(self._out_of_range(self.to_numpy(indices), size, what, ignore))
         return False
+
+    def check_unit(self, values: Array, what: str) -> None:
+        """Raise ValueError if any of the floating numbers `values` is outside [0, 1]; NaN passes.
+
+        As for `check_index` a device may put the error off.
+        """
+        bad = (values < 0) | (values > 1)
+        if self.xp.any(bad):
+            wrong = self.to_numpy(values)[self.to_numpy(bad)]
+            count = f" ({wrong.size} such values)" if wrong.size > 1 else ""
+            raise ValueError(f"{what}: {wrong[0]:g} is outside [0, 1]{count}")
 
     def _outside(self, indices: Array, size: int, ignore: int | None) -> Array:
         bad = (indices < 0) | (indices >= size)

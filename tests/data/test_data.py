@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib.resources import files
 
 import numpy as np
@@ -294,3 +295,54 @@ def test_a_corrupt_file_is_one_clear_error(content, monkeypatch, tmp_path):
         tinytorch.data.tinydigits()
     assert e.value.__cause__ is None
     assert e.value.__suppress_context__
+
+
+@dataclasses.dataclass
+class Pair:
+    x: float
+    y: int
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (["a", "b"], r"example is str, 'a', which makes no tensor.*vocabulary\[word\]"),
+        ([(1.0, "a"), (2.0, "b")], r"example\[1\] is str, 'a'"),
+        ([{"x": 1.0, "y": None}] * 2, r"example\['y'\] is NoneType, None.*leave the field out"),
+        ([(1.0, 2.0), (1.0, None)], r"example\[1\] is NoneType"),
+        ([Pair(1.0, 2)] * 2, r"example is Pair, .*dataclasses\.asdict\(example\)"),
+        ([{"a": ({"b": [1, b"x"]},)}] * 2, r"example\['a'\]\[0\]\['b'\]\[1\] is bytes.*np\.frombuffer"),
+        ([(np.asarray(["a"]), 1)] * 2, r"example\[0\] is array of <U1"),
+        ([(np.asarray([None]), 1)] * 2, r"example\[0\] is array of object"),
+        ([object()] * 2, r"example is object, .*return those from __getitem__"),
+        ([1j, 2j], r"example is complex, 1j"),
+    ],
+)
+def test_what_makes_no_tensor_is_named_by_its_field(examples, message):
+    with pytest.raises(TypeError, match=f"DataLoader: {message}"):
+        next(iter(tinytorch.data.DataLoader(examples, batch_size=2)))
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([np.zeros(2), np.zeros(3)], r"example must be of one shape.*has \(2,\), and example 1 of it \(3,\)"),
+        ([(1, Tensor([1.0])), (1, Tensor([1.0, 2.0]))], r"example\[1\] must be of one shape.*pad them"),
+        (
+            [(1, [1, 2]), (1, [1, 2, 3])],
+            r"example\[1\] must be of the same number of parts.*has 2, and example 1 of it 3",
+        ),
+        ([(1, [1, 2]), (1, 3)], r"example\[1\] must be of the same number of parts.*2, and example 1 of it int"),
+        ([{"x": 1}, {"y": 1}], r"example must be of the same keys.*\['x'\], and example 1 of it \['y'\]"),
+        ([{"x": 1}, 2], r"example must be of the same keys.*\['x'\], and example 1 of it int"),
+        ([1.0, Tensor(1.0)], r"example must be of one kind.*a number, and example 1 of it a Tensor"),
+    ],
+)
+def test_examples_that_are_not_alike_are_named_by_their_field(examples, message):
+    with pytest.raises(ValueError, match=f"DataLoader: {message}"):
+        next(iter(tinytorch.data.DataLoader(examples, batch_size=2)))
+
+
+def test_numbers_of_numpy_and_of_python_go_together():
+    (x, y) = next(iter(tinytorch.data.DataLoader([(1.0, True), (np.float64(2.0), np.bool_(False))], batch_size=2)))
+    assert (x.tolist(), y.tolist()) == ([1.0, 2.0], [True, False])

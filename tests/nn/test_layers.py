@@ -40,7 +40,7 @@ def randn(*shape, device=None, **kwargs):
         (lambda: nn.MultiHeadAttention(6, 4), "embed_dim 6 is not a multiple of 4 heads"),
         (lambda: nn.MultiHeadAttention(6, 0), "num_heads is an integer, at least 1, not 0"),
         (lambda: nn.TransformerEncoderLayer(4, 2, activation="swish"), "'relu', 'gelu' or a function, not 'swish'"),
-        (lambda: nn.Dropout(1.5), "Dropout: p is a probability between 0 and 1, not 1.5"),
+        (lambda: nn.Dropout(1.5), "Dropout: p is a number between 0 and 1, not 1.5"),
     ],
     ids=range(18),
 )
@@ -442,9 +442,9 @@ def test_a_query_that_may_attend_to_nothing_gets_zeros(need_weights, device):
     ("kwargs", "error", "message"),
     [
         ({"attn_mask": lambda d: tinytorch.zeros((3, 3), device=d)}, ValueError, r"mask \(\.\.\., T, S\) or None"),
-        ({"attn_mask": lambda d: Tensor([[0] * 5] * 5, device=d)}, TypeError, "the mask is boolean or .*float32"),
-        ({"key_padding_mask": lambda d: Tensor([[False] * 4] * 2, device=d)}, ValueError, r"mask \(\.\.\., T, S\)"),
-        ({"key_padding_mask": lambda d: tinytorch.zeros((2, 5), device=d)}, TypeError, "logical_not: .* takes bool"),
+        ({"attn_mask": lambda d: Tensor([[0] * 5] * 5, device=d)}, TypeError, "attn_mask is boolean, or of numbers"),
+        ({"key_padding_mask": lambda d: Tensor([[False] * 4] * 2, device=d)}, ValueError, r"mask has shape \(N, S\)"),
+        ({"key_padding_mask": lambda d: Tensor([[0] * 5] * 2, device=d)}, TypeError, "padding_mask is boolean, or of"),
     ],
     ids=["shape", "integers", "padding-shape", "padding-dtype"],
 )
@@ -509,3 +509,67 @@ def test_every_parameter_of_an_encoder_layer_is_learned(device):
     still = [n for n, p in layer.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0.0]
     assert still == []
     assert all(isinstance(p, Parameter) for p in layer.parameters())
+
+
+# Masks of attention -----------------------------------------------------------------------------------------------
+
+
+def masked_attention(N, T, heads, device, **masks):
+    """The weights (N, heads, T, T) of an attention, with these masks."""
+    tinytorch.manual_seed(3)
+    attention = tinytorch.MultiHeadAttention(4, heads, device=device)
+    x = Tensor(np.random.default_rng(0).standard_normal((N, T, 4)), tinytorch.float32, device)
+    given = {name: Tensor(mask, device=device) for name, mask in masks.items()}
+    out, weights = attention(x, need_weights=True, **given)
+    np.testing.assert_allclose(attention(x, **given).detach().numpy(), out.detach().numpy(), rtol=1e-5, atol=1e-6)
+    return weights.detach().numpy()
+
+
+@pytest.mark.parametrize(("N", "heads"), [(2, 2), (4, 2), (2, 4), (1, 2), (2, 1)])
+@pytest.mark.parametrize("kind", ["bool", "float32"])
+def test_a_mask_of_three_axes_is_for_each_sequence_or_as_pytorch_has_it(device, N, heads, kind):
+    T = 3
+    rng = np.random.default_rng(1)
+    away = rng.random((N, heads, T, T)) < 0.4
+    away[..., 0] = False
+
+    def given(mask):
+        return mask if kind == "bool" else np.where(mask, -np.inf, 0).astype("float32")
+
+    per_sequence = masked_attention(N, T, heads, device, attn_mask=given(away[:, 0]))
+    np.testing.assert_array_equal(per_sequence == 0, np.broadcast_to(away[:, :1], away.shape))
+    flat = masked_attention(N, T, heads, device, attn_mask=given(away.reshape(N * heads, T, T)))
+    if heads > 1:
+        np.testing.assert_array_equal(flat == 0, away)
+    np.testing.assert_array_equal(masked_attention(N, T, heads, device, attn_mask=given(away)) == 0, away)
+    per_head = masked_attention(N, T, heads, device, attn_mask=given(away[:1]))
+    np.testing.assert_array_equal(per_head == 0, np.broadcast_to(away[:1], away.shape))
+
+
+@pytest.mark.parametrize("attn", ["bool", "float32", ""])
+@pytest.mark.parametrize("padding", ["bool", "float32"])
+def test_masks_of_all_kinds_go_together(device, attn, padding):
+    away, out = np.triu(np.ones((3, 3), bool), 1), np.asarray([[False, False, True], [False, True, False]])
+    masks = {"key_padding_mask": out if padding == "bool" else np.where(out, -np.inf, 0).astype("float32")}
+    if attn:
+        masks["attn_mask"] = away if attn == "bool" else np.where(away, -np.inf, 0).astype("float32")
+    found = masked_attention(2, 3, 2, device, **masks) == 0
+    np.testing.assert_array_equal(found, np.broadcast_to(out[:, None, None] | (away & bool(attn)), (2, 2, 3, 3)))
+
+
+def test_masks_of_other_shapes_and_kinds_are_refused(device):
+    def zeros(*shape):
+        return np.zeros(shape, bool)
+
+    with pytest.raises(ValueError, match=r"attn_mask \(4, 3, 3\) for 3 sequences and 4 heads.*\(1, 4, 3, 3\)"):
+        masked_attention(3, 3, 4, device, attn_mask=zeros(4, 3, 3))
+    with pytest.raises(ValueError, match=r"key_padding_mask has shape \(N, S\), \(2, 3\), not \(3, 2\)"):
+        masked_attention(2, 3, 2, device, key_padding_mask=zeros(3, 2))
+    with pytest.raises(ValueError, match=r"key_padding_mask has shape \(N, S\), \(2, 3\), not \(2, 1\)"):
+        masked_attention(2, 3, 2, device, key_padding_mask=zeros(2, 1))
+    for name, shape in (("attn_mask", (3, 3)), ("key_padding_mask", (2, 3))):
+        with pytest.raises(TypeError, match=f"{name} is boolean, or of numbers that are added.*not int64; .*astype"):
+            masked_attention(2, 3, 2, device, **{name: np.zeros(shape, "int64")})
+    x, mask = tinytorch.ones((2, 3, 4), device=device), tinytorch.ones((2, 3, 3), dtype="bool", device=device)
+    with pytest.raises(ValueError, match=r"mask\[:, None\] or mask\[None\]"):
+        tinytorch.multi_head_attention(x, x, x, mask, num_heads=2)

@@ -218,3 +218,46 @@ def test_a_batch_of_ignored_targets_has_no_gradient(device):
     assert math.isnan(loss.detach())
     loss.backward()
     assert not logits.grad.numpy().any()
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, 2.0, -np.inf, np.inf])
+def test_what_is_no_probability_is_refused(value, device):
+    def tensor(*numbers):
+        return Tensor(np.asarray(numbers, "float32"), device=device)
+
+    right, wrong = tensor(0.5, 1.0, np.nan, 0.0), tensor(0.5, value, 0.0, value)
+    words = rf"{value:g}.*outside \[0, 1\] \(2 such values\)|outside \[0, 1\], below"
+    for loss in (tinytorch.binary_cross_entropy, tinytorch.BCELoss()):
+        loss(right, right).detach().numpy()
+        for pair, what in (((wrong, right), "input"), ((right, wrong), "target")):
+            with pytest.raises((ValueError, IndexError), match=f"binary_cross_entropy: the {what} .*({words})"):
+                loss(*pair).detach().numpy()
+    for loss in (tinytorch.binary_cross_entropy_with_logits, tinytorch.BCEWithLogitsLoss()):
+        loss(wrong, right).detach().numpy()
+        with pytest.raises((ValueError, IndexError), match=f"with_logits: the target .*({words})"):
+            loss(right, wrong).detach().numpy()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: tinytorch.CrossEntropyLoss(label_smoothing=1.5),
+            ValueError,
+            "label_smoothing is a number between 0 and 1",
+        ),
+        (lambda: tinytorch.CrossEntropyLoss(label_smoothing=float("nan")), ValueError, "label_smoothing is a number"),
+        (lambda: tinytorch.CrossEntropyLoss(label_smoothing="no"), TypeError, "label_smoothing is a number"),
+        (lambda: tinytorch.CrossEntropyLoss(ignore_index=0.5), TypeError, "ignore_index is an integer, not 0.5"),
+        (lambda: tinytorch.CrossEntropyLoss(ignore_index=None), TypeError, "ignore_index is an integer, not None"),
+        (lambda: tinytorch.BCELoss(reduction="avg"), ValueError, "reduction is 'mean', 'sum' or 'none', not 'avg'"),
+        (lambda: tinytorch.Dropout("half"), TypeError, "Dropout: p is a number between 0 and 1, not 'half'"),
+        (lambda: tinytorch.LayerNorm(3, eps=-1e-5), ValueError, "LayerNorm: eps is a number at least 0"),
+        (lambda: tinytorch.LayerNorm(3, eps=None), TypeError, "LayerNorm: eps is a number at least 0"),
+        (lambda: tinytorch.GELU("fast"), ValueError, "GELU: approximate is 'none' or 'tanh', not 'fast'"),
+        (lambda: tinytorch.Softmax(dim=0.5), TypeError, "Softmax: dim is the number of an axis, not 0.5"),
+    ],
+)
+def test_settings_are_checked_when_a_module_is_made(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

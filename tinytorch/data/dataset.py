@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -140,18 +141,66 @@ def _batch(dataset: Any, indices: Sequence[int]) -> Any:
     return _stacked([dataset[i] for i in indices])
 
 
-def _stacked(examples: Sequence[Any]) -> Any:
-    """Examples as a batch: tuples and dicts field by field, tensors and arrays along a new first axis."""
+def _stacked(examples: Sequence[Any], field: str = "") -> Any:
+    """Examples as a batch: tuples and dicts field by field, tensors and arrays along a new first axis.
+
+    Raises:
+        TypeError, ValueError: a field cannot be stacked. `field` says where in an example it is.
+    """
     first = examples[0]
     if isinstance(first, tuple | list):
-        return tuple(_stacked([e[i] for e in examples]) for i in range(len(first)))
+        lengths = [len(e) if isinstance(e, tuple | list) else type(e).__name__ for e in examples]
+        _expect_alike(field, "of the same number of parts in every example", lengths)
+        return tuple(_stacked([e[i] for e in examples], f"{field}[{i}]") for i in range(len(first)))
     if isinstance(first, dict):
-        return {key: _stacked([e[key] for e in examples]) for key in first}
+        keys = [sorted(map(str, e)) if isinstance(e, dict) else type(e).__name__ for e in examples]
+        _expect_alike(field, "of the same keys in every example", keys)
+        return {key: _stacked([e[key] for e in examples], f"{field}[{key!r}]") for key in first}
+    kinds = [_kind(field, e) for e in examples]
+    _expect_alike(field, "of one kind in every example", kinds)
+    if kinds[0] == "a number":
+        return asarray(list(examples), device="cpu")
+    _expect_alike(
+        field,
+        "of one shape in every example; pad them, or batch them one by one with batch_size=1",
+        [e.shape for e in examples],
+    )
     if isinstance(first, Tensor):
         return ops.stack(examples)
-    if isinstance(first, np.ndarray):
-        return asarray(np.stack(examples), device="cpu")
-    return asarray(list(examples), device="cpu")
+    return asarray(np.stack(examples), device="cpu")
+
+
+def _expect_alike(field: str, how: str, found: list[Any]) -> None:
+    """Raise ValueError, saying how a field should be, unless what was found is the same in all examples."""
+    other = next((i for i, x in enumerate(found) if x != found[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"DataLoader: example{field} must be {how}; the first of a batch has {found[0]}, and example {other} "
+            f"of it {found[other]}"
+        )
+
+
+def _kind(field: str, value: Any) -> str:
+    """Whether a value is a Tensor, an array or a number; raises TypeError if it is nothing that goes into a batch."""
+    if isinstance(value, Tensor):
+        return "a Tensor"
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return "an array"
+    if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
+        return "a number"
+    mends: dict[type, str] = {
+        str: "map each to a number first, as in vocabulary[word]",
+        bytes: "read the numbers first, as in np.frombuffer(data, dtype)",
+        type(None): "leave the field out, or put a number such as -1 or nan there",
+    }
+    mend = next((text for kind, text in mends.items() if isinstance(value, kind)), "")
+    if not mend and hasattr(value, "__dataclass_fields__"):
+        mend = "return dataclasses.asdict(example), or a tuple of its fields"
+    kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    raise TypeError(
+        f"DataLoader: example{field} is {kind}, {reprlib.repr(value)}, which makes no tensor; examples are tensors, "
+        f"arrays, numbers, or tuples or dicts of them: {mend or 'return those from __getitem__'}"
+    )
 
 
 class DataLoader:

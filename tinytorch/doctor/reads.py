@@ -35,8 +35,8 @@ def _package(where: Any) -> str:
 class Reads:
     """Notes what is read inside `with reads.noted() as found:`.
 
-    The library's own code may read: only calls from elsewhere count. So does no call from `Device.check_index`, which
-    is there to read, nor from `to_numpy` itself, which is noted as such.
+    The library's own code may read: only calls from elsewhere count. So does no call from `Device.check_index` and
+    `check_unit`, which are there to read, nor from `to_numpy` itself, which is noted as such.
     """
 
     def __init__(self, device: Device) -> None:
@@ -90,12 +90,15 @@ class Reads:
                 except TypeError:  # NumPy's class is not to be changed
                     self.sees_implicit = False
         vars(self.device).update(
-            to_numpy=unnoticed(self.device.to_numpy, "to_numpy"), check_index=unnoticed(self.device.check_index)
+            to_numpy=unnoticed(self.device.to_numpy, "to_numpy"),
+            check_index=unnoticed(self.device.check_index),
+            check_unit=unnoticed(self.device.check_unit),
         )
         try:
             yield self
         finally:
-            del vars(self.device)["to_numpy"], vars(self.device)["check_index"]
+            for name in ("to_numpy", "check_index", "check_unit"):
+                del vars(self.device)[name]
             for name, mine in replaced:
                 if mine is None:
                     delattr(kind, name)

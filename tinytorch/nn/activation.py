@@ -61,6 +61,8 @@ class GELU(Module):
 
     @checked
     def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU: approximate is 'none' or 'tanh', not {approximate!r}")
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,6 +81,8 @@ class Softmax(Module):
 
     @checked
     def __init__(self, dim: int = -1) -> None:
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise TypeError(f"Softmax: dim is the number of an axis, not {dim!r}")
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:

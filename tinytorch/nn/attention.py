@@ -80,9 +80,10 @@ class MultiHeadAttention(Module):
             query: (N, T, embed_dim).
             key: (N, S, embed_dim); the query unless given.
             value: (N, S, embed_dim); the key unless given.
-            key_padding_mask: (N, S) booleans, true for keys to leave out.
-            attn_mask: broadcasts with (N, heads, T, S); booleans are true where a query may *not* attend, as in
-                PyTorch; numbers are added to the scores.
+            key_padding_mask: (N, S) booleans, true for keys to leave out, or numbers that are added to their scores.
+            attn_mask: (T, S) for all, (N, T, S) for each sequence, (N * heads, T, S) as PyTorch has it, or broadcasts
+                with (N, heads, T, S), as (1, heads, T, S) does for each head. Booleans are true where a query may *not*
+                attend, as in PyTorch; numbers are added to the scores.
             is_causal: position t attends to positions up to t only.
             need_weights: return (output, attention weights (N, heads, T, S)).
 
@@ -94,17 +95,7 @@ class MultiHeadAttention(Module):
         for name, x in (("query", query), ("key", key), ("value", value)):
             if x.ndim != 3 or x.shape[-1] != self.embed_dim:
                 raise ValueError(f"MultiHeadAttention: {name} has shape (N, T, {self.embed_dim}), not {x.shape}")
-        mask = attn_mask
-        if attn_mask is not None and attn_mask.dtype.kind == "b":
-            mask = ops.logical_not(attn_mask)
-        if key_padding_mask is not None:
-            kept = ops.logical_not(key_padding_mask)[:, None, None, :]  # (N, 1, 1, S)
-            if mask is None:
-                mask = kept
-            elif mask.dtype.kind == "b":
-                mask = ops.logical_and(mask, kept)
-            else:
-                mask = ops.where(kept, mask, float("-inf"))
+        mask = self._mask(query.shape[0], query.shape[1], key.shape[1], attn_mask, key_padding_mask)
         q, k, v = self.q_proj(query), self.k_proj(key), self.v_proj(value)
         weights = None
         if need_weights or (self.training and self.dropout.p > 0):
@@ -115,6 +106,45 @@ class MultiHeadAttention(Module):
             joined = ops.multi_head_attention(q, k, v, mask, num_heads=self.num_heads, is_causal=is_causal)
         out = self.out_proj(joined)
         return (out, weights) if need_weights else out
+
+    def _mask(self, N: int, T: int, S: int, attn: Tensor | None, padding: Tensor | None) -> Tensor | None:
+        """The two masks as one that broadcasts with (N, heads, T, S): booleans for where to attend, or numbers to add.
+
+        Raises:
+            TypeError: a mask is neither boolean nor floating.
+            ValueError: one has another shape.
+        """
+        for name, given in (("attn_mask", attn), ("key_padding_mask", padding)):
+            if given is not None and given.dtype.kind not in "bf":
+                raise TypeError(
+                    f"MultiHeadAttention: {name} is boolean, or of numbers that are added to the scores, not "
+                    f"{given.dtype.name}; convert it with .astype(bool), true where not to attend"
+                )
+        if padding is not None:
+            if padding.shape != (N, S):
+                raise ValueError(
+                    f"MultiHeadAttention: key_padding_mask has shape (N, S), {(N, S)}, not {padding.shape}"
+                )
+            padding = padding[:, None, None, :]
+        if attn is not None and attn.ndim == 3:
+            first, heads = attn.shape[0], self.num_heads
+            if first not in (1, N, N * heads):
+                raise ValueError(
+                    f"MultiHeadAttention: attn_mask {attn.shape} for {N} sequences and {heads} heads: one for each "
+                    f"sequence is {(N, T, S)}, for each head of each {(N * heads, T, S)}, and for each head "
+                    f"{(1, heads, T, S)}, as attn_mask[None] has"
+                )
+            attn = ops.reshape(attn, (N, heads, T, S)) if first == N * heads != N else attn[:, None]
+        masks = [m if m.dtype.kind == "f" else ops.logical_not(m) for m in (attn, padding) if m is not None]
+        if len(masks) < 2:
+            return masks[0] if masks else None
+        a, b = masks
+        kinds = a.dtype.kind + b.dtype.kind
+        if kinds == "bb":
+            return ops.logical_and(a, b)
+        if kinds == "ff":
+            return a + b
+        return ops.where(a, b, float("-inf")) if kinds == "bf" else ops.where(b, a, float("-inf"))
 
     def _heads(self, x: Tensor) -> Tensor:
         """(N, T, embed_dim) -> (N, heads, T, head_dim)"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinytorch import ops, random
 from tinytorch.autograd import run_on, wrap
+from tinytorch.nn.linear import check_number
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
@@ -20,8 +21,7 @@ class Dropout(Module):
 
     @checked
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p is a probability between 0 and 1, not {p}")
+        check_number("Dropout", "p", p, 0, 1)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tinytorch import ops
+from tinytorch.nn.linear import check_number
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
@@ -62,7 +65,10 @@ class CrossEntropyLoss(_Loss):
     @checked
     def __init__(self, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
         super().__init__(reduction=reduction)
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        if not isinstance(ignore_index, int | np.integer) or isinstance(ignore_index, bool):
+            raise TypeError(f"CrossEntropyLoss: ignore_index is an integer, not {ignore_index!r}")
+        check_number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
+        self.ignore_index, self.label_smoothing = int(ignore_index), label_smoothing
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"

@@ -8,7 +8,7 @@ from tinytorch import ops
 from tinytorch.backends import Device
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
-from tinytorch.nn.linear import check_sizes, new_parameter
+from tinytorch.nn.linear import check_number, check_sizes, new_parameter
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
@@ -43,6 +43,7 @@ class LayerNorm(Module):
         check_sizes("LayerNorm", **{f"normalized_shape[{i}]": n for i, n in enumerate(lengths)})
         if not lengths:
             raise ValueError("LayerNorm: normalized_shape names at least one axis")
+        check_number("LayerNorm", "eps", eps, 0)
         self.normalized_shape = lengths
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight: Parameter | None = None

@@ -273,7 +273,8 @@ def multi_head_attention(
         query: (N, T, E), E a multiple of `num_heads`; without key and value (N, T, 3 E), all three one after another.
         key: (N, S, E), or None.
         value: (N, S, E), or None.
-        mask: broadcasts with (N, num_heads, T, S); the others as there, with D = E / num_heads.
+        mask: broadcasts with (N, num_heads, T, S), (N, 1, T, S) for each sequence and (1, num_heads, T, S) for each
+            head; the others as there, with D = E / num_heads.
 
     >>> tinytorch.multi_head_attention(tinytorch.ones((1, 5, 12)), num_heads=2).shape
     (1, 5, 4)
@@ -286,6 +287,11 @@ def multi_head_attention(
         raise ValueError(f"{query.shape[2]} features are not {3 if packed else 1} x {num_heads} heads of one length")
     if not packed and any(x.ndim != 3 or (x.shape[0], x.shape[2]) != (N, E) for x in (key, value)):
         raise ValueError(f"key and value have the {N} sequences and {E} features of the query")
+
+    if mask is not None and mask.ndim == 3 and mask.shape[0] != 1:
+        raise ValueError(
+            f"a mask {tuple(mask.shape)} is for each sequence or for each head: write mask[:, None] or mask[None]"
+        )
 
     def split(x: Array) -> Array:  # (N, T, E) -> (N, heads, T, D)
         return xp.permute_dims(xp.reshape(x, (N, x.shape[1], num_heads, E // num_heads)), (0, 2, 1, 3))

@@ -48,6 +48,15 @@ def _same_shape(x: Array, target: Array) -> None:
         )
 
 
+def _expect_probabilities(name: str, **given: Any) -> None:
+    """Raise ValueError if a number is outside [0, 1]: the loss could be as far below zero as one likes."""
+    expect_tensors(name, *given.values())
+    for what, x in given.items():
+        if x.dtype.kind == "f":
+            mend = "sigmoid(input), or binary_cross_entropy_with_logits" if what == "input" else "labels 0 and 1"
+            run_on(x.device, x.device.check_unit, x.array, f"{name}: the {what} is of probabilities, as of {mend}")
+
+
 @op(kinds="f", same=True)
 def mse_loss(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
     """The squared error, (input - target)**2.
@@ -62,14 +71,7 @@ def mse_loss(dev: Device, input: Array, target: Array, /, *, reduction: str = "m
 
 
 @op(kinds="f", same=True)
-def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
-    """-(target * log(input) + (1 - target) * log(1 - input)), for probabilities. Logarithms are at least -100.
-
-    From logits `binary_cross_entropy_with_logits` is more accurate.
-
-    >>> tinytorch.binary_cross_entropy(Tensor([0.5, 0.5]), Tensor([0.0, 1.0]))
-    tensor(0.6931)
-    """
+def _binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reduction: str) -> Any:
     xp = dev.xp
     _same_shape(input, target)
     log_p = xp.maximum(xp.log(xp.maximum(input, 1e-44)), -100.0)
@@ -84,13 +86,24 @@ def binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reducti
     return y, of_input, lambda g: each(g) * (log_q - log_p)
 
 
-@op(kinds="f", same=True)
-def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
-    """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)), also of infinite logits.
+def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean") -> Any:
+    """-(target * log(input) + (1 - target) * log(1 - input)), for probabilities. Logarithms are at least -100.
 
-    >>> tinytorch.binary_cross_entropy_with_logits(Tensor([0.0, 0.0]), Tensor([0.0, 1.0]))
+    From logits `binary_cross_entropy_with_logits` is more accurate.
+
+    Raises:
+        ValueError: a number of the input or target is outside [0, 1], and so no probability; or the shapes differ.
+        IndexError: the former on a GPU, when values are next read.
+
+    >>> tinytorch.binary_cross_entropy(Tensor([0.5, 0.5]), Tensor([0.0, 1.0]))
     tensor(0.6931)
     """
+    _expect_probabilities("binary_cross_entropy", input=input, target=target)
+    return _binary_cross_entropy(input, target, reduction=reduction)
+
+
+@op(kinds="f", same=True)
+def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /, *, reduction: str) -> Any:
     xp = dev.xp
     _same_shape(input, target)
     negative = input < 0
@@ -103,6 +116,20 @@ def binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /
         lambda g: each(g) * (xp.where(negative, e, 1.0) / (e + 1.0) - target),
         lambda g: each(g) * -input,
     )
+
+
+def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: str = "mean") -> Any:
+    """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)), also of infinite logits.
+
+    Raises:
+        ValueError: a number of the target is outside [0, 1], and so no probability; or the shapes differ.
+        IndexError: the former on a GPU, when values are next read.
+
+    >>> tinytorch.binary_cross_entropy_with_logits(Tensor([0.0, 0.0]), Tensor([0.0, 1.0]))
+    tensor(0.6931)
+    """
+    _expect_probabilities("binary_cross_entropy_with_logits", target=target)
+    return _binary_cross_entropy_with_logits(input, target, reduction=reduction)
 
 
 @op(kinds="f", apart=(1,))
