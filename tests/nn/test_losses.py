@@ -46,13 +46,6 @@ def test_certain_and_wrong_is_a_hundred_not_infinite(device):
     assert np.isfinite(p.grad.numpy()).all()
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_what_is_no_probability_has_no_good_loss(device):
-    p = Tensor([-0.001, -0.5, 1.5, 2.0], device=device)
-    loss = tinytorch.binary_cross_entropy(p, tinytorch.zeros(4, device=device), reduction="none").numpy()
-    np.testing.assert_allclose(loss, [-math.log(1.001), -math.log(1.5), math.nan, math.nan], rtol=1e-4)
-
-
 @pytest.mark.parametrize("size", [90.0, 1000.0])
 def test_large_logits_do_not_overflow(size, device):
     z = Tensor([size, -size], device=device, requires_grad=True)
@@ -169,7 +162,7 @@ def test_settings_out_of_range():
             loss(reduction="avg")
     with pytest.raises(ValueError, match="reduction is 'mean', 'sum' or 'none', not 'avg'"):
         tinytorch.mse_loss(Tensor([1.0]), Tensor([1.0]), reduction="avg")
-    with pytest.raises(ValueError, match=r"label_smoothing is between 0 and 1, not 1\.5"):
+    with pytest.raises(ValueError, match=r"label_smoothing is .*between 0 and 1, not 1\.5"):
         nn.CrossEntropyLoss(label_smoothing=1.5)(Tensor(LOGITS), Tensor([0, 1]))
     with pytest.raises(ValueError, match=r"logits of classes along an axis, not shape \(\)"):
         nn.CrossEntropyLoss()(Tensor(1.0), Tensor(0))

@@ -110,7 +110,7 @@ def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, 
     below = xp.where(negative, input, -input)  # not -abs, whose gradient at zero is zero
     e = xp.exp(below)
     wrong = xp.where(negative, target, 1.0 - target)  # how far the target is from where the logit points
-    y, each = _reduce(dev, xp.log1p(e) - xp.where(wrong == 0, 0.0, below * wrong), reduction)
+    y, each = _reduce(dev, xp.log1p(e) - xp.where(wrong != 0, below, 0.0) * wrong, reduction)
     return (
         y,
         lambda g: each(g) * (xp.where(negative, e, 1.0) / (e + 1.0) - target),
