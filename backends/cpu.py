@@ -370,6 +370,8 @@ def _in_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _UNSIGNED = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
 
+_ONE = {4: 0x3F800000, 8: 0x3FF0000000000000}  # the bits of 1.0
+
 _KEEP = {  # M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD: what mallopt takes is an int
     -1: 2**31 - 1,
     -2: 2**26,
@@ -474,10 +476,10 @@ class CpuDevice(Device):
         return super().check_index(indices, size, what, ignore)
 
     def check_unit(self, values: Array, what: str) -> None:
-        inside = not values.size or (
-            np.minimum.reduce(values, axis=None) >= 0 and np.maximum.reduce(values, axis=None) <= 1
-        )
-        if not inside:  # or NaN
+        unsigned = values.view(
+            _UNSIGNED[values.itemsize]
+        )  # numbers from 0 on are in order, and negative ones above them
+        if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # or it is -0.0, or NaN
             super().check_unit(values, what)
 
     def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
