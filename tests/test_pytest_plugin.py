@@ -142,7 +142,7 @@ def test_the_devices_asked_for(project, asked, names):
     ("name", "message"),
     [
         ("gone", NO_CARD),
-        ("gone:broken", "OSError('libgone.so: no such file')"),
+        ("gone:broken", "gone:broken: OSError: libgone.so: no such file"),
         ("toy:c", "device: no 'toy:c'; there are toy:a, toy:b"),
         ("tyo", "device: no family 'tyo'; there are cpu, gone, toy and 'auto', with an index as in 'cuda:1'"),
     ],
@@ -253,8 +253,8 @@ def test_xp_has_its_device_current_and_device_alone_has_not(project):
     class CurrentDevice(ToyDevice):
         native = Current()
 
-        def current(self, function, *args):
-            return function(*args)
+        def activated(self):
+            return self.native
 
     registry._factories["toy"] = CurrentDevice
     project.makepyfile(

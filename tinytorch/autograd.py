@@ -352,6 +352,8 @@ def _fitting(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], beyo
                     arrays = _converted(device, arrays, apart, device.dtype("float32"))
                     n = math.inf if n > 0 else -math.inf
                 arrays = [*arrays[:i], float(n), *arrays[i + 1 :]]
+            elif n >= 2**63:  # not every library takes such a Python number
+                arrays = [*arrays[:i], device.from_numpy(np.asarray(n, dtype)), *arrays[i + 1 :]]
         return arrays if convert is None else convert(arrays)
 
     return fit
