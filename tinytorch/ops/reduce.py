@@ -13,6 +13,7 @@ import numpy as np
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along
+from tinytorch.dtypes import as_dtype
 from tinytorch.ops.axes import axes_of, axis_of, checked, count_of, inverse, kept
 from tinytorch.words import OneTensor, worded
 
@@ -64,7 +65,7 @@ def _added(dev: Any, function: Any, x: Array, dtype: Any, **options: Any) -> Arr
     """The library's sum or product of x: of integers in 64 bits, which not all see to, unless a dtype is given."""
     given = dev.dtype_of(x)
     if dtype is not None:
-        return function(x, dtype=dev.dtype(dtype), **options)
+        return function(x, dtype=dev.dtype(as_dtype(dtype)), **options)
     if given.kind == "f":
         return function(x, **options)
     signed = dev.dtype(dev.default_int)  # the bits are those of unsigned ones, too, which PyTorch does not add up
