@@ -36,6 +36,9 @@ Fixtures:
   ends: CuPy's functions take no `device=` and allocate there.
 * `device_pair`: two different devices that run, in either order, for tests of transfers.
 
+They live as long as the tests of a device, which pytest runs one after another: fixtures of a module or of the session
+may ask for them, and tests with Hypothesis' `@given`.
+
 Which devices run:
 
 * `pytest --device cpu --device strict:device1`: these. A family is the device that `tinytorch.device` finds for it:
@@ -70,7 +73,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -302,42 +306,57 @@ def _devices(request: pytest.FixtureRequest) -> list[Device]:
     from tinytorch import backends
 
     if not hasattr(request, "param"):
+        test = request._pyfuncitem.nodeid
         pytest.fail(
-            f"{request.node.nodeid} has no device: name 'device', 'xp' or 'device_pair' among the arguments of the "
+            f"{test} has no device: name 'device', 'xp' or 'device_pair' among the arguments of the "
             f"test or of its fixtures, and {request.fixturename!r} among those of a fixture that replaces one of them",
             pytrace=False,
         )
     return [backends.device(name) for name in request.param]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tinytorch_device(request: pytest.FixtureRequest) -> Device:
     """The same as `device`, for a fixture that replaces that."""
     (device,) = _devices(request)
     return device
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tinytorch_device_pair(request: pytest.FixtureRequest) -> tuple[Device, Device]:
     """The same as `device_pair`, for a fixture that replaces that."""
     source, target = _devices(request)
     return source, target
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def device(tinytorch_device: Device) -> Device:
     """Each device that runs, a tinytorch.backends.Device."""
     return tinytorch_device
 
 
-@pytest.fixture
-def xp(tinytorch_device: Device) -> Iterator[Any]:
-    """The array namespace of each device that runs; the device is the library's current one."""
-    with tinytorch_device.activated():
-        yield tinytorch_device.xp
+@pytest.fixture(scope="session")
+def xp(tinytorch_device: Device) -> Any:
+    """The array namespace of each device that runs; in a test that asks for it, the device is the current one."""
+    return tinytorch_device.xp
 
 
-@pytest.fixture
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Let the device be its library's current one while a test with our `xp` is set up, runs and is taken down."""
+    with ExitStack() as stack:
+        names = item.callspec.params.get("tinytorch_device", ()) if hasattr(item, "callspec") else ()
+        found = getattr(item, "_fixtureinfo", None)
+        defined = found.name2fixturedefs.get("xp", ()) if found and names else ()
+        if defined and defined[-1].func.__module__ == __name__:
+            from tinytorch import backends
+
+            (device,) = map(backends.device, names)
+            stack.enter_context(device.activated())
+        return (yield)
+
+
+@pytest.fixture(scope="session")
 def device_pair(tinytorch_device_pair: tuple[Device, Device]) -> tuple[Device, Device]:
     """Each two different devices that run, in either order."""
     return tinytorch_device_pair

@@ -256,6 +256,9 @@ def test_xp_has_its_device_current_and_device_alone_has_not(project):
         def activated(self):
             return self.native
 
+        def activated(self):
+            return self.native
+
     registry._factories["toy"] = CurrentDevice
     project.makepyfile(
         """
@@ -546,3 +549,29 @@ def test_with_xdist_and_in_random_order(pytester):
     result = pytester.runpytest_subprocess("-n", "2")  # nobody named any: the report is made where nothing is collected
     assert any(re.fullmatch(r"toy:a: \d+ passed", line) for line in at_the_end(result))
     assert pytester.runpytest_subprocess("-n", "2", "--device", "nonsense").ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_wide_fixtures_and_hypothesis_may_ask_for_the_device(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from hypothesis import given, strategies as st
+
+        @pytest.fixture(scope="module")
+        def table(device):
+            return device.xp.ones(3, device=device.native)
+
+        @pytest.fixture(scope="session")
+        def big(xp, device):
+            return xp.ones(4, device=device.native)
+
+        @given(n=st.integers(0, 3))
+        def test_given(xp, device, n):
+            assert xp.ones(n, device=device.native).shape == (n,)
+
+        def test_wide(table, big, device):
+            assert (table.shape, big.shape) == ((3,), (4,))
+            assert table.device == big.device == device.xp.ones(1, device=device.native).device
+        """
+    )
+    pytester.runpytest("--device=cpu", "--device=strict:device1").assert_outcomes(passed=4)

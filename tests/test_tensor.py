@@ -878,3 +878,23 @@ def test_methods_are_the_functions_of_that_name(device):
     assert x.argmax(axis=1).tolist() == FLOATS.argmax(axis=1).tolist()
     with pytest.raises(ValueError, match=r"a matrix has two dimensions, not 1; use x\.mT"):
         _ = x[0].T
+
+
+def test_a_host_tensor_without_a_gradient_is_an_array_where_numpy_asks_for_one():
+    x = Tensor([1.0, 2.0])
+    assert np.asarray(x).tolist() == [1.0, 2.0]
+    assert np.array(x, dtype="float64").dtype == "float64"
+    np.asarray(x)[0] = 5.0  # a copy: tensors are not written into
+    assert x.tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="the values are copied"):
+        np.asarray(x, copy=False)
+    for ask in (np.asarray, np.array, lambda w: np.stack([w]), lambda w: np.mean(w)):
+        with pytest.raises(TypeError, match=r"requires a gradient, which would be lost; use x\.detach\(\)\.numpy\(\)"):
+            ask(Tensor([1.0], requires_grad=True))
+    with pytest.raises(TypeError, match=r"multiply: x1 is a Tensor or a Python number, not numpy\.ndarray"):
+        np.ones(2) * x
+
+
+def test_a_tensor_of_another_memory_is_no_array_unasked(strict):
+    with pytest.raises(TypeError, match=r"on strict:device1, and copied when asked only: x\.cpu\(\)\.numpy\(\)"):
+        np.asarray(Tensor([1.0], device=strict("device1")))

@@ -11,6 +11,7 @@ The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library 
 """
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ from tinytorch.ops.window import *
 from tinytorch.optim import *
 from tinytorch.origin import debug
 from tinytorch.random import *
+from tinytorch.spelled import KNOWN, missing
 from tinytorch.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -102,7 +104,11 @@ else:
         if name == "verify":  # a tenth of the time of importing all, and only verification needs it
             with importing:
                 return importlib.import_module("tinytorch.verify")
-        raise AttributeError(f"module 'tinytorch' has no attribute {name!r}")
+        raise missing("tinytorch", name, "module 'tinytorch'", sys.modules[__name__])
+
+    KNOWN.update({name: f"tinytorch.{name}" for name in [*__all__, *ops.__all__]})
+    KNOWN.update({name: f"tinytorch.nn.init.{name}" for name in nn.init.__all__})
+    KNOWN.update({name: f"tinytorch.data.{name}" for name in data.__all__})
 
 
 def __dir__() -> list[str]:

@@ -34,7 +34,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from heapq import heappop, heappush
-from typing import Any, ClassVar, Self, TypeVar, overload
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, overload
 
 import numpy as np
 
@@ -83,6 +83,20 @@ class Node:
     shape: tuple[int, ...]
     dtype: Any
 
+    def __repr__(self) -> str:
+        return f"<node of {self.op.name}, shape {tuple(self.shape)}>"
+
+
+class Size(int):
+    """The number of elements: an integer that says what to write where PyTorch's `x.size()` is meant."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> NoReturn:
+        """Raise TypeError: a length is in the shape."""
+        written = f"x.shape[{args[0]!r}]" if args else "x.shape"
+        raise TypeError(f"size: x.size is the number of elements, an integer; write {written}")
+
 
 class Variable:
     """What the tape knows of a tensor: its array, its device, and its node if an op made it. `Tensor` adds the rest."""
@@ -112,7 +126,7 @@ class Variable:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return math.prod(self.array.shape)
+        return Size(math.prod(self.array.shape))
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -16,6 +16,7 @@ from tinytorch.backends import Device, device, device_of
 from tinytorch.dtypes import ALL, as_dtype, fitting, float32, in_words
 from tinytorch.ops.index import getitem, may_change, setitem
 from tinytorch.origin import Origin, caller
+from tinytorch.spelled import missing
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -75,32 +76,6 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return x
 
     return method
-
-
-# What PyTorch has under another name, or in place only
-SPELLED = {
-    "add_": "x += y",
-    "copy_": "x.data = y",
-    "cumsum": "x.cumulative_sum(axis=...)",
-    "dim": "x.ndim",
-    "double": "x.to(tinytorch.float64)",
-    "fill_": "x[...] = value",
-    "float": "x.to(tinytorch.float32)",
-    "gather": "tinytorch.take_along_axis(x, indices, axis=...)",
-    "int": "x.to(tinytorch.int32)",
-    "long": "x.to(tinytorch.int64)",
-    "masked_fill": "tinytorch.where(mask, value, x)",
-    "matmul": "x @ y",
-    "mul_": "x *= y",
-    "numel": "x.size",
-    "permute": "x.permute_dims(...)",
-    "t": "x.T",
-    "transpose": "x.mT, or tinytorch.moveaxis(x, i, j)",
-    "type": "x.dtype",
-    "unsqueeze": "x.expand_dims(axis=...)",
-    "view": "x.reshape(...)",
-    "zero_": "x[...] = 0",
-}
 
 
 class Tensor(Variable):
@@ -380,7 +355,15 @@ class Tensor(Variable):
         return self.array.__dlpack_device__()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        raise TypeError("a Tensor becomes a NumPy array only when asked: use x.numpy(), or x.detach().numpy()")
+        """The values for `np.asarray(x)`, and for libraries that call it: of a host's tensor without a gradient."""
+        if self._requires_grad:
+            raise TypeError("np.asarray: the tensor requires a gradient, which would be lost; use x.detach().numpy()")
+        if self.device.memory != (1, 0):
+            raise TypeError(f"np.asarray: the tensor is on {self.device}, and copied when asked only: x.cpu().numpy()")
+        if copy is False:
+            raise ValueError("np.asarray: the values are copied; use copy=None, or np.from_dlpack(x) to share memory")
+        values = autograd.leaving("numpy", self, self.device.to_numpy(self.array))
+        return values if dtype is None else values.astype(dtype, copy=False)
 
     __array_ufunc__ = None  # so that `numpy_array + tensor` raises instead of looping over elements
     __hash__ = object.__hash__
@@ -396,9 +379,9 @@ class Tensor(Variable):
     # Operators ----------------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        if name in SPELLED:
-            raise AttributeError(f"Tensor has no {name!r}; write {SPELLED[name]}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if hasattr(type(self), name):  # a slot that is not set, or a property whose own error this is not to hide
+            return object.__getattribute__(self, name)
+        raise missing("tensor", name, "Tensor", self)
 
     __getitem__ = getitem
     __setitem__ = setitem

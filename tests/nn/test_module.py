@@ -553,3 +553,36 @@ def test_a_shared_module_is_still_shown_and_saved_each_time():
     model.a = model.b = nn.Linear(1, 1)
     assert repr(model).count("Linear(in_features=1") == 2
     assert list(model.state_dict()) == ["a.weight", "a.bias", "b.weight", "b.bias"]
+
+
+def test_an_error_in_a_layer_names_it_by_its_path_once():
+    inner = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(4, 2))
+    model = nn.Sequential(nn.Identity(), inner)
+    with pytest.raises(ValueError, match=r"linear\(.*in layer 1\.2, Linear\(in_features=4") as caught:
+        model(tinytorch.ones((5, 2)))
+    assert str(caught.value).count("in layer") == 1
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_errors_of_users_own_modules_stay_as_they_are():
+    class Mine(nn.Module):
+        def forward(self, x):
+            raise ValueError("my own")
+
+    with pytest.raises(ValueError, match=r"^my own$"):
+        nn.Sequential(Mine())(tinytorch.ones(2))
+
+
+def test_a_forward_without_return():
+    class Forgets(nn.Module):
+        def forward(self, x):
+            x * 2
+
+    with pytest.raises(TypeError, match=r"Forgets: forward returned None; end it with `return \.\.\.`"):
+        nn.Sequential(Forgets(), nn.ReLU())(tinytorch.ones(2))
+
+
+def test_a_class_in_place_of_a_module():
+    with pytest.raises(TypeError, match=r"Sequential: takes modules, not the class ReLU; make an instance, as in ReLU"):
+        nn.Sequential(nn.Linear(2, 2), nn.ReLU)

@@ -41,6 +41,10 @@ class TensorDataset:
             raise ValueError(f"TensorDataset: the first axes have lengths {lengths}; they must be the same")
         self.tensors = tensors
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{t.dtype.name} {t.shape}" for t in self.tensors)
+        return f"TensorDataset({len(self)} examples: {shapes})"
+
     def __len__(self) -> int:
         return len(self.tensors[0])
 
@@ -83,6 +87,9 @@ class Subset:
     def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
         _expect_dataset("Subset", dataset)
         self.dataset, self.indices = dataset, list(indices)
+
+    def __repr__(self) -> str:
+        return f"Subset({len(self)} of {self.dataset!r})"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -255,6 +262,10 @@ class DataLoader:
         for i in range(len(self)):
             batch = _batch(self.dataset, order[i * self.batch_size : (i + 1) * self.batch_size].tolist())
             yield batch if self.device is None else map_tree(self._moved, batch)
+
+    def __repr__(self) -> str:
+        order = "in random order" if self.shuffle else "in order"
+        return f"DataLoader({len(self)} batches of {self.batch_size} {order}, of {self.dataset!r})"
 
     def _moved(self, x: Any) -> Any:
         return x.to(self.device) if isinstance(x, Tensor) else x

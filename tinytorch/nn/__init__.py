@@ -1,5 +1,8 @@
 """Layers, losses and containers, under PyTorch's names and with its initial values and state names."""
 
+import sys
+from typing import TYPE_CHECKING, Any
+
 from tinytorch.nn import init
 from tinytorch.nn.activation import GELU, Identity, ReLU, Sigmoid, Softmax, Tanh
 from tinytorch.nn.attention import MultiHeadAttention, TransformerEncoderLayer
@@ -8,15 +11,17 @@ from tinytorch.nn.conv import AvgPool2d, Conv2d, MaxPool2d
 from tinytorch.nn.dropout import Dropout
 from tinytorch.nn.embedding import Embedding, PositionalEncoding
 from tinytorch.nn.linear import Flatten, Linear
-from tinytorch.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from tinytorch.nn.loss import BCELoss, BCEWithLogitsLoss, BinaryCrossEntropyLoss, CrossEntropyLoss, MSELoss
 from tinytorch.nn.module import Module, Parameter
 from tinytorch.nn.norm import LayerNorm
+from tinytorch.spelled import missing
 
 __all__ = [
     "GELU",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BinaryCrossEntropyLoss",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
@@ -40,3 +45,9 @@ __all__ = [
     "TransformerEncoderLayer",
     "init",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute
+
+    def __getattr__(name: str) -> Any:
+        raise missing("nn", name, "module 'tinytorch.nn'", sys.modules[__name__])

@@ -44,6 +44,9 @@ class BCELoss(_Loss):
         return ops.binary_cross_entropy(input, target, reduction=self.reduction)
 
 
+BinaryCrossEntropyLoss = BCELoss  # as the course that this library follows spells it
+
+
 class BCEWithLogitsLoss(_Loss):
     """The binary cross entropy of sigmoid(input); see `tinytorch.binary_cross_entropy_with_logits`.
 

@@ -14,6 +14,7 @@ from tinytorch.autograd import Observer
 from tinytorch.backends import Device
 from tinytorch.dtypes import in_words
 from tinytorch.origin import Origin, caller, raised_here
+from tinytorch.spelled import missing
 from tinytorch.tensor import Tensor, host_values
 
 
@@ -165,6 +166,11 @@ class Module:
         if isinstance(value, Parameter) and not value.name:
             value.name = name
         object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):  # a property, whose own error this is not to hide
+            return object.__getattribute__(self, name)
+        raise missing("module", name, type(self).__name__, self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The output of the module; what calling it calls."""

@@ -1,0 +1,114 @@
+"""Names of PyTorch's and NumPy's that are not here: the error says what to write, or that there is no such thing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tinytorch
+from tinytorch import Tensor, nn, spelled
+
+torch = pytest.importorskip("torch")
+
+PLACES = {
+    "torch": (torch, tinytorch),
+    "torch.nn": (torch.nn, nn),
+    "torch.optim": (torch.optim, tinytorch.optim),
+    "torch.utils.data": (torch.utils.data, tinytorch.data),
+    "torch.Tensor": (torch.Tensor, Tensor([[1.0]])),
+    "torch.nn.Module": (torch.nn.Module, nn.Linear(1, 1)),
+    "numpy": (np, tinytorch),
+    "numpy.ndarray": (np.ndarray, Tensor([[1.0]])),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_public_name_is_here_or_has_a_hint(place):
+    theirs, ours = PLACES[place]
+    names = [name for name in dir(theirs) if not name.startswith("_")]
+    assert len(names) > 15
+    for name in names:
+        if not hasattr(ours, name):
+            with pytest.raises(AttributeError, match=f"has no attribute '{name}'; ") as caught:
+                getattr(ours, name)
+            assert caught.value.name == name
+
+
+@pytest.mark.parametrize(
+    ("get", "hint"),
+    [
+        (lambda: tinytorch.cat, r"write tinytorch\.concat\(\[x, y\], axis=\.\.\.\)"),
+        (lambda: tinytorch.from_numpy, r"write tinytorch\.asarray\(x\)"),
+        (lambda: tinytorch.concatenate, r"write tinytorch\.concat"),
+        (lambda: tinytorch.arctan2, r"write tinytorch\.atan2"),
+        (lambda: tinytorch.float, r"write tinytorch\.float32"),
+        (lambda: tinytorch.bfloat16, "float32; there is no other precision"),
+        (lambda: tinytorch.complex64, "the dtypes are float32"),
+        (lambda: tinytorch.fft, "Fourier transforms are not in tinytorch"),
+        (lambda: tinytorch.Dataset, "__len__ and __getitem__"),
+        (lambda: tinytorch.TensorDataset, r"write tinytorch\.data\.TensorDataset"),
+        (lambda: tinytorch.foo, r"it is not in tinytorch; what there is: dir\(tinytorch\)"),
+        (lambda: tinytorch.relu_, "nothing is changed in place"),
+        (lambda: nn.functional, "`import tinytorch as F`"),
+        (lambda: nn.BatchNorm2d, "LayerNorm, where that serves"),
+        (lambda: nn.MultiheadAttention, "write MultiHeadAttention"),
+        (lambda: nn.relu, r"write tinytorch\.relu"),
+        (lambda: tinytorch.optim.lr_scheduler, "optimizer.param_groups"),
+        (lambda: tinytorch.data.Dataset, "any class with __len__"),
+        (lambda: Tensor([1.0]).clamp(0), r"write x\.clip\(min, max\)"),
+        (lambda: Tensor([1.0]).atan2, r"write tinytorch\.atan2"),
+        (lambda: Tensor([1.0]).sub_, "write x -= y"),
+        (lambda: Tensor([1.0]).exp_, "nothing is changed in place"),
+        (lambda: Tensor([1.0]).size(0), r"size: .*x\.shape\[0\]"),
+        (lambda: nn.Linear(1, 1).float(), r"write model\.to\(tinytorch\.float32\)"),
+        (lambda: nn.Linear(1, 1).register_forward_hook, "hooks are not in tinytorch"),
+    ],
+)
+def test_hints(get, hint):
+    with pytest.raises((AttributeError, TypeError), match=hint):
+        get()
+
+
+@pytest.mark.parametrize("table", [spelled.FUNCTIONS, spelled.TENSOR, spelled.MODULE, spelled.NN])
+def test_hints_name_functions_that_are_there(table):
+    for written in table.values():
+        for name in re.findall(r"tinytorch\.((?:\w+\.)*\w+)", written):
+            found = tinytorch
+            for part in name.split("."):
+                found = getattr(found, part)
+    for written in spelled.FUNCTIONS.values():
+        name = re.match(r"(\w+)\(", written)
+        assert name is None or name[1] == "isinstance" or hasattr(tinytorch, name[1]), written
+
+
+def test_pytorch_is_not_imported_for_that():
+    code = "import sys, tinytorch\ntry: tinytorch.cat\nexcept AttributeError: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_an_error_inside_a_property_is_not_hidden():
+    class Model(nn.Module):
+        @property
+        def width(self):
+            return self.layer.in_features
+
+    with pytest.raises(AttributeError, match="has no attribute 'layer'"):
+        Model().width  # noqa: B018
+
+
+def test_the_spelling_of_the_course():
+    assert tinytorch.BinaryCrossEntropyLoss is nn.BCELoss
+
+
+def test_what_is_shown_at_the_prompt():
+    data = tinytorch.data.TensorDataset(tinytorch.ones((5, 2)), tinytorch.arange(5))
+    assert repr(data) == "TensorDataset(5 examples: float32 (5, 2), int64 (5,))"
+    assert repr(tinytorch.data.Subset(data, [0, 1])) == f"Subset(2 of {data!r})"
+    loader = tinytorch.data.DataLoader(data, batch_size=2, shuffle=True)
+    assert repr(loader) == f"DataLoader(3 batches of 2 in random order, of {data!r})"
+    assert repr((Tensor([1.0], requires_grad=True)[0]).node) == "<node of getitem, shape ()>"
