@@ -29,6 +29,7 @@ BELOW = {  # what a module, or all of a package, may import of ours: itself and 
         "tinytorch.autograd",
         "tinytorch.ops",
         "tinytorch.origin",
+        "tinytorch.spelled",
     ),
 }
 LATE = {  # imports inside functions, which would be circular at the top

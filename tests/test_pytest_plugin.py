@@ -256,9 +256,6 @@ def test_xp_has_its_device_current_and_device_alone_has_not(project):
         def activated(self):
             return self.native
 
-        def activated(self):
-            return self.native
-
     registry._factories["toy"] = CurrentDevice
     project.makepyfile(
         """
@@ -551,7 +548,8 @@ def test_with_xdist_and_in_random_order(pytester):
     assert pytester.runpytest_subprocess("-n", "2", "--device", "nonsense").ret == pytest.ExitCode.USAGE_ERROR
 
 
-def test_wide_fixtures_and_hypothesis_may_ask_for_the_device(pytester):
+def test_wide_fixtures_and_hypothesis_may_ask_for_the_device(pytester, strict):
+    strict("device1")
     pytester.makepyfile(
         """
         import pytest

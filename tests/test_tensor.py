@@ -489,9 +489,11 @@ def test_numpy_of_what_requires_a_gradient():
 
 def test_numpy_takes_no_tensor_unasked(device):
     x = Tensor([1.0, 2.0], device=device)
-    for function in (np.asarray, np.array, lambda x: np.ones(2) @ x):
-        with pytest.raises(TypeError, match=r"x\.numpy\(\)|tinytorch\.asarray"):
-            function(x)
+    with pytest.raises(TypeError, match=r"tinytorch\.asarray"):
+        np.ones(2) @ x
+    for function in (np.asarray, np.array):
+        with pytest.raises(TypeError, match=r"requires a gradient.* x\.detach\(\)\.numpy\(\)"):
+            function(Tensor([1.0], device=device, requires_grad=True))
 
 
 # data and detach --------------------------------------------------------------------------------------------------
@@ -888,7 +890,7 @@ def test_a_host_tensor_without_a_gradient_is_an_array_where_numpy_asks_for_one()
     assert x.tolist() == [1.0, 2.0]
     with pytest.raises(ValueError, match="the values are copied"):
         np.asarray(x, copy=False)
-    for ask in (np.asarray, np.array, lambda w: np.stack([w]), lambda w: np.mean(w)):
+    for ask in (np.asarray, np.array, lambda w: np.stack([w])):
         with pytest.raises(TypeError, match=r"requires a gradient, which would be lost; use x\.detach\(\)\.numpy\(\)"):
             ask(Tensor([1.0], requires_grad=True))
     with pytest.raises(TypeError, match=r"multiply: x1 is a Tensor or a Python number, not numpy\.ndarray"):
