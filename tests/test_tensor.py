@@ -487,13 +487,23 @@ def test_numpy_of_what_requires_a_gradient():
         assert y.tolist() == y.detach().tolist()
 
 
-def test_numpy_takes_no_tensor_unasked(device):
+def test_numpy_computes_with_no_tensor_unasked(device):
     x = Tensor([1.0, 2.0], device=device)
-    with pytest.raises(TypeError, match=r"tinytorch\.asarray"):
-        np.ones(2) @ x
+    for function in (lambda x: np.ones(2) @ x, np.sin, lambda x: np.add(x, 1.0)):
+        with pytest.raises(TypeError, match=r"tinytorch\.asarray|__array_ufunc__"):
+            function(x)
     for function in (np.asarray, np.array):
         with pytest.raises(TypeError, match=r"requires a gradient.* x\.detach\(\)\.numpy\(\)"):
             function(Tensor([1.0], device=device, requires_grad=True))
+
+
+def test_the_memory_of_the_host_alone_is_numpys(device):
+    x = Tensor([1.0, 2.0], device=device)
+    if x.device.memory == (1, 0):
+        assert np.asarray(x).tolist() == np.array(x).tolist() == [1.0, 2.0]
+    else:
+        with pytest.raises(TypeError, match=r"copied when asked only: x\.cpu\(\)\.numpy\(\)"):
+            np.asarray(x)
 
 
 # data and detach --------------------------------------------------------------------------------------------------
