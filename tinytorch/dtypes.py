@@ -187,6 +187,9 @@ def whole(name: str, x: Any) -> int:
     try:
         return operator.index(x)
     except TypeError:
+        value = x.item() if getattr(x, "shape", None) == () and hasattr(x, "item") else None
+        if type(value) is int:  # of a library whose arrays are no indices
+            return value
         found = x.dtype if getattr(x, "shape", None) == () else type(x).__qualname__
         raise TypeError(f"{name}: takes an integer, not {found} {x!r}; write int(...)") from None
 
