@@ -14,7 +14,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinytorch.backends.device import Array, Device
 from tinytorch.backends.forks import importing
-from tinytorch.backends.standard import Key, Pair, added, counts, shifts
+from tinytorch.backends.standard import Key, Pair, added, backwards, counts, shifts
 
 # Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
 # functions of these names take longer to look at their arguments than to compute; sums as products with ones, and
@@ -139,11 +139,9 @@ def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def _cumulative_sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Array:
-    from array_api_compat import numpy as compat
-
     own = x.dtype if dtype is None else np.dtype(dtype)
     wide = np.dtype("float64") if own == np.float32 else dtype  # else the errors of all steps before add up
-    y = compat.cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial)
+    y = _compat().cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial)
     return y.astype(own) if own == np.float32 else y
 
 
@@ -221,9 +219,7 @@ def _by_terms(x1: Array, x2: Array, depth: int) -> Array:
 def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
     if type(min) is float is type(max) and x.dtype.kind == "f":
         return x.clip(min, max)
-    from array_api_compat import numpy as compat
-
-    return compat.clip(x, min, max)
+    return _compat().clip(x, min, max)
 
 
 _ZERO = {np.dtype(d): np.zeros((), d) for d in ("float32", "float64")}
@@ -297,14 +293,19 @@ _faster = {
 }
 
 
-class _Namespace:
+@functools.cache
+def _compat() -> Any:
     """NumPy as the standard has it. What makes it so takes as long to import as NumPy, and is imported on first use."""
+    with importing:
+        import array_api_compat.numpy as compat
+    return compat
+
+
+class _Namespace:
+    """The standard's functions, in the form that is fastest with NumPy where there is one; looked up on first use."""
 
     def __getattr__(self, name: str) -> Any:
-        with importing:
-            import array_api_compat.numpy as compat
-
-        vars(self).update(vars(compat) | _faster)
+        vars(self).update(vars(_compat()) | _faster)
         return object.__getattribute__(self, name)
 
 
@@ -411,8 +412,7 @@ class CpuDevice(Device):
         return np.array(array)
 
     def exported(self, array: Array) -> Array:
-        backwards = any(s < 0 for s in array.strides)  # PyTorch (2.13) ends the process when it is given such an array
-        return np.ascontiguousarray(array) if backwards else array
+        return np.ascontiguousarray(array) if backwards(array) else array
 
     def asarray(self, x: Array) -> Array:
         return np.asarray(x)
@@ -476,9 +476,7 @@ class CpuDevice(Device):
         return super().check_index(indices, size, what, ignore)
 
     def check_unit(self, values: Array, what: str) -> None:
-        unsigned = values.view(
-            _UNSIGNED[values.itemsize]
-        )  # numbers from 0 on are in order, and negative ones above them
+        unsigned = values.view(_UNSIGNED[values.itemsize])  # in which negative ones are above all others
         if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # or it is -0.0, or NaN
             super().check_unit(values, what)
 

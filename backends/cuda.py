@@ -29,7 +29,7 @@ import numpy as np
 
 from tinytorch.backends import cuda_source as source
 from tinytorch.backends.device import Array, Device, Stream, Unavailable
-from tinytorch.backends.standard import Key, Pair, added, counts, last_of
+from tinytorch.backends.standard import Key, Pair, added, backwards, counts, last_of
 from tinytorch.backends.tracing import Kernel
 
 _FIX = "python -m pip install 'tinytorch-xp[cuda12]' (or [cuda13], to match the driver)"
@@ -273,7 +273,7 @@ class _Checks:
         """What was out of range, in words; the table is then as new."""
         host = cupy.asnumpy(self.table[: len(self.asked)])
         wrong = [
-            Device.out_of_range(what, int(value.astype(np.int64)), int(count), size)
+            Device.out_of_range(what, value.astype(np.int64), int(count), f"[0, {size})")
             for (what, size), (_, count, _, value) in zip(self.asked, host)
             if count
         ]
@@ -421,8 +421,7 @@ class CudaDevice(Device):
         return out
 
     def exported(self, array: Array) -> Array:
-        backwards = any(s < 0 for s in array.strides)  # PyTorch (2.13) ends the process when it is given such an array
-        return self.current(cupy.ascontiguousarray, array) if backwards else array
+        return self.current(cupy.ascontiguousarray, array) if backwards(array) else array
 
     def asarray(self, x: Any) -> Array:
         return self.current(cupy.asarray, x)

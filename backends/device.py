@@ -426,8 +426,7 @@ class Device:
         bad = (values < 0) | (values > 1)
         if self.xp.any(bad):
             wrong = self.to_numpy(values)[self.to_numpy(bad)]
-            count = f" ({wrong.size} such values)" if wrong.size > 1 else ""
-            raise ValueError(f"{what}: {wrong[0]:g} is outside [0, 1]{count}")
+            raise ValueError(self.out_of_range(what, f"{wrong[0]:g}", wrong.size, "[0, 1]"))
 
     def _outside(self, indices: Array, size: int, ignore: int | None) -> Array:
         bad = (indices < 0) | (indices >= size)
@@ -435,12 +434,12 @@ class Device:
 
     def _out_of_range(self, host: np.ndarray, size: int, what: str, ignore: int | None) -> str:
         bad = host[self._outside(host, size, ignore)]
-        return self.out_of_range(what, bad[0], bad.size, size)
+        return self.out_of_range(what, bad[0], bad.size, f"[0, {size})")
 
     @staticmethod
-    def out_of_range(what: str, first: int, count: int, size: int) -> str:
-        """That the first of so many indices is out of range, in words."""
-        return f"{what}: {first} is outside [0, {size})" + (f" ({count} such values)" if count > 1 else "")
+    def out_of_range(what: str, first: object, count: int, interval: str) -> str:
+        """That the first of so many values is outside the interval, in words."""
+        return f"{what}: {first} is outside {interval}" + (f" ({count} such values)" if count > 1 else "")
 
     def dropout_mask(self, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         """0 with probability p, else 1 / (1 - p): from the next numbers of a generator, the same on every device.

@@ -87,6 +87,11 @@ def added(out: Array, parts: Sequence[Array], keys: Sequence[Key]) -> Array:
     return out
 
 
+def backwards(array: Any) -> bool:
+    """Whether elements lie backwards in memory: PyTorch (2.13) ends the process when it is given such an array."""
+    return any(s < 0 for s in array.strides)
+
+
 def _joined(dev: Any, blocks: list[tuple[int, Array]], axis: int, size: int) -> Array:
     """Blocks that start where it says along the axis, up to its size, and zeros between them."""
     like = blocks[0][1]

@@ -17,6 +17,7 @@ import numpy as np
 
 from tinytorch.backends.device import Array, Device, Unavailable
 from tinytorch.backends.forks import over_forks
+from tinytorch.backends.standard import backwards
 
 try:
     import array_api_strict as xp
@@ -132,7 +133,7 @@ class StrictDevice(Device):
         if self.native != _HOST:  # array-api-strict (2.6) itself would give it away
             raise BufferError(f"{self.name} stands for memory that other libraries do not see; use x.cpu()")
         host = np.asarray(array)
-        return np.ascontiguousarray(host) if any(s < 0 for s in host.strides) else array
+        return np.ascontiguousarray(host) if backwards(host) else array
 
     def dtype(self, dtype: Any) -> Any:
         name = np.dtype(dtype).name

@@ -331,17 +331,15 @@ def _is_array(x: Any) -> bool:
 
 def _converted(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], dtype: Any) -> list[Any]:
     """The arrays as the dtype, but those at the positions `apart`, numbers and None."""
-
-    def convert() -> list[Any]:
-        xp = device.xp
-        return [a if i in apart or not _is_array(a) else xp.astype(a, dtype, copy=False) for i, a in enumerate(arrays)]
-
-    out: list[Any] = run_on(device, convert)
-    return out
+    xp = device.xp
+    return [a if i in apart or not _is_array(a) else xp.astype(a, dtype, copy=False) for i, a in enumerate(arrays)]
 
 
 def _fitting(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], beyond: str) -> Any:
-    """The function that makes arrays of these dtypes, and numbers, fit each other; None if there is nothing to do."""
+    """The function that makes arrays of these dtypes, and numbers, fit each other; None if there is nothing to do.
+
+    It is called with the device current.
+    """
     mixing = {i: a for i, a in enumerate(arrays) if i not in apart}
     found = {device.dtype_of(a) for a in mixing.values() if _is_array(a)}
     numbers = [i for i, a in mixing.items() if type(a) is int]
@@ -943,7 +941,7 @@ def _replayed(starts: Iterable[Place]) -> dict[Node, Any]:
                 arrays.append(source)
         made_by: Any = node.op
         fit = _fitting(device, arrays, made_by.apart, made_by.beyond)
-        arrays = arrays if fit is None else fit(arrays)
+        arrays = arrays if fit is None else run_on(device, fit, arrays)
         body = functools.partial(node.op.body, device, *arrays, **node.meta)
         out = run_on(device, body)[0]
         values[node] = wrap(out, node.device, node)

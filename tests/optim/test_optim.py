@@ -584,30 +584,31 @@ def interrupted(call, at):
     return False
 
 
+def ready_to_step(make, when):
+    """An optimizer before its first step, a later one, or one for which its arrays are arranged anew."""
+    optimizer, params = several(make, "cpu")
+    if when != "first":
+        optimizer.step()
+        optimizer.step()
+    if when == "arranged anew":
+        params[-1].grad, params[0].grad = tinytorch.ones(1), None
+    return optimizer
+
+
 @every
 @pytest.mark.parametrize("when", ["first", "later", "arranged anew"])
 def test_an_interrupt_at_any_line_of_a_step_changes_nothing(make, when):
     at, came = 0, True
     while came:
         at += 1
-        optimizer, params = several(make, "cpu")
-        if when != "first":
-            optimizer.step()
-            optimizer.step()
-        if when == "arranged anew":
-            params[-1].grad, params[0].grad = tinytorch.ones(1), None
+        optimizer = ready_to_step(make, when)
         before = everything(optimizer)
         came = interrupted(optimizer.step, at)
         after = everything(optimizer)
         assert (after == before) is came, f"line {at}"
         if came:
             optimizer.step()  # and it goes on as if nothing had been
-            reference, others = several(make, "cpu")
-            if when != "first":
-                reference.step()
-                reference.step()
-            if when == "arranged anew":
-                others[-1].grad, others[0].grad = tinytorch.ones(1), None
+            reference = ready_to_step(make, when)
             reference.step()
             assert everything(optimizer) == everything(reference)
     assert at > 50
