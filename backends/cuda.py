@@ -183,8 +183,14 @@ def _stack(arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
 
 @functools.cache
 def _traced(function: Callable[..., Any], arrays: int, numbers: tuple[str, ...], dtype: np.dtype[Any]) -> Any:
-    """An elementwise function as one kernel, how many arrays it returns, and whether it is one in no tuple."""
-    kernel = Kernel(function, arrays, numbers, dtype)
+    """An elementwise function as one kernel, how many arrays it returns, and whether it is one in no tuple.
+
+    None if it does what cannot be written out: it takes several launches, then.
+    """
+    try:
+        kernel = Kernel(function, arrays, numbers, dtype)
+    except (AttributeError, TypeError):
+        return None
     name = f"fused_{function.__name__.strip('_')}"
     made = cupy.ElementwiseKernel(kernel.takes, kernel.returns, "\n".join(kernel.lines), name)
     return made, kernel.outputs, kernel.single
@@ -192,10 +198,10 @@ def _traced(function: Callable[..., Any], arrays: int, numbers: tuple[str, ...],
 
 def _fused(function: Callable[..., Any], out: Any, dev: Device, *arrays: Array, **numbers: float) -> Any:
     """As `Device.fused(function, out)(dev, ...)`."""
-    try:
-        kernel, outputs, single = _traced(function, len(arrays), tuple(numbers), arrays[0].dtype)
-    except (AttributeError, TypeError):  # it does what cannot be written out: several launches, then
+    made = _traced(function, len(arrays), tuple(numbers), arrays[0].dtype)
+    if made is None:
         return function(dev, *arrays, **numbers)
+    kernel, outputs, single = made
     if out is None:
         like = next((a for a in arrays[::-1] if 0 not in a.strides), arrays[0])  # the order of its axes in memory
         out = tuple([cupy.empty_like(like) for _ in range(outputs)])
@@ -262,19 +268,22 @@ class _Entered(threading.local):
         self.streams: list[tuple[Any, list[Any]]] = []
 
 
+_Asked = tuple[str, str, Any, str]  # what, the interval, and of the first wrong value its kind and how it is shown
+
+
 class _Checks:
-    """Index checks of one thread on one stream whose answers nobody has read: a row of the table for each."""
+    """Checks of one thread on one stream whose answers nobody has read: a row of the table for each."""
 
     def __init__(self) -> None:
         self.table = cupy.zeros((_PENDING, 4), np.uint64)
-        self.asked: list[tuple[str, int]] = []
+        self.asked: list[_Asked] = []
 
     def answers(self) -> list[str]:
         """What was out of range, in words; the table is then as new."""
         host = cupy.asnumpy(self.table[: len(self.asked)])
         wrong = [
-            Device.out_of_range(what, value.astype(np.int64), int(count), f"[0, {size})")
-            for (what, size), (_, count, _, value) in zip(self.asked, host)
+            Device.out_of_range(what, shown.format(value.view(kind)), int(count), interval)
+            for (what, interval, kind, shown), (_, count, _, value) in zip(self.asked, host)
             if count
         ]
         self.asked = []
@@ -550,23 +559,27 @@ class CudaDevice(Device):
         """
         if not indices.size:
             return True
-        at = cupy.ascontiguousarray(indices if indices.dtype.name in _C_TYPES else indices.astype(np.int64))
-        mine = threading.current_thread(), cupy.cuda.get_current_stream()
+        at = indices if indices.dtype.name in _C_TYPES else indices.astype(np.int64)
+        asked = what, f"[0, {size})", np.int64, "{}"
+        self._ask(source.CHECK_INDEX, "check_index", at, asked, size, ignore is not None, ignore or 0)
+        return None
+
+    def check_unit(self, values: Array, what: str) -> None:
+        """As the default, but as an IndexError, and put off as those of `check_index` are."""
+        if values.size:
+            self._ask(source.CHECK_UNIT, "check_unit", values, (what, "[0, 1]", np.float64, "{:g}"))
+
+    def _ask(self, code: str, name: str, at: Array, asked: _Asked, *args: Any) -> None:
+        """Launch a check, whose answer is read later."""
+        at, mine = cupy.ascontiguousarray(at), (threading.current_thread(), cupy.cuda.get_current_stream())
         checks = self._checks.get(mine)
         if checks is None:
             checks = self._checks[mine] = _Checks()
         answer = checks.table.data.ptr + checks.table.strides[0] * len(checks.asked)
-        checks.asked.append((what, size))
-        kernel = _raw(source.CHECK_INDEX, "check_index", at.dtype.name)
-        _launch(kernel, at.size, at, at.size, size, ignore is not None, ignore or 0, answer)
+        checks.asked.append(asked)
+        _launch(_raw(code, name, at.dtype.name), at.size, at, at.size, *args, answer)
         if len(checks.asked) == _PENDING:
             self.synchronize()
-        return None
-
-    def check_unit(self, values: Array, what: str) -> None:
-        """As `check_index`, of -1 for what is below 0 and 1 for what is above 1: an IndexError, put off like those."""
-        side = (values > 1).astype(np.int8) - (values < 0).astype(np.int8)
-        self.check_index(side, 1, f"{what}: outside [0, 1], below (-1) or above (1)")
 
     def _raise_unread(self) -> None:
         """Read the answers to all index checks of this thread, and of ended ones, and raise what is wrong."""

@@ -25,15 +25,14 @@ extern "C" __global__ void join(Table table, long long count, long long rows, lo
 }
 """
 
-# What is out of range among indices, into four numbers that were zero: ~place of the first (0 if there is none), how
-# many there are, a counter of blocks that is zero again at the end, and the first itself. The last block to finish
-# reads it: the indices may be changed later.
-CHECK_INDEX = r"""
-extern "C" __global__ void check_index(const T* at, long long n, long long size, bool ignores, long long ignore,
-                                       unsigned long long* answer) {
+# What is wrong among values, into four numbers that were zero: ~place of the first (0 if there is none), how many there
+# are, a counter of blocks that is zero again at the end, and the bits of the first itself. The last block to finish
+# reads it: the values may be changed later.
+_CHECK = r"""
+extern "C" __global__ void NAME(const T* at, long long n, ARGUMENTS unsigned long long* answer) {
     for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n;
          i += (long long)gridDim.x * blockDim.x) {
-        if ((at[i] < 0 || at[i] >= size) && !(ignores && at[i] == ignore)) {
+        if (WRONG) {
             atomicMax(&answer[0], ~(unsigned long long)i);
             atomicAdd(&answer[1], 1ULL);
         }
@@ -42,11 +41,25 @@ extern "C" __global__ void check_index(const T* at, long long n, long long size,
     __syncthreads();
     if (threadIdx.x == 0 && atomicAdd(&answer[2], 1ULL) == gridDim.x - 1) {
         unsigned long long first = atomicMax(&answer[0], 0ULL);
-        if (first) answer[3] = (unsigned long long)(long long)at[~first];
+        if (first) answer[3] = (unsigned long long)BITS(at[~first]);
         answer[2] = 0;
     }
 }
 """
+
+
+def _check(name: str, arguments: str, wrong: str, bits: str) -> str:
+    filled = _CHECK.replace("NAME", name).replace("ARGUMENTS", arguments)
+    return filled.replace("WRONG", wrong).replace("BITS", bits)
+
+
+CHECK_INDEX = _check(
+    "check_index",
+    "long long size, bool ignores, long long ignore,",
+    "(at[i] < 0 || at[i] >= size) && !(ignores && at[i] == ignore)",
+    "(long long)",
+)
+CHECK_UNIT = _check("check_unit", "", "at[i] < 0 || at[i] > 1", "__double_as_longlong")
 
 # x (C, H, W, N) -> y (C, KH, KW, OH, OW, N): y[c, a, b, h, w, n] = x[c, h sh + a dh - ph, w sw + b dw - pw, n], and 0
 # outside the image. x may have any strides.

@@ -131,6 +131,7 @@ class _Device:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.xp = SimpleNamespace(
+            bool=np.dtype("bool"),
             astype=self._astype,
             where=self._where,
             **{name: self._function(template) for name, template in _FUNCTIONS.items()},
@@ -152,4 +153,6 @@ class _Device:
     def _astype(self, x: Symbol, dtype: Any) -> Symbol:
         if dtype == self.kernel.dtype:
             return self.kernel.note("T", self.kernel.number(x))
+        if dtype == np.dtype("bool"):
+            return self.kernel.note("bool", f"{x.name} != 0")  # NaN is true
         raise TypeError(f"a function that is fused keeps its dtype {self.kernel.dtype}, and makes no {dtype}")

@@ -11,6 +11,7 @@ import pytest
 import tinytorch
 from tinytorch.autograd import run_on
 from tinytorch.backends import Device, cpu
+from tinytorch.backends.tracing import Kernel
 from tinytorch.ops import elementwise
 from tinytorch.optim import adam, optimizer, sgd
 from tinytorch.testing import assert_close
@@ -47,6 +48,12 @@ def test_every_function_that_is_fused_is_here():
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "fused":
                 found.add(node.args[0].id)
     assert found == {f.__name__ for f in FUSED}
+
+
+@every
+def test_every_function_that_is_fused_can_be_written_out_as_one_kernel(function):
+    arrays, numbers = FUSED[function]
+    assert Kernel(function, arrays, tuple(numbers), np.dtype("float32")).outputs >= 1
 
 
 @pytest.fixture

@@ -219,15 +219,15 @@ def test_what_is_no_probability_is_refused(value, device):
         return Tensor(np.asarray(numbers, "float32"), device=device)
 
     right, wrong = tensor(0.5, 1.0, np.nan, 0.0), tensor(0.5, value, 0.0, value)
-    words = rf"{value:g}.*outside \[0, 1\] \(2 such values\)|outside \[0, 1\], below"
+    words = rf"{value:g} is outside \[0, 1\] \(2 such values\)"
     for loss in (tinytorch.binary_cross_entropy, tinytorch.BCELoss()):
         loss(right, right).detach().numpy()
         for pair, what in (((wrong, right), "input"), ((right, wrong), "target")):
-            with pytest.raises((ValueError, IndexError), match=f"binary_cross_entropy: the {what} .*({words})"):
+            with pytest.raises((ValueError, IndexError), match=f"binary_cross_entropy: the {what} .*{words}"):
                 loss(*pair).detach().numpy()
     for loss in (tinytorch.binary_cross_entropy_with_logits, tinytorch.BCEWithLogitsLoss()):
         loss(wrong, right).detach().numpy()
-        with pytest.raises((ValueError, IndexError), match=f"with_logits: the target .*({words})"):
+        with pytest.raises((ValueError, IndexError), match=f"with_logits: the target .*{words}"):
             loss(right, wrong).detach().numpy()
 
 
