@@ -649,3 +649,18 @@ def test_only_the_librarys_own_errors_come_out(call):
         if (found := complaint(call, argument, kind, args, kwargs))
     ]
     assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: T.stack([f(2), None]), r"stack: arrays\[1\] is a Tensor, not None; make it one with"),
+        (lambda: T.concat([2, f(2)]), r"concat: arrays\[0\] is a Tensor, not int \(2\)"),
+        (lambda: T.concat("ab"), r"concat: arrays is a sequence of Tensors, not str \('ab'\)"),
+        (lambda: T.tensordot(f(2), f(2), axes=([0], ["a"])), r"a tuple of 2 \(integers or tuples of integers\), not"),
+    ],
+    ids=range(4),
+)
+def test_of_a_sequence_it_is_said_which_element_is_wrong(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

@@ -96,6 +96,8 @@ def spelled(kind: Any) -> str:
 def _plural(kind: Any) -> str:
     if kind in (int, float, str):
         return {int: "integers", float: "numbers", str: "strings"}[kind]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(_plural(k) for k in typing.get_args(kind))
     what, of, rest = spelled(kind).removeprefix("a ").removeprefix("an ").partition(" of ")
     return f"{what}s{of}{rest}"
 
@@ -146,6 +148,10 @@ def misfit(name: str, function: Callable[..., Any], given: Mapping[str, Any]) ->
     for argument, value in given.items():
         kind = expected.get(argument.partition("[")[0], Any)
         if not fits(value, kind):
+            if typing.get_origin(kind) is collections.abc.Sequence and fits(value, collections.abc.Sequence[Any]):
+                (kind,) = typing.get_args(kind)  # a sequence it is: of what is not
+                nth = next(i for i, v in enumerate(value) if not fits(v, kind))
+                argument, value = f"{argument}[{nth}]", value[nth]
             hint = "; make it one with tinytorch.asarray(...)" if kind is OneTensor else ""
             if hasattr(type(value), "__float__") and not hasattr(value, "shape") and "number" in spelled(kind):
                 hint = f"; write float({value!r})"

@@ -299,10 +299,11 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
 
 
 def getitem(x: Any, key: Any) -> Any:
-    """x[key], for integers, slices, `...`, None, integer tensors and a boolean tensor, as in NumPy.
+    """x[key], for integers, slices, `...`, None, integer tensors and boolean tensors, as in NumPy.
 
     Integer tensors stand either in front, where they broadcast with integers, or one of them stands among slices. A
-    boolean tensor stands alone; the shape of the result then depends on its values, which are read.
+    boolean tensor stands for the indices of its true elements, an integer tensor for each of its axes; the shape of the
+    result then depends on its values, which are read.
 
     Raises:
         IndexError: an index is outside its axis, or the key mixes what cannot be mixed.
@@ -324,8 +325,6 @@ def getitem(x: Any, key: Any) -> Any:
     first, last = arrays[0], arrays[-1]
     lead, rest = keys[: last + 1], keys[last + 1 :]
     if keys[first].dtype.kind == "b":
-        if len(lead) > 1 or any(k != slice(None) for k in rest):
-            raise IndexError("getitem: a boolean tensor stands alone; index in two steps, as in x[mask][:, i]")
         mask = keys[first]
         rows = reshape(x, (math.prod(x.shape[: mask.ndim]), *x.shape[mask.ndim :]))
         return _take(rows, nonzero(reshape(mask, (-1,)))[0], axis=0)
@@ -364,12 +363,6 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
                 raise IndexError(
                     f"getitem: an index tensor holds integers or booleans, not {k.device.dtype_of(k.array)}"
                 )
-            lengths = x.shape[axes : axes + k.ndim]
-            if kind == "b" and (len(lengths) < k.ndim or any(m not in (0, n) for m, n in zip(k.shape, lengths))):
-                raise IndexError(
-                    f"getitem: a mask of shape {tuple(k.shape)} does not fit shape {tuple(x.shape)}; "
-                    "it must have the lengths of the axes it stands for, or 0"
-                )
             axes += k.ndim if kind == "b" else 1
         elif isinstance(k, bool | np.bool):
             raise IndexError("getitem: an index is not a bool; for a new axis write None")
@@ -387,7 +380,32 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
     if axes > x.ndim or len(dots) > 1:
         raise IndexError(f"getitem: {axes} indices and {len(dots)} '...' for {x.ndim} dimensions")
     at = dots[0] if dots else len(keys)
-    return (*keys[:at], *(slice(None),) * (x.ndim - axes), *keys[at + 1 :])
+    return _unmasked(x, (*keys[:at], *(_WHOLE,) * (x.ndim - axes), *keys[at + 1 :]))
+
+
+def _unmasked(x: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The keys with the indices of its true elements for each mask; a mask that stands alone, in front, stays.
+
+    Raises:
+        IndexError: a mask has not the lengths of its axes.
+    """
+    out: list[Any] = []
+    axis = 0
+    for i, k in enumerate(keys):
+        if not isinstance(k, Variable) or k.dtype.kind != "b":
+            out.append(k)
+            axis += k is not None
+            continue
+        lengths = x.shape[axis : axis + k.ndim]
+        if any(m not in (0, n) for m, n in zip(k.shape, lengths)):
+            raise IndexError(
+                f"getitem: a mask of shape {tuple(k.shape)} does not fit shape {tuple(x.shape)} at axis {axis}; "
+                "it must have the lengths of the axes it stands for, or 0"
+            )
+        alone = i == 0 and not any(isinstance(other, Variable) or other != _WHOLE for other in keys[1:])
+        out.extend([k] if alone else nonzero(k))
+        axis += k.ndim
+    return tuple(out)
 
 
 def _flat(x: Any, lead: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -423,7 +441,7 @@ def may_change(x: Any, written: str, instead: str) -> None:
 
 
 def setitem(x: Any, key: Any, value: Any) -> None:
-    """x[key] = value, for a key that `x[key]` takes: integers, slices, `...`, None, integer tensors, or a mask alone.
+    """x[key] = value, for a key that `x[key]` takes: integers, slices, `...`, None, integer and boolean tensors.
 
     The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values. The assignment
     is recorded, so that gradients reach the value. Where an index occurs twice, the last value stays. Of a mask and a
@@ -448,9 +466,7 @@ def setitem(x: Any, key: Any, value: Any) -> None:
     alone = all(k == _WHOLE for k in rest)
     if not arrays:
         new = _setitem(x, value, key=keys)
-    elif any(keys[i].dtype.kind == "b" for i in arrays):
-        if len(lead) > 1 or not alone:
-            raise IndexError("x[...] = value: a boolean tensor stands alone; write x = tinytorch.where(mask, value, x)")
+    elif keys[arrays[0]].dtype.kind == "b":
         new = _masked(x, keys[0], value)
     elif alone and all(isinstance(k, int | Variable) for k in lead):
         new = _at_rows(x, lead, value)
