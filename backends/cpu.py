@@ -126,9 +126,9 @@ def _of_groups(rows: Array, starts: Array) -> Array:
     step, at = 1, np.flatnonzero(left > 1)
     while at.size:
         at = at[(rank[at] % (2 * step) == 0) & (left[at] > step)]
-        rows[at] += rows[at + step]
+        rows[at] = rows.take(at, 0) + rows.take(at + step, 0)
         step *= 2
-    return rows[starts]
+    return rows.take(starts, 0)
 
 
 def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
@@ -222,6 +222,21 @@ def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
     return _compat().clip(x, min, max)
 
 
+_SHORT = 4096  # numbers, up to which a pass over an array is nothing beside its call
+
+
+def _maximum(x1: Array, x2: Array, /) -> Array:
+    if type(x2) is float and x1.size > _SHORT and x1.dtype.kind == "f":
+        return x1.clip(x2, math.inf)  # is vectorized for a number, as `maximum` is for two arrays only
+    return np.maximum(x1, x2)
+
+
+def _minimum(x1: Array, x2: Array, /) -> Array:
+    if type(x2) is float and x1.size > _SHORT and x1.dtype.kind == "f":
+        return x1.clip(-math.inf, x2)
+    return np.minimum(x1, x2)
+
+
 _ZERO = {np.dtype(d): np.zeros((), d) for d in ("float32", "float64")}
 _BITS = {4: np.dtype("int32"), 8: np.dtype("int64")}
 
@@ -283,7 +298,9 @@ _faster = {
     "expand_dims": _expand_dims,
     "matmul": _matmul,
     "max": _max,
+    "maximum": _maximum,
     "mean": _mean,
+    "minimum": _minimum,
     "ones_like": _ones_like,
     "permute_dims": _permute_dims,
     "reshape": _reshape,
@@ -316,6 +333,7 @@ if _program_break:
     _program_break.argtypes, _program_break.restype = [ctypes.c_ssize_t], ctypes.c_size_t
 
 _BLOCK = 65_536  # numbers: a few arrays of as many stay in a core's own cache from one pass to the next
+_SHORT = 4096  # numbers, up to which a pass is nothing beside its call
 _PASSES = 4  # over memory for each result: a function of fewer gains nothing by blocks, whose results are copied
 _MANY = 2**22  # numbers, in all passes for a result: from here on they no longer stay in the cache by themselves
 
@@ -455,10 +473,13 @@ class CpuDevice(Device):
         if values.ndim == 1 or values.dtype.kind != "f" or not values.size:
             np.add.at(out, indices, values)
             return out
-        order = np.argsort(indices, kind="stable")
+        order = np.argsort(indices.astype("uint16") if size <= 65_536 else indices, kind="stable")  # 16 bits: by radix
         found = indices[order]
-        starts = np.flatnonzero(np.concatenate(([True], found[1:] != found[:-1])))
-        out[found[starts]] = _of_groups(values[order], starts)
+        first = np.concatenate(([True], found[1:] != found[:-1]))  # of its group
+        alone = first & np.concatenate((first[1:], [True]))
+        out[found[alone]] = values.take(order[alone], 0)
+        first, found, rows = first[~alone], found[~alone], values.take(order[~alone], 0)
+        out[found[first]] = _of_groups(rows, np.flatnonzero(first))
         return out
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
@@ -479,6 +500,20 @@ class CpuDevice(Device):
         unsigned = values.view(_UNSIGNED[values.itemsize])  # in which negative ones are above all others
         if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # or it is -0.0, or NaN
             super().check_unit(values, what)
+
+    def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
+        e, s, labels, kept, smooth = state
+        if e.size <= _SHORT:
+            return super().class_losses_rule(state, g)
+        share = np.broadcast_to(g, s.shape) if kept is None else _where(kept[:, None], g, 0.0)
+        d = e * (share / s)  # one pass, and the labels' elements: no one-hot matrix
+        if smooth:
+            d -= share * (smooth / d.shape[1])
+            share = share * (1.0 - smooth)
+        at = _range(0, d.size, d.shape[1])
+        at += labels
+        d.reshape(-1)[at] -= share[:, 0]
+        return d
 
     def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
         C, H, W, N = x.shape

@@ -352,7 +352,7 @@ class Device:
             share = xp.reshape(weight / n, (n, 1))
             mean, slope = xp.matmul(g, share), xp.matmul(gh, share)
             d = g * weight
-            d = d - mean
+            d -= mean
         d -= h * slope
         d *= r
         return d

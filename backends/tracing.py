@@ -15,6 +15,7 @@ import numpy as np
 
 _FUNCTIONS = {  # names of the array API standard; arguments are of T, but for the condition of `where`
     "abs": "fabs({0})",
+    "clip": "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",  # a NaN stays
     "exp": "exp({0})",
     "expm1": "expm1({0})",
     "log": "log({0})",

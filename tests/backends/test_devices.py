@@ -534,6 +534,17 @@ def test_scatter_add_of_numbers_whose_sum_is_none():
         assert dev.scatter_add(values, np.asarray([0, 2, 3]), 4).tolist() == [values[0], 0.0, values[1], 1.0]
 
 
+@pytest.mark.parametrize("size", [300, 65_536, 65_537])
+def test_scatter_add_to_many_rows(size, device):
+    dev, rng = tinytorch.device(device), np.random.Generator(np.random.Philox(0))
+    indices = np.concatenate([[size - 1, 0, size - 1], rng.integers(0, 40, 90), np.full(17, 77)])
+    values = rng.integers(-9, 9, (len(indices), 3)).astype("float32")
+    expected = np.zeros((size, 3), "float32")
+    np.add.at(expected, indices, values)
+    found = _called(dev, dev.scatter_add, dev.from_numpy(values), dev.from_numpy(indices), size)
+    assert np.array_equal(dev.to_numpy(found), expected)
+
+
 WINDOWS = {  # size of the image, kernel, stride, padding, dilation
     "plain": ((5, 4), (3, 2), (1, 1), (0, 0), (1, 1)),
     "padded": ((4, 5), (3, 3), (1, 1), (1, 2), (1, 1)),
@@ -649,6 +660,17 @@ def test_the_functions_of_the_cpu_are_numpys(dtype, shape):
         big = np.concatenate([x] * 64, axis=-1)  # (..., n, 64 m)
         for a, b in ((x, y), (y, x), (big, np.swapaxes(big, -1, -2)), (np.concatenate([big] * 40, -2), big.mT)):
             assert_close(xp.matmul(a, b), a @ b, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+def test_extremes_of_many_numbers_and_one(dtype):
+    xp = backends.device("cpu").xp
+    x = np.random.Generator(np.random.Philox(0)).integers(-9, 9, 5000).astype(dtype)
+    if dtype != "int32":
+        x[:3] = np.nan, np.inf, -np.inf
+    for bound in (2.0, -np.inf, np.inf, np.nan):
+        assert np.array_equal(xp.maximum(x, bound), np.maximum(x, bound), equal_nan=True)
+        assert np.array_equal(xp.minimum(x, bound), np.minimum(x, bound), equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,20 @@ from tinytorch import Tensor
 )
 def test_windows_of_more_than_nine(kernel, stride, padding, dilation, device):
     rng = np.random.default_rng(0)
-    a = rng.integers(0, 4, (2, 1, 12, 11)).astype("float32")  # with equal ones
+    a = rng.integers(0, 4, (2, 3, 12, 11)).astype("float32")  # with equal ones
     wide = np.pad(a, ((0, 0), (0, 0), *((p, p) for p in padding)), constant_values=-np.inf)
     size = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip((12, 11), kernel, stride, padding, dilation)
     ]
-    y, grad = np.zeros((2, 1, *size), "float32"), np.zeros(wide.shape, "float32")
+    y, grad = np.zeros((2, 3, *size), "float32"), np.zeros(wide.shape, "float32")
     seed = rng.integers(1, 9, y.shape).astype("float32")
-    for n, _, i, j in np.ndindex(y.shape):
+    for n, c, i, j in np.ndindex(y.shape):
         rows = i * stride[0] + dilation[0] * np.arange(kernel[0])
         columns = j * stride[1] + dilation[1] * np.arange(kernel[1])
-        window = wide[n, 0][np.ix_(rows, columns)]
-        y[n, 0, i, j] = window.max()
+        window = wide[n, c][np.ix_(rows, columns)]
+        y[n, c, i, j] = window.max()
         first = np.unravel_index(window.argmax(), window.shape)
-        grad[n, 0, rows[first[0]], columns[first[1]]] += seed[n, 0, i, j]
+        grad[n, c, rows[first[0]], columns[first[1]]] += seed[n, c, i, j]
     x = Tensor(a, device=device, requires_grad=True)
     found = tinytorch.max_pool2d(x, kernel, stride, padding, dilation)
     found.backward(Tensor(seed, device=device))

@@ -644,7 +644,7 @@ def _gelu(dev: Device, x: Array) -> tuple[Array, Array]:
 
 
 def _gelu_rule(dev: Device, g: Array, x: Array, cdf: Array) -> Array:  # (cdf + x * exp(-x**2 / 2) / sqrt(2 pi)) * g
-    near = dev.xp.minimum(dev.xp.maximum(x, -_FAR), _FAR)
+    near = dev.xp.clip(x, -_FAR, _FAR)
     slope = near * near
     slope *= -0.5
     slope = dev.xp.exp(slope)
@@ -675,7 +675,7 @@ def _gelu_tanh_rule(dev: Device, g: Array, x: Array, t: Array) -> Array:
     """(t + 1 + (1 - t**2) * x * (3 c k x**2 + k)) * g / 2, negative until the last line."""
     fall = t * t
     fall -= 1.0
-    near = dev.xp.minimum(dev.xp.maximum(x, -_FAR), _FAR)
+    near = dev.xp.clip(x, -_FAR, _FAR)
     slope = near * near
     slope *= 3 * _C * _K
     slope += _K

@@ -357,12 +357,13 @@ def softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     tensor([0.5, 0.5])
     """
     xp, axis = dev.xp, axis_of(axis, x.ndim)
-    e = xp.exp(x - top_of(dev, x, axis))
-    y = e / xp.sum(e, axis=axis, keepdims=True)
+    y = xp.exp(x - top_of(dev, x, axis))
+    y /= xp.sum(y, axis=axis, keepdims=True)
 
     def of_x(g: Array) -> Array:
         t = g * y
-        return t - y * xp.sum(t, axis=axis, keepdims=True)
+        t -= y * xp.sum(t, axis=axis, keepdims=True)
+        return t
 
     return y, of_x
 
@@ -375,9 +376,15 @@ def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     tensor([-0.6931, -0.6931])
     """
     xp, axis = dev.xp, axis_of(axis, x.ndim)
-    z = x - top_of(dev, x, axis)
-    y = z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
-    return y, lambda g: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
+    y = x - top_of(dev, x, axis)
+    y -= xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
+
+    def of_x(g: Array) -> Array:
+        p = xp.exp(y)
+        p *= xp.sum(g, axis=axis, keepdims=True)
+        return g - p
+
+    return y, of_x
 
 
 @op(kinds="f")

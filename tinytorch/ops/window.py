@@ -136,6 +136,8 @@ def max_pool2d(
     for step in steps:
         image, rule = _largest(dev, image, *step)
         rules.append(rule)
+    if len(steps) > 1 and kernel == stride and padding == (0, 0) and dilation == (1, 1):
+        rules = [_to_first_largest(dev, xp.permute_dims(x, (1, 2, 3, 0)), kernel)]
 
     def of_x(g: Array) -> Array:
         g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), image.shape)  # in memory as the image
@@ -144,6 +146,25 @@ def max_pool2d(
         return xp.permute_dims(g, (3, 0, 1, 2))
 
     return xp.permute_dims(image, (3, 0, 1, 2)), of_x
+
+
+def _to_first_largest(dev: Any, x: Array, kernel: tuple[int, int]) -> Any:
+    """The rule of large windows that lie side by side: it is looked up where each has its first largest element."""
+    xp, (C, H, W, N), (KH, KW) = dev.xp, x.shape, kernel
+
+    def rule(g: Array) -> Array:
+        _, h, w, _ = g.shape
+        rows = xp.reshape(x[:, : h * KH, : w * KW, :], (C, h, KH, w, KW, N))
+        rows = xp.reshape(xp.permute_dims(rows, (0, 1, 3, 5, 2, 4)), (-1, KH * KW))
+        k = xp.reshape(xp.argmax(rows, axis=1), g.shape)
+        at = (k // KW * W + k % KW) * N
+        for axis, (n, step) in enumerate(zip(g.shape, (H * W * N, KH * W * N, KW * N, 1))):
+            steps = xp.arange(0, n * step, step, dtype=k.dtype, device=dev.native)
+            at = at + xp.reshape(steps, (-1, *(1,) * (3 - axis)))
+        zeros = xp.zeros((C * H * W * N,), dtype=g.dtype, device=dev.native)
+        return xp.reshape(dev.put(zeros, xp.reshape(at, (-1,)), xp.reshape(g, (-1,))), x.shape)
+
+    return rule
 
 
 def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Array, Any]:
