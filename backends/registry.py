@@ -50,8 +50,15 @@ def register(name: str, factory: type[Device] | str, library: str = "") -> None:
         library: the top-level module of its arrays, so that the class is not imported to look at others' arrays.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: the name is taken by another factory, or holds a colon.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"register: name is a string, such as 'mine', not {type(name).__name__}")
+    if not isinstance(library, str):
+        raise TypeError(f"register: library is the name of a module, not {type(library).__name__}")
+    if not (isinstance(factory, str) or (isinstance(factory, type) and issubclass(factory, Device))):
+        raise TypeError(f"register: factory is a subclass of Device, or 'module:Class', not {factory!r}")
     if ":" in name or not name:
         raise ValueError(f"register: a family is a word without a colon, not {name!r}")
     if name == "auto":

@@ -16,6 +16,8 @@ def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     >>> out, out["a"] is out["b"][0]
     ({'a': [2], 'b': ([2], 3)}, True)
     """
+    if not callable(function):
+        raise TypeError(f"map_tree: function is called with what is in the tree, and {function!r} cannot be called")
     return _walk(function, tree, {})
 
 

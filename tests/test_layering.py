@@ -20,8 +20,8 @@ BELOW = {  # what a module, or all of a package, may import of ours: itself and 
     "tinytorch.words": ("tinytorch.backends", "tinytorch.dtypes"),
     "tinytorch.autograd": ("tinytorch.backends", "tinytorch.dtypes", "tinytorch.words"),
     "tinytorch.ops": ("tinytorch.backends", "tinytorch.words", "tinytorch.dtypes", "tinytorch.autograd"),
-    "tinytorch.namespace": ("tinytorch.backends", "tinytorch.dtypes"),
-    "tinytorch.origin": ("tinytorch.backends", "tinytorch.autograd"),
+    "tinytorch.namespace": ("tinytorch.backends", "tinytorch.dtypes", "tinytorch.words"),
+    "tinytorch.origin": ("tinytorch.backends", "tinytorch.autograd", "tinytorch.words"),
     "tinytorch.tensor": (
         "tinytorch.backends",
         "tinytorch.words",

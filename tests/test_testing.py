@@ -208,8 +208,8 @@ def test_containers():
         ({"a": state["a"]}, r"keys \['a'\] are not \['a', 'b'\]"),
         ({"a": state["a"][:1], "b": {}}, "1 items, not 2"),
         ({"a": [Tensor([9.0]), state["a"][1]], "b": {}}, r"9\.0 is not 1\.0"),
-        ({"a": 1.0, "b": {}}, "float is no sequence"),
-        ([state], "list is no mapping"),
+        ({"a": 1.0, "b": {}}, "a float is no list"),
+        ([state], "a list is no dict"),
     ):
         with pytest.raises(AssertionError, match=message):
             assert_close(wrong, state)

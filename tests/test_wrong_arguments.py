@@ -41,7 +41,7 @@ def i(*values):
 class Call:
     """A call that is right: a function, its arguments by name, and those that come by position."""
 
-    def __init__(self, name, function, *args, names=None, called=None, **kwargs):
+    def __init__(self, name, function, /, *args, names=None, called=None, **kwargs):
         self.name, self.function, self.args, self.kwargs = name, function, args, kwargs
         self.names = names or [str(n) for n in range(len(args))]
         self.called = called or name  # what messages begin with
@@ -489,7 +489,7 @@ LAYER_CALLS = [
 ]
 
 
-def method(name, *args, names=(), called=None, made=lambda: f(2, 3), **kwargs):
+def method(name, /, *args, names=(), called=None, made=lambda: f(2, 3), **kwargs):
     def call(*a, **k):
         return getattr(made(), name)(*a, **k)
 
@@ -614,14 +614,23 @@ def attempts(call):
             yield argument, kind, args, kwargs
 
 
+def unbound(call):
+    """Attempts with an argument too many: the library's words for it name none."""
+    args, kwargs = [made(a) for a in call.args], {k: made(v) for k, v in call.kwargs.items()}
+    yield "", "one more", [*args, object()], kwargs
+    yield "", "unknown", args, {**kwargs, "unheard_of": 1}
+
+
 def complaint(call, argument, kind, args, kwargs):
     """What is not right with what comes out of a call; nothing if it is a result."""
     try:
         with np.errstate(all="ignore"):
             call.function(*args, **kwargs)
     except Exception as error:
-        text, said = str(error), f"{type(error).__name__}: {error}"
-        if type(error) not in (*OWN, tinytorch.Unavailable):
+        state = isinstance(error, KeyError) and call.name == "load_state_dict"  # whose docstring says so
+        text = str(error.args[0]) if state else str(error)
+        said = f"{type(error).__name__}: {text}"
+        if type(error) not in (*OWN, tinytorch.Unavailable) and not state:
             return f"not of the library's classes: {said}"
         if isinstance(error, tinytorch.Unavailable):  # CuPy is not installed, ...
             return ""

@@ -30,7 +30,7 @@ from tinytorch.backends import (
 )
 from tinytorch import backends as backends
 from tinytorch.backends.forks import importing
-from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random, testing
+from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random, testing, words
 from tinytorch.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from tinytorch.creation import *
 from tinytorch.dtypes import *
@@ -115,6 +115,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+@words.bound
 def to(tree: Any, device: str | Device) -> Any:
     """Nested dicts, lists and tuples with all tensors and modules in them on the device; all else is left as it is.
 

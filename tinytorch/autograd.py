@@ -485,6 +485,9 @@ class _GradMode:
         _mode.enabled = _mode.outer.pop()
 
     def __call__(self, function: Any) -> Any:
+        if not callable(function):
+            name = "enable_grad" if self.mode else "no_grad"
+            raise TypeError(f"{name}: function is a function to decorate, not {words.shown(function)}")
         mode = _GradMode(self.mode)
         if inspect.isasyncgenfunction(function):
 
@@ -564,6 +567,7 @@ def no_grad(function: F) -> F: ...
 def no_grad() -> _GradMode: ...
 
 
+@words.bound
 def no_grad(function: Callable[..., Any] | None = None) -> Any:
     """Do not record ops inside a `with` block, or a function it decorates, on this thread.
 
@@ -575,6 +579,7 @@ def no_grad(function: Callable[..., Any] | None = None) -> Any:
     return _GradMode(False) if function is None else _GradMode(False)(function)
 
 
+@words.bound
 def enable_grad(function: Callable[..., Any] | None = None) -> Any:
     """Record ops again inside a `no_grad` block, or a function it decorates."""
     return _GradMode(True) if function is None else _GradMode(True)(function)
@@ -590,6 +595,7 @@ class set_grad_enabled(_GradMode):
     False
     """
 
+    @words.expecting
     def __init__(self, mode: bool) -> None:
         super().__init__(bool(mode))
         self._outer = _mode.enabled
@@ -607,6 +613,7 @@ class set_grad_enabled(_GradMode):
         return super().__call__(function)
 
 
+@words.bound
 def is_grad_enabled() -> bool:
     """Whether ops of this thread are recorded now."""
     return _mode.enabled

@@ -26,6 +26,7 @@ from tinytorch.backends import device as _device
 from tinytorch.dtypes import as_dtype, float32
 from tinytorch.nn import Module
 from tinytorch.tensor import Tensor
+from tinytorch.words import expecting
 
 __all__ = ["BrokenRecipe", "Comparison", "Difference", "First", "NotTheSameRun", "Run", "Step", "compare", "difference"]
 
@@ -107,6 +108,7 @@ class Comparison:
     others: list[Run]
 
 
+@expecting
 def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> Difference:
     """How far two arrays of one shape are apart; NaN equals NaN.
 
@@ -116,6 +118,8 @@ def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> 
     >>> difference(np.ones(2), np.ones(2) + [0.0, 2.0**-51])
     Difference(ulps=2.0, relative=4.440892098500624e-16)
     """
+    if actual.shape != expected.shape:
+        raise ValueError(f"difference: the arrays are of one shape, not {actual.shape} and {expected.shape}")
     a, b = (np.asarray(x, np.float64) for x in (actual, expected))
     differs = ~((a == b) | (np.isnan(a) & np.isnan(b)))
     if not differs.any():
@@ -128,6 +132,7 @@ def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> 
     return Difference(away / unit, away / size)
 
 
+@expecting
 def compare(
     recipe: Recipe,
     devices: Sequence[str | Device],
@@ -166,7 +171,7 @@ def compare(
     >>> len(found.losses), found.others[0].steps[-1].loss_difference, found.others[0].first
     (5, Difference(ulps=0.0, relative=0.0), None)
     """
-    targets, dtype = [_device(d) for d in devices], as_dtype(dtype)
+    targets, dtype = [_device(d) for d in devices], as_dtype(float32 if dtype is None else dtype)
     if len(targets) < 2:
         raise ValueError("compare: takes two devices or more, the first to compare the others with")
     if updates < 1:

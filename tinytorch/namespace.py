@@ -11,6 +11,7 @@ from tinytorch.backends import Device, default_device
 from tinytorch.backends import device as _device
 from tinytorch.backends import usable_devices as _usable
 from tinytorch.dtypes import ALL, float32, isdtype
+from tinytorch.words import bound
 
 __all__ = ["__array_api_version__", "__array_namespace_info__", "e", "inf", "nan", "newaxis", "pi"]
 
@@ -25,23 +26,28 @@ class __array_namespace_info__:
     device('cpu')
     """
 
+    @bound
     def capabilities(self) -> dict[str, Any]:
         """What may depend on the device: the strict devices have neither boolean indexing nor such shapes."""
         return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
 
+    @bound
     def default_device(self) -> Device:
         """The device of new tensors."""
         return default_device()
 
+    @bound
     def devices(self) -> list[Device]:
         """The devices usable on this machine."""
         return _usable()
 
+    @bound
     def default_dtypes(self, *, device: str | Device | None = None) -> dict[str, np.dtype[Any]]:
         """The dtypes that Python numbers get on the device."""
         integer = _device(device).default_int
         return {"real floating": float32, "integral": integer, "indexing": integer}
 
+    @bound
     def dtypes(self, *, device: str | Device | None = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
         """The dtypes of the device, by name; of one kind (see `isdtype`) if it is given."""
         dev = _device(device)

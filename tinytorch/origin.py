@@ -15,6 +15,7 @@ from typing import Any
 
 from tinytorch import backends
 from tinytorch.autograd import Observer
+from tinytorch.words import expecting
 
 _OURS = tuple(str(Path(file).parent) + os.sep for file in (__file__, backends.__file__))
 _CHAPTERS = str(Path(__file__).with_name("milestones")) + os.sep  # they are as a user writes them
@@ -97,9 +98,10 @@ class debug:
     _recorder = _Recorder()
     _on = False
 
+    @expecting
     def __init__(self, mode: bool = True) -> None:
         self._outer = debug._on
-        self._set(mode)
+        self._set(bool(mode))
 
     @staticmethod
     def _set(mode: bool) -> None:

@@ -27,8 +27,10 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _as_given(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A method that takes lengths or axes one by one or as a tuple: x.reshape(2, 3) or x.reshape((2, 3))."""
 
-    def method(x: Tensor, *given: Any) -> Tensor:
-        return function(x, given[0] if len(given) == 1 and not isinstance(given[0], int) else given)
+    def method(x: Tensor, *given: Any, **options: Any) -> Tensor:
+        if not given:  # by its name
+            return function(x, **options)
+        return function(x, given[0] if len(given) == 1 and not isinstance(given[0], int) else given, **options)
 
     method.__name__, method.__doc__ = function.__name__, function.__doc__
     return method
@@ -69,7 +71,7 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 raise (ValueError if what == "shape" else TypeError)(
                     f"x {sign}= y: the result has {what} {made}, the tensor {had}; write x = x {sign} y{instead}"
                 )
-        new = new.to(x.dtype)
+        new = new if new.dtype == x.dtype else new.to(x.dtype)
         if x.shared:
             return new
         x.assign(new.array, new.node)
@@ -151,7 +153,9 @@ class Tensor(Variable):
     @property
     def data(self) -> Tensor:
         """The same values without the graph. Assigning replaces the values, by those of a tensor like this one."""
-        return self.detach()
+        out: Tensor = autograd.wrap(self.array, self.device)
+        out.shared = True
+        return autograd.leaving("detach", self, out)
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -190,14 +194,14 @@ class Tensor(Variable):
         """
         autograd.backward(self, gradient, create_graph if retain_graph is None else retain_graph, create_graph)
 
+    @words.bound
     def detach(self) -> Tensor:
         """The same values without the graph. They may share memory, so it cannot be written into: see `copy`."""
-        out: Tensor = autograd.wrap(self.array, self.device)
-        out.shared = True
-        return autograd.leaving("detach", self, out)
+        return self.data
 
     # Values -------------------------------------------------------------------------------------------------------
 
+    @words.bound
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a NumPy array that the caller owns. Waits until they are computed.
 
@@ -208,6 +212,7 @@ class Tensor(Variable):
             raise RuntimeError("numpy: the tensor requires a gradient, which NumPy would lose; use x.detach().numpy()")
         return autograd.leaving("numpy", self, self.device.to_numpy(self.array))
 
+    @words.bound
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number.
 
@@ -218,10 +223,12 @@ class Tensor(Variable):
             raise ValueError(f"item: the tensor has {self.size} elements (shape {self.shape}), not one; see tolist()")
         return autograd.leaving("item", self, self.device.to_numpy(self.array).item())
 
+    @words.bound
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
         return autograd.leaving("tolist", self, self.device.to_numpy(self.array).tolist())
 
+    @words.bound
     def copy(self) -> Tensor:
         """A tensor with the same values that shares nothing with this one but the graph."""
         return ops.astype(self, self.dtype, copy=True)
@@ -230,6 +237,7 @@ class Tensor(Variable):
 
     # Devices ------------------------------------------------------------------------------------------------------
 
+    @words.bound
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Tensor:
         """The tensor on a device, as a dtype, or both (or as another tensor is); itself if it is so already.
 
@@ -254,6 +262,7 @@ class Tensor(Variable):
             raise ValueError("to_device: streams are used as `with device.stream():`")
         return self.to(device)
 
+    @words.bound
     def cpu(self) -> Tensor:
         """The tensor on the device "cpu"."""
         return self.to("cpu")
@@ -368,12 +377,14 @@ class Tensor(Variable):
     __array_ufunc__ = None  # so that `numpy_array + tensor` raises instead of looping over elements
     __hash__ = object.__hash__
 
+    @words.bound
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         """The array API namespace of tensors: `tinytorch`."""
         import tinytorch
 
-        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12"):
-            raise ValueError(f"tinytorch follows the array API of {tinytorch.__array_api_version__}, not {api_version}")
+        known = ("2021.12", "2022.12", "2023.12", tinytorch.__array_api_version__)
+        if api_version is not None and not (isinstance(api_version, str) and api_version in known):
+            raise ValueError(f"__array_namespace__: api_version is one of {', '.join(known)}, not {api_version!r}")
         return tinytorch
 
     # Operators ----------------------------------------------------------------------------------------------------

@@ -41,14 +41,16 @@ Whether a whole model's gradients are right, in float32 and as it is trained, is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinytorch.autograd import enable_grad, grad, no_grad
 from tinytorch.dtypes import float32, float64
 from tinytorch.tensor import Tensor
+from tinytorch.words import expecting, shown
 
 __all__ = ["GradcheckError", "assert_close", "gradcheck", "gradgradcheck"]
 
@@ -68,23 +70,34 @@ def _outputs(function: Function, inputs: Sequence[Any]) -> list[Tensor]:
     ]
 
 
-def _checked(inputs: Any) -> tuple[list[Any], list[int]]:
+class _Settings(NamedTuple):
+    eps: float
+    atol: float
+    rtol: float
+    seed: int
+
+
+def _checked(name: str, inputs: Any, settings: _Settings) -> tuple[list[Any], list[int]]:
     """The inputs as a list, and the places of those that require a gradient."""
+    for option in ("atol", "rtol", "seed"):
+        if not getattr(settings, option) >= 0:
+            raise ValueError(f"{name}: {option} is a number from 0 on, not {getattr(settings, option)}")
+    if not 0 < settings.eps < math.inf:
+        raise ValueError(f"{name}: eps is a positive number, as 1e-6, not {settings.eps}")
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     places = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
     if not places:
-        raise ValueError("gradcheck: no input requires a gradient")
+        raise ValueError(f"{name}: no input requires a gradient; make one with Tensor(..., requires_grad=True)")
     for i in places:
         if given[i].dtype != float64:
-            raise TypeError(
-                f"gradcheck: input {i} is {given[i].dtype.name}; differences need .astype(tinytorch.float64)"
-            )
+            raise TypeError(f"{name}: input {i} is {given[i].dtype.name}; differences need .astype(tinytorch.float64)")
     return given, places
 
 
+@expecting
 def gradcheck(
     function: Function,
-    inputs: Any,
+    inputs: Tensor | Iterable[Any],
     *,
     eps: float = 1e-6,
     atol: float = 1e-5,
@@ -109,16 +122,23 @@ def gradcheck(
     Raises:
         GradcheckError: a gradient is wrong or missing; the message names the input.
         TypeError: an input to check is not float64.
+        ValueError: no input requires a gradient, or a setting is out of range.
 
     >>> from tinytorch.testing import gradcheck
     >>> gradcheck(tinytorch.sin, Tensor([1.0, 2.0], dtype="float64", requires_grad=True))
     True
     """
-    given, places = _checked(inputs)
+    return _predicts("gradcheck", function, inputs, _Settings(eps, atol, rtol, seed))
+
+
+def _predicts(name: str, function: Function, inputs: Any, settings: _Settings) -> bool:
+    """What `gradcheck` does, in the name of who was asked."""
+    given, places = _checked(name, inputs, settings)
+    eps, atol, rtol, seed = settings
     rng = np.random.Generator(np.random.Philox(seed))
     outputs = _outputs(function, given)
     if not outputs:
-        raise ValueError("gradcheck: the function returns no tensor of a floating dtype")
+        raise ValueError(f"{name}: the function returns no tensor of a floating dtype")
     weights = [Tensor(rng.standard_normal(o.shape), None, o.device) for o in outputs]
     tracked = [(o, w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
     wanted = [given[i] for i in places]
@@ -137,27 +157,35 @@ def gradcheck(
         u = Tensor(rng.standard_normal(x.shape), None, x.device)
         numeric = (along(i, u * eps, 1.0) - along(i, u * eps, -1.0)) / (2 * eps)
         if g is not None and (g.shape != x.shape or g.dtype != x.dtype):
-            raise GradcheckError(f"gradcheck: input {i} is {x.dtype} {x.shape}, but its gradient {g.dtype} {g.shape}")
+            raise GradcheckError(f"{name}: input {i} is {x.dtype} {x.shape}, but its gradient {g.dtype} {g.shape}")
         analytic = 0.0 if g is None else float((g.detach() * u).sum().item())
         if not abs(analytic - numeric) <= atol + rtol * abs(numeric):
             raise GradcheckError(
-                f"gradcheck: along a random direction of input {i}, {x.shape}, the result changes by {numeric:.9g}, "
+                f"{name}: along a random direction of input {i}, {x.shape}, the result changes by {numeric:.9g}, "
                 f"but the gradient says {analytic:.9g}{' (it is missing)' if g is None else ''}"
             )
     return True
 
 
-def gradgradcheck(function: Function, inputs: Any, **kwargs: Any) -> bool:
-    """Whether the gradients of the gradients of a function are right: `gradcheck` of its gradient.
-
-    Takes what `gradcheck` takes.
+@expecting
+def gradgradcheck(
+    function: Function,
+    inputs: Tensor | Iterable[Any],
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    seed: int = 0,
+) -> bool:
+    """Whether the gradients of the gradients of a function are right: `gradcheck` of its gradient, with its arguments.
 
     >>> from tinytorch.testing import gradgradcheck
     >>> gradgradcheck(tinytorch.sin, Tensor([1.0, 2.0], dtype="float64", requires_grad=True))
     True
     """
-    given, places = _checked(inputs)
-    rng = np.random.Generator(np.random.Philox(kwargs.get("seed", 0) + 1))
+    settings = _Settings(eps, atol, rtol, seed)
+    given, places = _checked("gradgradcheck", inputs, settings)
+    rng = np.random.Generator(np.random.Philox(seed + 1))
     outputs = [o for o in _outputs(function, given) if o.requires_grad]
     weights = [Tensor(rng.standard_normal(o.shape), None, o.device, requires_grad=True) for o in outputs]
 
@@ -172,15 +200,16 @@ def gradgradcheck(function: Function, inputs: Any, **kwargs: Any) -> bool:
             found = grad(outs, fresh, list(cotangents), create_graph=True, allow_unused=True)
         return tuple(g for g in found if g is not None)
 
-    return gradcheck(gradient, [*given, *weights], **kwargs)
+    return _predicts("gradgradcheck", gradient, [*given, *weights], settings)
 
 
-def _demand(right: bool, wrong: str) -> None:
+def _demand(right: bool, wrong: str, path: str) -> None:
     """What `assert` does, under `python -O`, too."""
     if not right:
-        raise AssertionError(f"assert_close: {wrong}")
+        raise AssertionError(f"assert_close: {f'at {path}: ' if path else ''}{wrong}")
 
 
+@expecting
 def assert_close(
     actual: Any,
     expected: Any,
@@ -206,35 +235,69 @@ def assert_close(
     """
     if (rtol is None) != (atol is None):
         raise ValueError("assert_close: give both rtol and atol, or neither")
-    settings = {"equal_nan": equal_nan, "check_dtype": check_dtype, "check_device": check_device}
-    if isinstance(expected, Mapping):
-        _demand(isinstance(actual, Mapping), f"{type(actual).__name__} is no mapping")
-        _demand(actual.keys() == expected.keys(), f"keys {list(actual)} are not {list(expected)}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"assert_close: {name} is a number from 0 on, not {value}")
+    settings = _Closeness(rtol, atol, equal_nan, check_dtype, check_device)
+    _assert_close(actual, expected, "", settings)
+
+
+class _Closeness(NamedTuple):
+    rtol: float | None
+    atol: float | None
+    equal_nan: bool
+    check_dtype: bool
+    check_device: bool
+
+
+def _assert_close(actual: Any, expected: Any, path: str, settings: _Closeness) -> None:
+    """`assert_close` of what is at a path, such as "['w'][0]", in both."""
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        _demand(actual.keys() == expected.keys(), f"keys {list(actual)} are not {list(expected)}", path)
         for key in expected:
-            assert_close(actual[key], expected[key], rtol=rtol, atol=atol, **settings)
+            _assert_close(actual[key], expected[key], f"{path}[{key!r}]", settings)
         return
-    if isinstance(expected, list | tuple):
-        _demand(isinstance(actual, list | tuple), f"{type(actual).__name__} is no sequence")
-        _demand(len(actual) == len(expected), f"{len(actual)} items, not {len(expected)}")
-        for a, e in zip(actual, expected, strict=True):
-            assert_close(a, e, rtol=rtol, atol=atol, **settings)
+    if isinstance(expected, list | tuple) and isinstance(actual, list | tuple):
+        _demand(len(actual) == len(expected), f"{len(actual)} items, not {len(expected)}", path)
+        for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
+            _assert_close(a, e, f"{path}[{i}]", settings)
         return
-    a, e = (x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in (actual, expected))
-    if check_dtype:
-        _demand(a.dtype == e.dtype, f"dtype {a.dtype} is not {e.dtype}")
-    _demand(a.shape == e.shape, f"shape {a.shape} is not {e.shape}")
-    if check_device and isinstance(actual, Tensor) and isinstance(expected, Tensor):
-        _demand(actual.device is expected.device, f"device {actual.device} is not {expected.device}")
+    a, e = _values("actual", actual, path), _values("expected", expected, path)
+    for kind in (Mapping, list | tuple):
+        alike = isinstance(actual, kind) == isinstance(expected, kind)
+        _demand(alike, f"a {type(actual).__name__} is no {type(expected).__name__}", path)
+    if settings.check_dtype:
+        _demand(a.dtype == e.dtype, f"dtype {a.dtype} is not {e.dtype}", path)
+    _demand(a.shape == e.shape, f"shape {a.shape} is not {e.shape}", path)
+    if settings.check_device and isinstance(actual, Tensor) and isinstance(expected, Tensor):
+        _demand(actual.device is expected.device, f"device {actual.device} is not {expected.device}", path)
+    rtol, atol = settings.rtol, settings.atol
     if rtol is None or atol is None:
         rtol, atol = max((TOLERANCES.get(x.dtype, (0.0, 0.0)) for x in (a, e)), key=sum)
-    close = np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    close = np.isclose(a, e, rtol=float(rtol), atol=float(atol), equal_nan=settings.equal_nan)
     if close.all():
         return
     with np.errstate(invalid="ignore"):  # infinity less infinity
         away = np.where(close, -1.0, np.abs(np.subtract(a, e, dtype=np.float64)))
     worst = np.unravel_index(np.argmax(away), away.shape)  # NaN counts as the largest
     place = f" at {tuple(int(i) for i in worst)}" if a.ndim else ""
-    raise AssertionError(
-        f"assert_close: {int((~close).sum())} of {close.size} elements differ by more than {atol:g} + {rtol:g} * "
-        f"|expected|; the most{place}: {a[worst]} is not {e[worst]}"
+    text = (
+        f"{int((~close).sum())} of {close.size} elements differ by more than {atol:g} + {rtol:g} * |expected|; "
+        f"the most{place}: {a[worst]} is not {e[worst]}"
     )
+    _demand(False, text, path)
+
+
+def _values(which: str, x: Any, path: str) -> np.ndarray[Any, Any]:
+    """What is compared, as an array; of a dict or a list, which is compared with something else, that it is one.
+
+    Raises:
+        TypeError: it cannot be compared.
+    """
+    if isinstance(x, Mapping | list | tuple):
+        return np.zeros(0)
+    values = x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if values.dtype.kind not in "biufc":
+        kinds = "a tensor, an array, a number, or a sequence or dict of them"
+        raise TypeError(f"assert_close: {which}{path} is {kinds}, not {shown(x)}")
+    return values

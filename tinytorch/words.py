@@ -21,6 +21,7 @@ from tinytorch.backends import Device
 from tinytorch.dtypes import as_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
 
 OWN = (IndexError, OverflowError, NotImplementedError, TypeError, ValueError, BufferError, MemoryError, RuntimeError)
 FAILED = (*OWN, AttributeError, KeyError, ZeroDivisionError)  # what a wrong argument may raise, anywhere
@@ -73,7 +74,9 @@ _SAID: dict[Any, str] = {
     str: "a string",
     type(None): "None",
     OneTensor: "a Tensor",
+    type: "a class",
     collections.abc.Callable: "a function",
+    collections.abc.Mapping: "a dict",
     Device: "a device",
 }
 
@@ -123,6 +126,15 @@ def shown(value: Any) -> str:
 
 
 _signature = functools.cache(inspect.signature)
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    return next(iter(_signature(function).parameters), "") == "self"
+
+
+def _title(function: Callable[..., Any], args: Any) -> str:
+    """What the errors of a call begin with: the name of the function, or of the class whose constructor it is."""
+    return type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
 
 
 @functools.cache
@@ -195,8 +207,11 @@ def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, erro
         return TypeError(f"{name}: {wrong}")
     if wrong_kind is not None:
         return wrong_kind
-    alike = text.partition(":")[0].partition("(")[0].replace("_", "").lower() == name.replace("_", "").lower()
-    if alike or not isinstance(error, OWN) or hasattr(error, "__notes__"):  # a rule of an op has notes
+    who = text.partition(":")[0].partition("(")[0].replace("_", "").lower()
+    names = {name, type(args[0]).__name__} if _is_method(function) else {name}
+    if (
+        who in {n.replace("_", "").lower() for n in names} or not isinstance(error, OWN) or hasattr(error, "__notes__")
+    ):  # a rule of an op has notes
         return error
     kind = next(k for k in OWN if isinstance(error, k))
     if kind is RuntimeError and type(error) is not RuntimeError:  # such as Unavailable, or out of memory
@@ -217,35 +232,73 @@ def tell(name: str, function: Callable[..., Any], args: Any, kwargs: Any, error:
 
 def worded(function: F) -> F:
     """Let the errors of a function made of other functions begin with its name, and name the argument that is wrong."""
-    name = function.__name__
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except FAILED as error:
-            tell(name, function, args, kwargs, error)
+            tell(_title(function, args), function, args, kwargs, error)
 
     return call  # type: ignore[return-value]
 
 
-def checked(function: F) -> F:
-    """`worded` where a wrong argument may do harm later: those that nothing has refused are looked at, too."""
+def bound(function: F) -> F:
+    """Let the error of an argument too many, too few or unknown begin with the function's name."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        makes = function.__name__ == "__init__"
-        name = type(args[0]).__name__ if makes else function.__name__
         try:
-            wrong = None if makes else misfit(name, function, given(function, args, kwargs))
-            if wrong is None:
-                out = function(*args, **kwargs)
-            if makes:  # afterwards: a constructor may have better words
-                wrong = misfit(name, function, given(function, args, kwargs))
+            return function(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise  # of the call itself
+            raise retold(_title(function, args), function, args, kwargs, error) from None
+
+    return call  # type: ignore[return-value]
+
+
+def expecting(function: F) -> F:
+    """Refuse arguments of a wrong kind before the call, whose errors stay as they are: it may run the user's code."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        name = _title(function, args)
+        try:
+            wrong = misfit(name, function, given(function, args, kwargs))
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+        if wrong is not None:
+            raise wrong
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def constructor(by: Callable[[F], F]) -> Callable[[C], C]:
+    """A class whose generated constructor is as one of these decorators has it."""
+
+    def decorate(cls: C) -> C:
+        cls.__init__ = by(cls.__init__)  # type: ignore[misc]
+        return cls
+
+    return decorate
+
+
+def checked(function: F) -> F:
+    """`worded` where a wrong argument may do harm later: those that nothing has refused are looked at, too."""
+    if function.__name__ != "__init__":
+        return worded(expecting(function))
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        name = _title(function, args)
+        try:
+            function(*args, **kwargs)
+            wrong = misfit(name, function, given(function, args, kwargs))  # afterwards: it may have better words
         except FAILED as error:
             tell(name, function, args, kwargs, error)
         if wrong is not None:
             raise wrong
-        return out
 
     return call  # type: ignore[return-value]

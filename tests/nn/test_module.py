@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_buffers_are_state_but_are_not_learned():
     assert next(iter(model.buffers())) is model.first.shift
     assert "first.shift" in model.state_dict()
     assert not model.first.shift.requires_grad
-    with pytest.raises(TypeError, match="register_buffer: 'mask' must be a Tensor or None, not list"):
+    with pytest.raises(TypeError, match="register_buffer: tensor is a Tensor or None, not list"):
         model.register_buffer("mask", [1.0])
     assert not hasattr(model, "mask")
     model.first.shift = None  # a buffer that is not there is not saved
@@ -563,6 +564,29 @@ def test_an_error_in_a_layer_names_it_by_its_path_once():
     assert str(caught.value).count("in layer") == 1
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("wrong", ["shape", "dtype", "device"])
+def test_an_error_in_a_layer_names_its_parameters_by_the_same_path(wrong):
+    class Block(nn.Module):
+        def __init__(self):
+            self.first = nn.Linear(2, 3)
+            self.second = nn.ModuleList([nn.Linear(4 if wrong == "shape" else 3, 2)])
+
+        def forward(self, x):
+            y = self.first(x)
+            if wrong == "dtype":
+                y = y.astype("float64")
+            return self.second[0](y.to(other) if wrong == "device" else y)
+
+    if wrong == "device":
+        pytest.importorskip("array_api_strict")
+    other = tinytorch.device("strict:device1" if wrong == "device" else "cpu")
+    model = nn.Sequential(nn.Identity(), nn.Sequential(Block()))  # nobody has asked for the names of its parameters
+    with tinytorch.device("cpu"), pytest.raises((ValueError, TypeError)) as caught:
+        nn.Sequential(model)(tinytorch.ones((5, 2), device="cpu"))
+    assert re.search(r"'0\.1\.0\.second\.0\.weight' on .*; in layer 0\.1\.0\.second\.0, Linear\(", str(caught.value))
+    assert " 'weight'" not in str(caught.value)
 
 
 def test_errors_of_users_own_modules_stay_as_they_are():

@@ -170,9 +170,9 @@ def test_a_gradient_of_another_device(other):
         (
             lambda: parameter([1.0]),
             TypeError,
-            r"takes an iterable of parameters, as model\.parameters\(\), not Parameter",
+            r"params is an iterable of parameters, as model\.parameters\(\), not Parameter",
         ),
-        (lambda: {"params": [parameter([1.0])]}, TypeError, "takes an iterable of parameters, .* not dict"),
+        (lambda: {"params": [parameter([1.0])]}, TypeError, "params is an iterable of parameters, .* not dict"),
         (lambda: [parameter([1.0]), 2.0], TypeError, "takes Tensors, .* not float"),
         (lambda: ["weight"], TypeError, "takes Tensors, .* not str"),
         (lambda: [parameter([1.0]) * 2], ValueError, "a parameter is a leaf, not the result of an op"),

@@ -141,7 +141,7 @@ def test_what_is_no_gate_or_control_is_refused_with_the_call():
         verify(trainer(), gates=[gates.metric])
     with pytest.raises(TypeError, match=r"call it: controls\.shuffle_labels\(\.\.\.\)"):
         verify(trainer(), controls=[controls.shuffle_labels])
-    with pytest.raises(TypeError, match=r"gates=\[\.\.\.\], not Gate"):
+    with pytest.raises(TypeError, match="verify: gates is a sequence of Gates, not Gate"):
         verify(trainer(), gates=gates.overfit())
     with pytest.raises(ValueError, match="'nothing' changes nothing"):
         Control("nothing", "movement")

@@ -29,6 +29,7 @@ from tinytorch.doctor.reads import Reads
 from tinytorch.dtypes import ALL, float32, float64
 from tinytorch.tensor import Tensor
 from tinytorch.testing import GradcheckError, gradcheck, gradgradcheck
+from tinytorch.words import expecting
 
 STAGES = ("values", "gradient", "second order")
 TOLERANCES = {float32: 2e-5, float64: 1e-9}  # relative to the largest element, and to 1 where all are smaller
@@ -90,6 +91,7 @@ class Card:
         return {verdict: len(self.names(what, verdict)) for verdict in ("passed", "failed", "unsupported")}
 
 
+@expecting
 def examine(device: str | Device, ops: Sequence[str] = (), progress: Callable[[int, int], Any] | None = None) -> Card:
     """Run the table of ops and gradients on a device, and what else a device has to do right.
 

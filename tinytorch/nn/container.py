@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tinytorch import words
 from tinytorch.nn.module import Module
 from tinytorch.tensor import Tensor
+from tinytorch.words import bound, shown
 
 
 class ModuleList(Module):
@@ -18,6 +19,7 @@ class ModuleList(Module):
     (3, ['0.weight', '0.bias'])
     """
 
+    @bound
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         self._list: list[Module] = []
         self.extend(modules)
@@ -26,17 +28,17 @@ class ModuleList(Module):
         yield from super()._members()  # a subclass may have attributes of its own
         yield from ((str(i), module) for i, module in enumerate(self._list))
 
+    @bound
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
-        if not isinstance(module, Module):
-            raise TypeError(f"{type(self).__name__}: takes modules, not {words.shown(module)}")
-        self._list.append(module)
+        self._list.append(self._expected(module))
         return self
 
+    @bound
     def extend(self, modules: Iterable[Module]) -> ModuleList:
         """Add modules at the end."""
         if not isinstance(modules, Iterable) or isinstance(modules, Tensor):
-            raise TypeError(f"{type(self).__name__}: modules is a list of modules, not {words.shown(modules)}")
+            raise TypeError(f"{type(self).__name__}: modules is a list of modules, not {shown(modules)}")
         for module in modules:
             self.append(module)
         return self
@@ -48,12 +50,28 @@ class ModuleList(Module):
         return iter(self._list)
 
     def __getitem__(self, index: int | slice) -> Any:
-        return type(self)(self._list[index]) if isinstance(index, slice) else self._list[index]
+        found = self._list[self._at(index)]
+        return type(self)(found) if isinstance(index, slice) else found
 
     def __setitem__(self, index: int, module: Module) -> None:
+        self._list[self._at(index)] = self._expected(module)
+
+    def _expected(self, module: Any) -> Module:
         if not isinstance(module, Module):
-            raise TypeError(f"{type(self).__name__}: takes modules, not {words.shown(module)}")
-        self._list[index] = module
+            raise TypeError(f"{type(self).__name__}: takes modules, not {shown(module)}")
+        return module
+
+    def _at(self, index: Any) -> Any:
+        """The index, of a module that is there, or a slice."""
+        if isinstance(index, slice):
+            return index
+        try:
+            at, n = operator.index(index), len(self)
+        except (TypeError, ValueError):
+            raise TypeError(f"{type(self).__name__}: index is an integer or a slice, not {shown(index)}") from None
+        if not -n <= at < n:
+            raise IndexError(f"{type(self).__name__}: {at} is no index of {n} modules")
+        return at
 
 
 class Sequential(ModuleList):

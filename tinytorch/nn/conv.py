@@ -9,7 +9,7 @@ from tinytorch.backends import Device
 from tinytorch.dtypes import float32
 from tinytorch.nn.linear import check_sizes, init_affine, new_parameter
 from tinytorch.nn.module import Module
-from tinytorch.ops.window import Pair, pair
+from tinytorch.ops.window import Pair, pair, pooling
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
 
@@ -91,9 +91,8 @@ class MaxPool2d(Module):
 
     @checked
     def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1) -> None:
-        self.kernel_size = pair("kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else pair("stride", stride, 1)
-        self.padding, self.dilation = pair("padding", padding, 0), pair("dilation", dilation, 1)
+        self.kernel_size, self.stride, self.padding = pooling(kernel_size, stride, padding)
+        self.dilation = pair("dilation", dilation, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.max_pool2d(
@@ -115,9 +114,8 @@ class AvgPool2d(Module):
     def __init__(
         self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
     ) -> None:
-        self.kernel_size = pair("kernel_size", kernel_size, 1)
-        self.stride = self.kernel_size if stride is None else pair("stride", stride, 1)
-        self.padding, self.count_include_pad = pair("padding", padding, 0), count_include_pad
+        self.kernel_size, self.stride, self.padding = pooling(kernel_size, stride, padding)
+        self.count_include_pad = count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(

@@ -16,6 +16,7 @@ from tinytorch.dtypes import in_words
 from tinytorch.origin import Origin, caller, raised_here
 from tinytorch.spelled import missing
 from tinytorch.tensor import Tensor, host_values
+from tinytorch.words import bound, expecting
 
 
 class Parameter(Tensor):
@@ -99,16 +100,16 @@ def _unchanged(container: Any, held: list[Any]) -> bool:
 def _located(module: Module, args: Any, kwargs: Any, error: Any) -> Exception:
     """An error of ours that came out of a call of the module, as one that says in which layer it was.
 
-    The innermost module notes itself, and each around it says by which path that is found from there. Errors of the
-    user's own code stay as they are.
+    The innermost module notes itself, and each around it says by which path that and its parameters are found from
+    there. Errors of the user's own code stay as they are.
     """
-    inner, text = getattr(error, "layer", (None, ""))
+    inner, text, called = getattr(error, "layer", (None, "", []))
     if inner is None:
         if not (hasattr(error, "said_by") or raised_here(error)):
             return error
         if type(module).__module__.startswith("tinytorch.nn."):
             error = words.retold(type(module).__name__, type(module).forward, (module, *args), kwargs, error)
-        error.layer = module, str(error)
+        error.layer = module, str(error), [(p, p.name) for p in vars(module).values() if isinstance(p, Parameter)]
         return error
     if type(module).__module__.startswith("tinytorch.nn."):  # what was wrong was wrong here already
         forward = type(module).forward
@@ -117,9 +118,12 @@ def _located(module: Module, args: Any, kwargs: Any, error: Any) -> Exception:
             return own
     try:
         path = next((path for path, m in module.named_modules() if m is inner), "")
+        list(module.named_parameters())  # which names them by their paths from here
     except TypeError:  # modules in a plain list: that has an error of its own, elsewhere
         path = ""
     if path:
+        for parameter, name in called:
+            text = text.replace(f" {name!r} on ", f" {parameter.name!r} on ")
         settings = "" if any(inner.children()) else inner.extra_repr()
         error.args = (f"{text}; in layer {path}, {type(inner).__name__}({settings})",)
     return error
@@ -151,6 +155,8 @@ class Module:
     _looked_into: dict[str, tuple[Any, list[Any]]]  # large plain containers, and copies of what they held
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            raise TypeError(f"{cls.__name__}: takes no settings; write {cls.__name__}(), and call that")
         self = object.__new__(cls)
         object.__setattr__(self, "made_at", caller(cls.__name__))
         object.__setattr__(self, "_looked_into", {})
@@ -194,16 +200,19 @@ class Module:
         """The attributes, in order of definition; containers say what they contain."""
         return iter(vars(self).items())
 
+    @bound
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly in this one, with their names."""
         for name, member in self._members():
             if isinstance(member, Module):
                 yield name, member
 
+    @bound
     def children(self) -> Iterator[Module]:
         """The modules directly in this one."""
         return (module for _, module in self.named_children())
 
+    @expecting
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module and all within, with the path to each; one that is there twice comes once, unless told to.
 
@@ -263,6 +272,7 @@ class Module:
                 stack += [(module, True), *((child, False) for child in module.children())]
         return False
 
+    @bound
     def modules(self) -> Iterator[Module]:
         """This module and all within, each once."""
         return (module for _, module in self.named_modules())
@@ -276,6 +286,7 @@ class Module:
                         raise TypeError(f"{type(module).__name__}.{name} is a buffer: a Tensor or None, not {member!r}")
                     yield (f"{path}.{name}" if path else name), member
 
+    @bound
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The parameters of this module and all within, each once, with the path to it."""
         found: dict[int, tuple[str, Parameter]] = {}
@@ -286,55 +297,63 @@ class Module:
                     tensor.name = path
         return iter(found.values())
 
+    @bound
     def parameters(self) -> Iterator[Parameter]:
         """The parameters of this module and all within, each once."""
         return (parameter for _, parameter in self.named_parameters())
 
+    @expecting
     def register_buffer(self, name: str, tensor: Tensor | None) -> None:
         """Set an attribute that moves with the module and is in its `state_dict`, but is not learned."""
-        if not isinstance(tensor, Tensor | None):
-            raise TypeError(f"register_buffer: {name!r} must be a Tensor or None, not {type(tensor).__name__}")
         setattr(self, name, tensor)
         self._buffers = tuple(dict.fromkeys([*self._buffers, name]))
 
+    @bound
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """The buffers of this module and all within, each once, with the path to it."""
         found = {id(t): (path, t) for path, t in reversed(list(self._named_tensors())) if not isinstance(t, Parameter)}
         return reversed(found.values())
 
+    @bound
     def buffers(self) -> Iterator[Tensor]:
         """The buffers of this module and all within."""
         return (tensor for _, tensor in self.named_buffers())
 
     # Changing all at once -----------------------------------------------------------------------------------------
 
+    @expecting
     def train(self, mode: bool = True) -> Self:
         """Set training mode, which `Dropout` heeds, here and in all modules within; returns the module."""
         for module in self.modules():
             module.training = mode
         return self
 
+    @bound
     def eval(self) -> Self:
         """Leave training mode: `train(False)`."""
         return self.train(False)
 
+    @bound
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters():
             parameter.grad = None
 
+    @expecting
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set whether the parameters require a gradient: `False` freezes them."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
 
+    @expecting
     def apply(self, function: Callable[[Module], Any]) -> Self:
         """Call the function on all modules within, then on this one; returns the module."""
         for module in reversed(list(self.modules())):
             function(module)
         return self
 
+    @bound
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
         """Move all parameters, gradients and buffers to a device, to a floating dtype, or both; returns the module.
 
@@ -360,10 +379,12 @@ class Module:
             t.device, t.grad = values.device, grad
         return self
 
+    @bound
     def cpu(self) -> Self:
         """Move everything to the device "cpu": `to("cpu")`."""
         return self.to("cpu")
 
+    @expecting
     def cuda(self, index: int | None = None) -> Self:
         """Move everything to a CUDA device, the current one unless an index is given."""
         return self.to("cuda" if index is None else f"cuda:{index}")
@@ -385,6 +406,7 @@ class Module:
             layout.setdefault(packed.get(path, path), []).append(t)
         return layout
 
+    @bound
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """All parameters and buffers as NumPy arrays, by PyTorch's names: copies, which further training leaves alone.
 
@@ -398,6 +420,7 @@ class Module:
             for entry, tensors in self._layout().items()
         }
 
+    @expecting
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
         """Set parameters and buffers to the values of a `state_dict`, ours or PyTorch's.
 

@@ -12,7 +12,7 @@ from tinytorch.autograd import Variable, expect_tensors, op, run_on
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import as_index
 from tinytorch.ops.reduce import top_of
-from tinytorch.words import worded
+from tinytorch.words import bound, worded
 
 __all__ = [
     "binary_cross_entropy",
@@ -85,6 +85,7 @@ def _binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reduct
     return y, of_input, lambda g: each(g) * (log_q - log_p)
 
 
+@bound
 def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean") -> Any:
     """-(target * log(input) + (1 - target) * log(1 - input)), for probabilities. Logarithms are at least -100.
 
@@ -117,6 +118,7 @@ def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, 
     )
 
 
+@bound
 def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: str = "mean") -> Any:
     """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)), also of infinite logits.
 

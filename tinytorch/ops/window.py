@@ -260,6 +260,11 @@ def _window(x: Array, kernel_size: Pair, stride: Pair | None, padding: Pair) -> 
     """The window of a pooling, checked: (kernel, stride, padding)."""
     if x.ndim != 4:
         raise ValueError("x has four dimensions; for one image write x[None]")
+    return pooling(kernel_size, stride, padding)
+
+
+def pooling(kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple[tuple[int, int], ...]:
+    """The settings of a pooling, checked: (kernel, stride, padding)."""
     kernel = pair("kernel_size", kernel_size, 1)
     pad = pair("padding", padding, 0)
     if pad[0] * 2 > kernel[0] or pad[1] * 2 > kernel[1]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinytorch.backends import Array, Device
 from tinytorch.optim.optimizer import Optimizer, State, decayed
+from tinytorch.words import bound
 
 
 class Adam(Optimizer):
@@ -32,6 +33,7 @@ class Adam(Optimizer):
     kept = ("exp_avg", "exp_avg_sq")
     always = True
 
+    @bound
     def __init__(
         self,
         params: Iterable[Any],
@@ -96,6 +98,7 @@ class AdamW(Adam):
     0.9
     """
 
+    @bound
     def __init__(
         self,
         params: Iterable[Any],

@@ -25,6 +25,7 @@ from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
 from tinytorch.dtypes import number
 from tinytorch.tensor import Tensor, host_values
+from tinytorch.words import bound, shown, worded
 
 State = dict[str, Array]
 _State = tuple[Device, int, State]  # of one parameter: where the arrays are, the steps so far, and the arrays
@@ -114,12 +115,11 @@ class Optimizer:
     kept: ClassVar[tuple[str, ...]] = ()
     always: ClassVar[bool] = False
 
+    @worded
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         name = type(self).__name__
         if isinstance(params, Tensor | Mapping | str) or not isinstance(params, Iterable):
-            raise TypeError(
-                f"{name}: takes an iterable of parameters, as model.parameters(), not {type(params).__name__}"
-            )
+            raise TypeError(f"{name}: params is an iterable of parameters, as model.parameters(), not {shown(params)}")
         self.check(defaults)
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
@@ -150,6 +150,7 @@ class Optimizer:
                 f'group["{setting}"] = ...'
             )
 
+    @bound
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with settings of their own: {"params": [...], "lr": 0.1}."""
         name = type(self).__name__
@@ -183,7 +184,8 @@ class Optimizer:
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise TypeError if a setting of the group is of the wrong kind, ValueError if it is out of range."""
         for name in ("lr", "weight_decay"):
-            self.check_number(name, group[name])
+            if name in group:
+                self.check_number(name, group[name])
 
     def check_number(self, name: str, value: Any, least: float = 0.0) -> None:
         """Raise TypeError unless the setting is a number, ValueError unless it is finite and at least `least`."""
@@ -208,12 +210,14 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update")
 
+    @worded
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or make them zero."""
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None if set_to_none or p.grad is None else zeros_like(p.grad)
 
+    @bound
     def step(self) -> None:
         """Change every parameter that has a gradient: all of them, or none if there is an error or an interrupt.
 
@@ -305,6 +309,7 @@ class Optimizer:
 
     # Saving and loading -------------------------------------------------------------------------------------------
 
+    @bound
     def state_dict(self) -> dict[str, Any]:
         """The settings of the groups and the state of each parameter, in PyTorch's form, as copies on the host."""
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -317,6 +322,7 @@ class Optimizer:
         groups = [{**group, "params": [number[id(p)] for p in group["params"]]} for group in self.param_groups]
         return {"state": state, "param_groups": groups}
 
+    @bound
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over settings and state of a `state_dict`, of an optimizer of as many parameters.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinytorch.backends import Array, Device
 from tinytorch.optim.optimizer import Optimizer, State, decayed
+from tinytorch.words import bound
 
 
 class SGD(Optimizer):
@@ -32,6 +33,7 @@ class SGD(Optimizer):
 
     kept = ("momentum_buffer",)
 
+    @bound
     def __init__(
         self,
         params: Iterable[Any],

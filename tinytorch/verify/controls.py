@@ -11,8 +11,10 @@ import numpy as np
 from tinytorch.creation import zeros_like
 from tinytorch.nn import Identity, Module, ModuleList, MultiHeadAttention, PositionalEncoding
 from tinytorch.tensor import Tensor
+from tinytorch.words import constructor, expecting
 
 
+@constructor(expecting)
 @dataclass(frozen=True)
 class Control:
     """A way to break a run, and the gate that must notice.
@@ -71,6 +73,7 @@ def _named(which: tuple[Which, ...]) -> str:
     return ", ".join(f"`{w}`" if isinstance(w, str) else w.__name__ for w in which)
 
 
+@expecting
 def freeze(*layers: Which, fails: str = "movement") -> Control:
     """Layers that do not learn.
 
@@ -90,6 +93,7 @@ def freeze(*layers: Which, fails: str = "movement") -> Control:
     return Control(f"with {_named(layers)} frozen", fails, model=change)
 
 
+@expecting
 def remove(*layers: Which, fails: str = "metric") -> Control:
     """Layers that hand on what comes in: for a non-linearity, or whatever keeps the shape.
 
@@ -106,6 +110,7 @@ def remove(*layers: Which, fails: str = "metric") -> Control:
     return Control(f"without {_named(layers)}", fails, model=change)
 
 
+@expecting
 def no_positions(fails: str = "metric") -> Control:
     """A sequence without order: every PositionalEncoding removed."""
     return remove(PositionalEncoding, fails=fails)
@@ -121,6 +126,7 @@ class _Silent(Module):
         return zeros_like(self.module(*args, **kwargs))
 
 
+@expecting
 def uniform_attention(fails: str = "metric") -> Control:
     """Attention that takes the same of each position: the queries of every MultiHeadAttention are zero."""
 
@@ -131,6 +137,7 @@ def uniform_attention(fails: str = "metric") -> Control:
     return Control("with uniform attention", fails, model=change)
 
 
+@expecting
 def shuffle_labels(fails: str = "metric") -> Control:
     """The last entry of each batch in random order: there is nothing to learn that holds for other examples."""
 
@@ -143,6 +150,7 @@ def shuffle_labels(fails: str = "metric") -> Control:
     return Control("with shuffled labels", fails, batch=change)
 
 
+@expecting
 def scale_gradient(layer: Which = "", factor: float = 0.0, fails: str = "movement") -> Control:
     """The gradient of a layer, or of the whole model, times a factor.
 

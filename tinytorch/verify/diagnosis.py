@@ -19,8 +19,9 @@ from tinytorch.table import plain, width, wrapped
 from tinytorch.tensor import Tensor
 from tinytorch.verify import mistakes, trial
 from tinytorch.verify.mistakes import Finding, together
-from tinytorch.verify.run import given_to
+from tinytorch.verify.run import given_to, optimizers_of
 from tinytorch.verify.trace import Trace
+from tinytorch.words import expecting
 
 VANISHING = 1e-5  # a layer is reported if the loss depends that much less on it than on another
 EXPLODING = 1e3  # and if its gradient is so many times larger than its weights
@@ -41,6 +42,7 @@ class Diagnosis(list[Finding]):
         return "\n".join(lines)
 
 
+@expecting
 def diagnose(
     model: Module, loss: Tensor | Callable[[], Tensor], optimizer: Optimizer | Iterable[Optimizer] | None = None
 ) -> Diagnosis:
@@ -74,9 +76,7 @@ def diagnose(
     dead: `1`: 3 of 3 units of relu are zero for all examples, in `1` (ReLU), ...: start with other weights, ...
     """
     parameters = dict(model.named_parameters())
-    optimizers: list[Optimizer] = []
-    if optimizer is not None:
-        optimizers = [optimizer] if hasattr(optimizer, "param_groups") else list(optimizer)  # type: ignore[list-item]
+    optimizers = optimizers_of("diagnose", optimizer)
     found = [*_stale(parameters), *mistakes.of_model(model), *mistakes.of_mode(model)]
     trace = Trace()
     trace.names_of(model)

@@ -13,8 +13,10 @@ import numpy as np
 from tinytorch.autograd import grad, no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.verify.run import Run, given_to
+from tinytorch.words import bound, constructor, expecting, shown
 
 
+@constructor(bound)
 @dataclass(frozen=True)
 class Found:
     """What a gate found.
@@ -38,11 +40,15 @@ class Found:
             passed = bool(passed.item())
         if passed is not None and not isinstance(passed, bool):
             raise TypeError(f"Found: passed is True, False, or None for what was not measured, not {passed!r}")
-        why = (self.why,) if isinstance(self.why, str) else tuple(map(str, self.why))
+        why: Any = (self.why,) if isinstance(self.why, str) else self.why
+        if not isinstance(why, Iterable) or isinstance(why, Tensor):
+            raise TypeError(f"Found: why is a tuple of sentences, not {shown(why)}")
+        why = tuple(map(str, why))
         for name, value in (("passed", passed), ("measured", str(self.measured)), ("why", why)):
             object.__setattr__(self, name, value)
 
 
+@constructor(expecting)
 @dataclass(frozen=True)
 class Gate:
     """A claim about a run.
@@ -104,6 +110,7 @@ def _change(before: float, after: float, bound: float) -> tuple[float, str]:
     return drop, f"{before:.4f} -> {after:.4f}: {how}"
 
 
+@expecting
 def loss_drop(least: float = 0.5) -> Gate:
     """The loss falls by more than this part of it, and is finite at each update."""
 
@@ -136,6 +143,7 @@ def _because(cause: str) -> str:
     return f": {cause}" if cause else ""
 
 
+@expecting
 def metric(least: float, *, most: float = math.inf, name: str = "metric") -> Gate:
     """The metric, a part of 1 such as accuracy, is above this; reaches it, if this is 1.
 
@@ -177,6 +185,7 @@ def _no_part(run: Run, what: str, value: float) -> Found | None:
     return None
 
 
+@expecting
 def gap(most: float = 0.15) -> Gate:
     """The metric on the training data is at most so much better than on held-out data.
 
@@ -199,6 +208,7 @@ def gap(most: float = 0.15) -> Gate:
     return Gate("gap", f"generalization gap < {_percent(most)}", check)
 
 
+@expecting
 def finite_gradients(exempt: Exempt | None = None) -> Gate:
     """Every parameter has a gradient, and a finite one, at each update that was looked at."""
 
@@ -217,6 +227,7 @@ def finite_gradients(exempt: Exempt | None = None) -> Gate:
     return Gate("finite gradients", "every gradient is there and finite", check)
 
 
+@expecting
 def nonzero_gradients(exempt: Exempt | None = None) -> Gate:
     """No parameter has a gradient of zeros, at each update that was looked at."""
 
@@ -267,6 +278,7 @@ def _faded(run: Run, name: str, update: int) -> bool:
     return update > 0 and not any(norms.values()) and run.gradients[0].get(name, 0.0) > 0
 
 
+@expecting
 def movement(least: float = 1e-3, *, of: str = "*", exempt: Exempt | None = None, name: str = "movement") -> Gate:
     """Parameters move by more than this, relative to their norm at the start.
 
@@ -307,6 +319,7 @@ def movement(least: float = 1e-3, *, of: str = "*", exempt: Exempt | None = None
     return Gate(name, f"{which} moved > {least:g} x its norm", check)
 
 
+@expecting
 def fresh_gradients() -> Gate:
     """The gradients of an update are not added to those of the one before."""
 
@@ -319,6 +332,7 @@ def fresh_gradients() -> Gate:
     return Gate("fresh gradients", "gradients are cleared between updates", check)
 
 
+@expecting
 def updates(n: int) -> Gate:
     """There are as many updates as the recipe says."""
 
@@ -329,6 +343,7 @@ def updates(n: int) -> Gate:
     return Gate("updates", f"{n} updates", check)
 
 
+@expecting
 def overfit(drop: float = 0.9, within: int = 500) -> Gate:
     """On its first batch alone, again and again, the loss falls by more than this part of it. Needs `run.batches`."""
 
@@ -348,6 +363,7 @@ def overfit(drop: float = 0.9, within: int = 500) -> Gate:
     return Gate("one batch", f"one batch is learned by heart: loss drop > {_percent(drop)}", check)
 
 
+@expecting
 def repeatable() -> Gate:
     """In `eval` mode the same data give the same loss twice, or the same metric if no loss can be computed."""
 
@@ -366,6 +382,7 @@ def repeatable() -> Gate:
     return Gate("repeatable", "in eval mode the same data give the same loss", check)
 
 
+@expecting
 def predicted(tolerance: float = 0.1, exempt: Exempt | None = None) -> Gate:
     """Each gradient says how the loss changes if its parameter moves along it: the check of all gradient rules at once.
 
@@ -422,6 +439,7 @@ def _slopes(p: Tensor, g: Tensor | None, run: Run) -> tuple[float, float, float]
     return norm, (up - down) / (2 * eps), 8 * resolution * max(abs(up), abs(down)) / eps
 
 
+@expecting
 def common() -> list[Gate]:
     """The gates that `verify` always has."""
     return [

@@ -17,6 +17,7 @@ from tinytorch.nn import Dropout, Module
 from tinytorch.nn.module import Parameter
 from tinytorch.tensor import Tensor
 from tinytorch.verify.trace import Event, Trace
+from tinytorch.words import constructor, expecting
 
 DEAD = 0.5  # a layer is reported if more of its units than this are dead or saturated for all examples
 FLAT = 1e-3  # a unit is saturated where its slope is less than this part of the steepest
@@ -30,6 +31,7 @@ LAYERS = ("linear", "conv2d", "matmul")
 MOVING = ("reshape", "getitem", "astype", "squeeze", "expand_dims", "permute_dims", "matrix_transpose", "moveaxis")
 
 
+@constructor(expecting)
 @dataclass(frozen=True)
 class Finding:
     """Something that is wrong.

@@ -17,10 +17,12 @@ from tinytorch.table import Table, plain, width, wrapped
 from tinytorch.verify.controls import Control
 from tinytorch.verify.gates import Found, Gate
 from tinytorch.verify.run import Run
+from tinytorch.words import bound, constructor, expecting
 
 STATES = {True: "pass", False: "FAIL", None: "n/a"}  # n/a: could not be measured
 
 
+@constructor(expecting)
 @dataclass(frozen=True)
 class Verdict:
     """Whether a gate passed, and if not, why.
@@ -143,6 +145,7 @@ class Subject:
         return list(dict.fromkeys(f"{v.gate}: {v.found.measured}" for v in found))
 
 
+@constructor(expecting)
 @dataclass
 class Report:
     """What was verified, on which device, and how it came out.
@@ -158,6 +161,7 @@ class Report:
     claims: list[Verdict] = field(default_factory=list)
 
     @staticmethod
+    @expecting
     def joined(name: str, reports: Sequence[Report]) -> Report:
         """Reports on several models, of one device, as one.
 
@@ -170,6 +174,7 @@ class Report:
             name, reports[0].device, [s for r in reports for s in r.subjects], [c for r in reports for c in r.claims]
         )
 
+    @bound
     def claim(self, claim: str, passed: bool, measured: str) -> None:
         """Add a verdict of your own."""
         self.claims.append(Verdict(claim, claim, Found(passed, measured)))
@@ -210,11 +215,13 @@ class Report:
         verdicts += [v.passed for v in judged if v.found.passed is not None]
         return sum(verdicts), len(verdicts)
 
+    @bound
     def assert_ok(self) -> None:
         """Raise AssertionError with the failures, if there are any."""
         if not self.ok:
             raise AssertionError("\n".join(map(plain, [f"{self.name} on {self.device}:", *self.failures])))
 
+    @bound
     def lines(self) -> list[str]:
         """Every verdict as a line."""
         found = [str(v) for v in self.claims]
@@ -259,6 +266,7 @@ class Report:
         sentences = [line for sentence in self._sentences for line in wrapped(sentence, columns)]
         return "\n".join([*self._table().lines(columns), *([""] if sentences else []), *sentences])
 
+    @bound
     def to_dict(self) -> dict[str, Any]:
         """Everything, as what JSON has."""
 
@@ -301,14 +309,17 @@ class Report:
             ],
         }
 
+    @bound
     def to_json(self) -> str:
         """`to_dict` as text."""
         return json.dumps(self.to_dict(), indent=2, default=str)
 
+    @bound
     def to_junit(self) -> str:
         """The verdicts as test cases in JUnit's XML, which CI systems show; what could not be measured is skipped."""
         return junit(f"{self.name} on {self.device}", self.cases())
 
+    @bound
     def cases(self) -> Iterator[tuple[str, Sequence[Case]]]:
         """The verdicts as suites of test cases; the time of a run is its first case's."""
         for s in self.subjects:

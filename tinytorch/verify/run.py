@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import numbers
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -21,6 +22,7 @@ from tinytorch.optim import Optimizer
 from tinytorch.tensor import Tensor
 from tinytorch.verify.controls import Control
 from tinytorch.verify.trace import Trace
+from tinytorch.words import bound, expecting, shown
 
 Train = Callable[["Run"], Iterator[Tensor]]
 Measure = Callable[[], Any]  # the loss or a metric: a one-element tensor or a number
@@ -61,6 +63,7 @@ class Run:
         seconds: how long it took.
     """
 
+    @expecting
     def __init__(
         self,
         train: Train,
@@ -103,6 +106,7 @@ class Run:
 
     # For the training function ------------------------------------------------------------------------------------
 
+    @bound
     def watch(
         self,
         model: Module,
@@ -132,10 +136,13 @@ class Run:
         for what, function in (("loss", loss), ("metric", metric), ("train_metric", train_metric)):
             if function is not None and not callable(function):
                 raise TypeError(f"watch: {what} is a function that computes it: {what}=lambda: ..., not {function!r}")
+        if not isinstance(curve, bool):
+            raise TypeError(f"watch: curve is True or False, not {shown(curve)}")
         if self._control is not None and self._control.model is not None:
             self._control.model(model)
         self.model = model
-        self.optimizer = optimizer if optimizer is None or hasattr(optimizer, "param_groups") else list(optimizer)
+        given = optimizers_of("watch", optimizer)
+        self.optimizer = optimizer if len(given) == 1 and optimizer is given[0] else given or None
         self._measures = {
             "loss": loss,
             "metric": metric,
@@ -383,6 +390,27 @@ def given_to(optimizer: Optimizer | Iterable[Optimizer]) -> set[int]:
     return {id(p) for one in several for group in one.param_groups for p in group["params"]}
 
 
+def optimizers_of(name: str, optimizer: Any) -> list[Optimizer]:
+    """One optimizer, several or none, as a list.
+
+    Raises:
+        TypeError: something else is among them.
+    """
+    several = [] if optimizer is None else [optimizer] if hasattr(optimizer, "param_groups") else optimizer
+    found = list(several) if isinstance(several, Iterable) and not isinstance(several, Tensor) else [several]
+    for one in found:
+        if not hasattr(one, "param_groups"):
+            raise TypeError(f"{name}: optimizer is an Optimizer, or a list of several, not {shown(one)}")
+    return found
+
+
+def expect_train(name: str, train: Any) -> None:
+    """Raise TypeError if a training function cannot be one: the commonest mistake is to give the model."""
+    if isinstance(train, type | Module | types.BuiltinFunctionType):
+        raise TypeError(f"{name}: train is a function, not {shown(train)}; {HOW}")
+
+
+@expecting
 def record(
     train: Train,
     *,
@@ -418,6 +446,9 @@ def record(
     >>> run.updates, run.loss_drop > 0.9, sorted(run.moved)
     (20, True, ['bias', 'weight'])
     """
+    if seed < 0:
+        raise ValueError(f"record: a seed is not negative: {seed}")
+    expect_train("record", train)
     run = Run(train, seed, _device(device), name, control, updates, progress=progress)
     run.go()
     return run

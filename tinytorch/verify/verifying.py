@@ -6,15 +6,20 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
 from tinytorch.progress import Progress
+from tinytorch.tensor import Tensor
 from tinytorch.verify.controls import Control
 from tinytorch.verify.gates import Gate, common
 from tinytorch.verify.report import Controlled, Judged, Report, Subject, judge
-from tinytorch.verify.run import Run, Train, record
+from tinytorch.verify.run import Run, Train, expect_train, record
+from tinytorch.words import expecting
 
 
+@expecting
 def verify(
     train: Train,
     *,
@@ -61,6 +66,7 @@ def verify(
     >>> report.ok
     True
     """
+    expect_train("verify", train)
     gates, controls = _all("gates", gates, Gate), _all("controls", controls, Control)
     mine = {g.name: g for g in gates}
     if len(mine) < len(gates):
@@ -117,7 +123,7 @@ def _all(what: str, given: Any, kind: type[Any]) -> list[Any]:
     Raises:
         TypeError: one is none, such as a function that was not called.
     """
-    if isinstance(given, kind) or not isinstance(given, Iterable):
+    if isinstance(given, kind | Tensor) or not isinstance(given, Iterable):
         raise TypeError(f"verify: {what} is a list of them: {what}=[...], not {given!r}")
     found = list(given)
     for x in found:
@@ -128,10 +134,14 @@ def _all(what: str, given: Any, kind: type[Any]) -> list[Any]:
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    given = seeds if isinstance(seeds, Sequence | np.ndarray) else range(seeds)
     try:
-        numbers = list(range(operator.index(seeds)))  # type: ignore[arg-type]
-    except TypeError:
-        numbers = [operator.index(s) for s in seeds]  # type: ignore[union-attr]
+        len(given)
+    except OverflowError:
+        raise ValueError(f"verify: seeds says how many, or which; {seeds} are too many") from None
+    numbers = [operator.index(s) for s in given]
+    if min(numbers, default=0) < 0:
+        raise ValueError(f"verify: a seed is not negative: {min(numbers)}")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"verify: a seed comes twice, and would give the same run again: {numbers}")
     return numbers

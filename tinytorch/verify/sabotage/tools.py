@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tinytorch.autograd import Observer
+from tinytorch.words import expecting
 
 Bug = Callable[[], AbstractContextManager[None]]
 BUGS: dict[str, Bug] = {}
@@ -14,7 +15,7 @@ BUGS: dict[str, Bug] = {}
 
 def bug(function: Callable[[], Iterator[None]]) -> Bug:
     """Make a bug of a generator function, and list it."""
-    found = contextmanager(function)
+    found = expecting(contextmanager(function))
     BUGS[function.__name__] = found
     return found
 
