@@ -186,7 +186,7 @@ def whole(name: str, x: Any) -> int:
     """
     try:
         return operator.index(x)
-    except TypeError:
+    except (TypeError, IndexError):  # which of them is the library's of an array
         value = x.item() if getattr(x, "shape", None) == () and hasattr(x, "item") else None
         if type(value) is int:  # of a library whose arrays are no indices
             return value

@@ -16,6 +16,7 @@ import numpy as np
 from tinytorch.autograd import Parts, Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import Key
+from tinytorch.dtypes import whole
 from tinytorch.ops.axes import axis_of
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
@@ -254,6 +255,7 @@ def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
     >>> tinytorch.ops.scatter_add(Tensor([1.0, 2.0, 3.0]), Tensor([0, 2, 0]), size=3)
     tensor([4., 0., 2.])
     """
+    size = whole("scatter_add", size)
     places = checked_index(indices, size, "scatter_add")
     if places.shape != values.shape[:1]:
         raise ValueError(f"scatter_add: {places.shape} indices for values of shape {values.shape}; one for each row")
