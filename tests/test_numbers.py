@@ -551,3 +551,10 @@ def test_no_warning_reaches_the_user():
         warnings.simplefilter("error")
         assert Tensor([1e300]).tolist() == [math.inf]
         assert Tensor([math.nan, 1.0]).tolist()[1] == 1.0
+
+
+@pytest.mark.parametrize("n", [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 10**30])
+def test_integers_at_the_end_of_int64_beside_floats(n, device):
+    x = Tensor([1.0, -1.0], device=device)
+    assert (x < n).tolist() == [n > 0] * 2
+    assert (x + n).tolist() == [pytest.approx(n, rel=1e-6)] * 2

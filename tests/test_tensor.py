@@ -944,3 +944,34 @@ def test_a_host_tensor_without_a_gradient_is_an_array_where_numpy_asks_for_one()
 def test_a_tensor_of_another_memory_is_no_array_unasked(strict):
     with pytest.raises(TypeError, match=r"on strict:device1, and copied when asked only: x\.cpu\(\)\.numpy\(\)"):
         np.asarray(Tensor([1.0], device=strict("device1")))
+
+
+@pytest.mark.parametrize("counts", [2, [2], [2, 2, 2]])
+def test_repeats_as_a_tensor(counts, device):
+    x = Tensor([1.0, 2.0, 3.0], device=device)
+    assert tinytorch.repeat(x, tinytorch.asarray(counts, device=device)).tolist() == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
+def test_as_an_array_it_keeps_its_dtype_or_has_the_one_asked_for(dtype):
+    x = Tensor([0, 1], dtype=dtype)
+    assert np.asarray(x).dtype == dtype
+    assert np.asarray(x, dtype="int64").dtype == x.__array__(dtype="int64").dtype == "int64"
+
+
+def test_a_list_of_which_no_index_can_be_made():
+    with pytest.raises(IndexError, match=r"or a list of integers, not \['a'\]"):
+        Tensor([1.0, 2.0])[["a"]]
+
+
+def test_the_tensor_that_is_no_parameter_is_the_one_to_move(other):
+    w, x = Parameter([1.0], device="cpu"), Tensor([1.0], device=other)
+    w.name = "weight"
+    with pytest.raises(ValueError, match=rf"move the second one with \.to\('cpu'\), or the model with .*'{other}'"):
+        w * x
+    with pytest.raises(ValueError, match=rf"move the first one with \.to\('cpu'\), or the model with .*'{other}'"):
+        x * w
+    v = Parameter([1.0], device=other)
+    v.name = "bias"
+    with pytest.raises(ValueError, match=r"move the second one with \.to\('cpu'\)$"):
+        w * v

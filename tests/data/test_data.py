@@ -346,3 +346,8 @@ def test_examples_that_are_not_alike_are_named_by_their_field(examples, message)
 def test_numbers_of_numpy_and_of_python_go_together():
     (x, y) = next(iter(tinytorch.data.DataLoader([(1.0, True), (np.float64(2.0), np.bool_(False))], batch_size=2)))
     assert (x.tolist(), y.tolist()) == ([1.0, 2.0], [True, False])
+
+
+def test_negative_indices_count_from_the_end(device):
+    x, y = numbered(5, device).batch([-1, 0, -5, -2])
+    assert (x.tolist(), y.tolist()) == ([[4.0, 4.0], [0.0, 0.0], [0.0, 0.0], [3.0, 3.0]], [4, 0, 0, 3])

@@ -610,3 +610,13 @@ def test_a_forward_without_return():
 def test_a_class_in_place_of_a_module():
     with pytest.raises(TypeError, match=r"Sequential: takes modules, not the class ReLU; make an instance, as in ReLU"):
         nn.Sequential(nn.Linear(2, 2), nn.ReLU)
+
+
+def test_a_property_says_its_own_error():
+    class Broken(Module):
+        @property
+        def width(self):
+            return self.hidden.size
+
+    with pytest.raises(AttributeError, match="hidden"):
+        Broken().width  # noqa: B018

@@ -856,3 +856,14 @@ def test_half_precision_moments_load():
     assert state["step"] == 1
     assert state["exp_avg"].dtype == np.float32
     assert np.array_equal(state["exp_avg"], theirs.state_dict()["state"][0]["exp_avg"].float().numpy())
+
+
+def test_a_gradient_of_another_dtype_has_a_hint_and_one_of_another_shape_none():
+    p = Parameter([1.0, 2.0])
+    optimizer = SGD([p], lr=0.1)
+    p.grad = Tensor([1.0, 2.0], "float64")
+    with pytest.raises(ValueError, match=r"p\.grad = p\.grad\.to\(p\) makes it so"):
+        optimizer.step()
+    p.grad = Tensor([1.0])
+    with pytest.raises(ValueError, match=r"not float32 \(1,\) on cpu$"):
+        optimizer.step()
