@@ -52,7 +52,8 @@ def lengths(name: str, shape: Any) -> tuple[int, ...]:
         TypeError: a length is no integer.
         ValueError: a length is negative.
     """
-    given = (shape,) if hasattr(shape, "__index__") and getattr(shape, "ndim", 0) == 0 else shape
+    axes = getattr(shape, "ndim", 0 if hasattr(shape, "__index__") else 1)
+    given = shape if axes else (shape,)
     if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise TypeError(f"{name}({shape!r}): a shape is an integer or a tuple of integers")
     found = tuple(n if type(n) is int else whole(name, n) for n in given)
