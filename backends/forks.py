@@ -13,7 +13,10 @@ from typing import Any
 
 
 def over_forks(lock: Any) -> Any:
-    """The lock; from now on a fork waits for it."""
+    """The lock; from now on a fork waits for it.
+
+    The thread that forks may hold it itself if it is re-entrant, as the lock of NumPy's generators is from 2.4 on.
+    """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
