@@ -810,9 +810,10 @@ def test_assignment_at_integer_tensors(device):
         (lambda: Tensor([True]), r"mask of shape \(1,\) does not fit shape \(2, 3, 4\)"),
         (lambda: Tensor([2]), r"2 is outside \[0, 2\)"),
         (lambda: (slice(None), Tensor([0]), Tensor([0])), "index in two steps"),
+        (lambda: (Tensor(True), 0), "a mask without axes stands alone"),
         (lambda: (..., Tensor([True, False])), r"mask of shape \(2,\) does not fit shape \(2, 3, 4\) at axis 2"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_indexing_refused(key, message):
     with pytest.raises(IndexError, match=message):

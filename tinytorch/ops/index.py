@@ -347,7 +347,7 @@ def getitem(x: Any, key: Any) -> Any:
 def _keys(x: Any, key: Any) -> tuple[Any, ...]:
     """The key as a tuple of integers, slices, None and tensors that says something of every axis."""
     keys: list[Any] = []
-    axes = 0
+    axes, masks = 0, False
     for k in key if isinstance(key, tuple) else (key,):
         if isinstance(k, list | np.ndarray):
             from tinytorch.creation import asarray
@@ -365,6 +365,7 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
                 raise IndexError(
                     f"getitem: an index tensor holds integers or booleans, not {k.device.dtype_of(k.array)}"
                 )
+            masks = masks or kind == "b"
             axes += k.ndim if kind == "b" else 1
         elif isinstance(k, bool | np.bool):
             raise IndexError("getitem: an index is not a bool; for a new axis write None")
@@ -382,7 +383,8 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
     if axes > x.ndim or len(dots) > 1:
         raise IndexError(f"getitem: {axes} indices and {len(dots)} '...' for {x.ndim} dimensions")
     at = dots[0] if dots else len(keys)
-    return _unmasked(x, (*keys[:at], *(_WHOLE,) * (x.ndim - axes), *keys[at + 1 :]))
+    every = (*keys[:at], *(_WHOLE,) * (x.ndim - axes), *keys[at + 1 :])
+    return _unmasked(x, every) if masks else every
 
 
 def _unmasked(x: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -405,6 +407,8 @@ def _unmasked(x: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
                 "it must have the lengths of the axes it stands for, or 0"
             )
         alone = i == 0 and not any(isinstance(other, Variable) or other != _WHOLE for other in keys[1:])
+        if k.ndim == 0 and not alone:
+            raise IndexError("getitem: a mask without axes stands alone; index in two steps, as in x[mask][:, i]")
         out.extend([k] if alone else nonzero(k))
         axis += k.ndim
     return tuple(out)
