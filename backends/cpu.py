@@ -333,7 +333,6 @@ if _program_break:
     _program_break.argtypes, _program_break.restype = [ctypes.c_ssize_t], ctypes.c_size_t
 
 _BLOCK = 65_536  # numbers: a few arrays of as many stay in a core's own cache from one pass to the next
-_SHORT = 4096  # numbers, up to which a pass is nothing beside its call
 _PASSES = 4  # over memory for each result: a function of fewer gains nothing by blocks, whose results are copied
 _MANY = 2**22  # numbers, in all passes for a result: from here on they no longer stay in the cache by themselves
 

@@ -67,16 +67,10 @@ def buffered():
     return layer
 
 
-def run_of():
-    return verify.record(train)
-
-
 def report_of():
     return verify.verify(train)
 
 
-FAKE = verify.record(train)
-VERDICT = verify.Verdict("a", "b", verify.Found(True, ""))
 GROUP = {"params": [nn.Parameter([1.0])], "lr": 0.5}
 SETTINGS = {"lr": 0.1, "weight_decay": 0.0}
 LOADED = stepped().state_dict()
@@ -246,28 +240,20 @@ PROOFS = [
     *[Call(name, getattr(sabotage, name)) for name in sabotage.BUGS],
 ]
 TESTS = [
-    Call(
-        "gradcheck",
-        testing.gradcheck,
-        lambda: T.sin,
-        lambda: leaf(2),
-        names=["function", "inputs|input"],
-        eps=1e-6,
-        atol=1e-5,
-        rtol=1e-3,
-        seed=0,
-    ),
-    Call(
-        "gradgradcheck",
-        testing.gradgradcheck,
-        lambda: T.sin,
-        lambda: leaf(2),
-        names=["function", "inputs|input"],
-        eps=1e-6,
-        atol=1e-5,
-        rtol=1e-3,
-        seed=0,
-    ),
+    *[
+        Call(
+            n,
+            getattr(testing, n),
+            lambda: T.sin,
+            lambda: leaf(2),
+            names=["function", "inputs|input"],
+            eps=1e-6,
+            atol=1e-5,
+            rtol=1e-3,
+            seed=0,
+        )
+        for n in ("gradcheck", "gradgradcheck")
+    ],
     Call(
         "assert_close",
         testing.assert_close,
@@ -321,6 +307,14 @@ MODES = [
     Call("is_grad_enabled", T.is_grad_enabled),
 ]
 ROWS = [*OPTIMIZERS, *MODULES, *TENSORS, *PROOFS, *TESTS, *DEVICES, *MODES]
+ALL = [
+    *functions.op_calls(),
+    *functions.CALLS,
+    *functions.LAYERS,
+    *functions.LAYER_CALLS,
+    *functions.METHODS,
+    *ROWS,
+]
 
 CALLED = {"train", "recipe", "function", "progress", "loss", "metric", "train_metric", "optimizer"}  # whose own errors
 # come out: they are the user's
@@ -365,14 +359,7 @@ BARE = {"Tensor", "Parameter"}  # made so often that a look at each call would c
     "call",
     [
         c
-        for c in [
-            *functions.op_calls(),
-            *functions.CALLS,
-            *functions.LAYERS,
-            *functions.LAYER_CALLS,
-            *functions.METHODS,
-            *ROWS,
-        ]
+        for c in ALL
         if not c.name.startswith(("__", "assign"))
         and c.name not in BARE
         and not getattr(c.function, "__module__", "").startswith(BELOW)
@@ -426,16 +413,8 @@ WHY_NOT = {
 
 
 def test_no_public_function_is_forgotten():
-    rows = [
-        *functions.op_calls(),
-        *functions.CALLS,
-        *functions.LAYERS,
-        *functions.LAYER_CALLS,
-        *functions.METHODS,
-        *ROWS,
-    ]
-    called = {id(getattr(c.function, "__wrapped__", c.function)) for c in rows}
-    names, needless = {c.name for c in rows}, set().union(*WHY_NOT.values())
+    called = {id(getattr(c.function, "__wrapped__", c.function)) for c in ALL}
+    names, needless = {c.name for c in ALL}, set().union(*WHY_NOT.values())
     forgotten = []
     for module in MODULES_OF:
         found = importlib.import_module(f"tinytorch{module}")

@@ -209,9 +209,8 @@ def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, erro
         return wrong_kind
     who = text.partition(":")[0].partition("(")[0].replace("_", "").lower()
     names = {name, type(args[0]).__name__} if _is_method(function) else {name}
-    if (
-        who in {n.replace("_", "").lower() for n in names} or not isinstance(error, OWN) or hasattr(error, "__notes__")
-    ):  # a rule of an op has notes
+    alike = who in {n.replace("_", "").lower() for n in names}
+    if alike or not isinstance(error, OWN) or hasattr(error, "__notes__"):  # a rule of an op has notes
         return error
     kind = next(k for k in OWN if isinstance(error, k))
     if kind is RuntimeError and type(error) is not RuntimeError:  # such as Unavailable, or out of memory

@@ -386,7 +386,7 @@ def _again_and_again(loader: Iterable[Any]) -> Iterator[Any]:
 
 def given_to(optimizer: Optimizer | Iterable[Optimizer]) -> set[int]:
     """The ids of the parameters that an optimizer, or one of several, was given."""
-    several: Any = [optimizer] if hasattr(optimizer, "param_groups") else optimizer
+    several = optimizers_of("given_to", optimizer)
     return {id(p) for one in several for group in one.param_groups for p in group["params"]}
 
 
