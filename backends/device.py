@@ -59,6 +59,9 @@ class Stream:
     def __exit__(self, *exc: object) -> None:
         return None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
     def synchronize(self) -> None:
         """Return when all work of the stream is complete."""
 

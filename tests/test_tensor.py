@@ -489,12 +489,67 @@ def test_numpy_of_what_requires_a_gradient():
 
 def test_numpy_computes_with_no_tensor_unasked(device):
     x = Tensor([1.0, 2.0], device=device)
-    for function in (lambda x: np.ones(2) @ x, np.sin, lambda x: np.add(x, 1.0)):
-        with pytest.raises(TypeError, match=r"tinytorch\.asarray|__array_ufunc__"):
+    for function, words in (
+        (lambda x: np.ones(2) @ x, r"matmul: .*tinytorch\.asarray"),
+        (lambda x: np.add(x, np.ones(2)), r"add: .*tinytorch\.asarray"),
+        (np.sin, r"sin: NumPy computes with no tensor; write tinytorch\.sin, or give it x\.numpy\(\)"),
+        (np.arctan, r"arctan: .*write tinytorch\.atan\(x\), or"),
+        (np.add.reduce, r"add: NumPy computes with no tensor"),
+        (np.ones(2).__iadd__, r"add: NumPy computes with no tensor"),
+        (np.mean, r"mean: there is no argument 'out'; for np\.mean write tinytorch\.mean\(x\)"),
+    ):
+        with pytest.raises(TypeError, match=words):
             function(x)
     for function in (np.asarray, np.array):
         with pytest.raises(TypeError, match=r"requires a gradient.* x\.detach\(\)\.numpy\(\)"):
             function(Tensor([1.0], device=device, requires_grad=True))
+
+
+def test_numbers_of_numpys_go_with_tensors_on_either_side(device):
+    x = Tensor([1.0, 2.0], device=device, requires_grad=True)
+    for two in (np.float64(2), np.float32(2), np.int64(2)):
+        assert (two * x).tolist() == [2, 4]
+        assert (two - x).tolist() == [1, 0]
+        assert (two**x).tolist() == [2, 4]
+        assert (two == x).tolist() == [False, True]
+        assert (two > x).tolist() == [True, False]
+    (np.float64(2) * x).sum().backward()
+    assert x.grad.tolist() == [2, 2]
+    assert (np.int64(1) << Tensor([1, 2], device=device)).tolist() == [2, 4]
+
+
+def test_a_shallow_copy_of_a_result_remembers_how_it_was_made(device):
+    x = Tensor([1.0, 2.0], device=device, requires_grad=True)
+    y = copy.copy(x * 3)
+    y.sum().backward()
+    assert x.grad.tolist() == [3, 3]
+    assert not y.is_leaf
+    with pytest.raises(TypeError, match=r"requires a gradient.* x\.detach\(\)\.numpy\(\)"):
+        np.asarray(y)  # what matplotlib does next
+    with pytest.raises(RuntimeError, match=r"deepcopy: .* use x\.detach\(\), or x\.copy\(\)"):
+        copy.deepcopy(y)
+
+
+class Table:
+    """As a table of pandas: NumPy can have its values."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray([1, 2], dtype or "int16")
+
+
+class Column(Table):
+    """As a column of pandas, which has a dtype, as arrays have that a device holds."""
+
+    dtype, shape = np.dtype("int16"), (2,)
+
+
+def test_columns_and_tables_of_other_libraries_are_data(device):
+    for data in (Column(), Table()):
+        x = Tensor(data, device=device)
+        assert x.tolist() == [1, 2]
+        assert x.dtype == "int16"
+        assert str(x.device) == device
+        assert tinytorch.asarray(data, dtype="float64", device=device).dtype == "float64"
 
 
 def test_the_memory_of_the_host_alone_is_numpys(device):

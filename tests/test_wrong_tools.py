@@ -373,6 +373,37 @@ def test_an_argument_too_many_is_refused_in_words(call):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [c for c in ALL if c.name in BARE or getattr(c.function, "__module__", "").startswith(BELOW)],
+    ids=repr,
+)
+def test_an_argument_too_many_for_these_names_the_function_that_was_called(call):
+    for _, _, args, kwargs in functions.unbound(call):
+        if call.name == "result_type" and not kwargs:  # takes any number
+            continue
+        with pytest.raises(TypeError, match=rf"^{call.name}(\.__init__)?\(\)"):
+            call.function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("call", ALL, ids=repr)
+def test_what_is_true_or_false_is_nothing_else(call):
+    """The string "False" is true to Python."""
+    taken = []
+    for place, right in [*enumerate(call.args), *call.kwargs.items()]:
+        if not isinstance(right, bool):
+            continue
+        for wrong in ("False", 1.5, [1], object()):
+            args, kwargs = [made(a) for a in call.args], {k: made(v) for k, v in call.kwargs.items()}
+            (args if isinstance(place, int) else kwargs)[place] = wrong
+            try:
+                call.function(*args, **kwargs)
+                taken.append(f"{place} = {wrong!r}")
+            except TypeError:
+                pass
+    assert not taken, ", ".join(taken)
+
+
 MODULES_OF = [
     "",
     ".backends",

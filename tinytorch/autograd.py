@@ -649,6 +649,7 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
             "backward: the tensor does not depend on any tensor with requires_grad=True (or was computed under "
             "no_grad); create a leaf with Tensor(..., requires_grad=True) and compute from it"
         )
+    words.flags("backward", retain_graph=retain_graph, create_graph=create_graph)
     grads = _walk([tensor], [_seed(tensor, gradient, create_graph)], None, retain_graph, create_graph)
     with _committing:
         for leaf in grads:
@@ -707,6 +708,7 @@ def grad(
             if not isinstance(t, Variable) or not t._requires_grad:
                 raise RuntimeError(f"grad: {what} {i} does not require a gradient: {describe(t)}")
     keep = create_graph if retain_graph is None else retain_graph
+    words.flags("grad", retain_graph=keep, create_graph=create_graph, allow_unused=allow_unused)
     start = [_seed(t, g, create_graph) for t, g in zip(roots, seeds)]
     grads = _walk(roots, start, wanted, keep, create_graph)
     found = [grads.get(_place(t)) for t in wanted]
@@ -1131,6 +1133,9 @@ def _checked_meta(
         if k not in kinds:
             known = ", ".join(list(kinds)[1:])
             hint = "; names are the array API's: axis, keepdims" if k in ("dim", "keepdim") else ""
+            if "out" in meta:  # as np.mean(x) calls x.mean
+                fix = f"for np.{name} write tinytorch.{name}(x), or np.{name}(x.numpy())"
+                raise TypeError(f"{name}: there is no argument 'out'; {fix}")
             raise TypeError(f"{name}: there is no argument {k!r}; there are {known}{hint}")
     wrong = words.misfit(name, body, meta)
     if wrong is not None:

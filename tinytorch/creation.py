@@ -69,6 +69,8 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
     >>> tinytorch.asarray([1, 2])
     tensor([1, 2], dtype=int64)
     """
+    if copy is not None:
+        words.flags("asarray", copy=copy)
     if isinstance(obj, Tensor):
         moved = obj.to(device=device, dtype=dtype)
         if copy is False and moved is not obj:
@@ -107,6 +109,8 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
     >>> tinytorch.from_dlpack(numpy.ones(2, dtype="float32"))
     tensor([1., 1.])
     """
+    if copy is not None:
+        words.flags("from_dlpack", copy=copy)
     if isinstance(x, Tensor):
         return asarray(x, device=device, copy=copy)
     if not hasattr(x, "__dlpack_device__") or isinstance(x, type):
@@ -262,6 +266,7 @@ def linspace(
     count = whole("linspace", num)
     if count < 0:
         raise ValueError(f"linspace({first}, {last}, {count}): there is no negative number of them")
+    words.flags("linspace", endpoint=endpoint)
     return _make("linspace", device, wanted, first, last, count, endpoint=bool(endpoint))
 
 

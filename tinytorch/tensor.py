@@ -16,7 +16,7 @@ from tinytorch.backends import Device, device, device_of
 from tinytorch.dtypes import ALL, as_dtype, fitting, float32, in_words
 from tinytorch.ops.index import getitem, may_change, setitem
 from tinytorch.origin import Origin, caller
-from tinytorch.spelled import missing
+from tinytorch.spelled import KNOWN, hint, missing
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -51,6 +51,13 @@ _SIGNS = {
     "bitwise_left_shift": "<<",
     "bitwise_right_shift": ">>",
 }
+
+
+_NUMPYS = {name: getattr(ops, name) for name in _SIGNS}  # its operators: its name for each -> the function
+_NUMPYS |= {
+    name: getattr(ops, name) for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+}
+_NUMPYS |= {"power": ops.pow, "left_shift": ops.bitwise_left_shift, "right_shift": ops.bitwise_right_shift}
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -113,6 +120,9 @@ class Tensor(Variable):
             self.array, self.device = to_array(data, dtype, device, copy=True)
             self.requires_grad = requires_grad
         except words.FAILED as error:
+            if isinstance(dtype, int):  # PyTorch's old way to say a shape
+                name, fix = type(self).__name__, f"for a tensor of a shape write tinytorch.zeros(({data!r}, {dtype}))"
+                raise TypeError(f"{name}: dtype is such as tinytorch.float32, not {dtype}; {fix}") from None
             words.tell(type(self).__name__, Tensor.__init__, (self, data, dtype, device, requires_grad), {}, error)
         self.made_at = caller(type(self).__name__)
 
@@ -125,6 +135,8 @@ class Tensor(Variable):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if value is not True and value is not False:
+            words.flags("requires_grad", requires_grad=value)
         if value and self.dtype.kind != "f":
             raise TypeError(
                 f"requires_grad: only floating dtypes have gradients, not {self.dtype.name}; convert with .astype(...)"
@@ -323,11 +335,14 @@ class Tensor(Variable):
         return format(self.item(), spec) if spec else repr(self)
 
     def __copy__(self) -> Tensor:
-        return self.__deepcopy__({})
+        return self.__deepcopy__({}) if self.node is None else autograd.wrap(self.array, self.device, self.node)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
-            raise RuntimeError("deepcopy: only leaves can be copied, not results that remember how they were made")
+            raise RuntimeError(
+                "deepcopy: only leaves can be copied, not results that remember how they were made; "
+                "use x.detach(), or x.copy(), which keeps the graph"
+            )
         out = memo[id(self)] = object.__new__(type(self))
         out.array, out.device, out._requires_grad = self.array, self.device, self._requires_grad  # arrays are replaced,
         out.node, out.shared = None, False  # never written into, so that two tensors may have the same one
@@ -374,7 +389,15 @@ class Tensor(Variable):
         values = autograd.leaving("numpy", self, self.device.to_numpy(self.array))
         return values if dtype is None else values.astype(dtype, copy=False)
 
-    __array_ufunc__ = None  # so that `numpy_array + tensor` raises instead of looping over elements
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """What NumPy calls for its own functions of elements, as np.exp(x), which are refused, and for its operators,
+        as np.float64(2) * x, which are the tensor's."""
+        name = ufunc.__name__
+        if method == "__call__" and not options and name in _NUMPYS:  # which makes arrays of its numbers to compare
+            return _NUMPYS[name](*(x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs))
+        values = "x.detach().numpy()" if self._requires_grad else "x.numpy()"
+        raise TypeError(f"{name}: NumPy computes with no tensor; {hint('tinytorch', name, KNOWN)}, or give it {values}")
+
     __hash__ = object.__hash__
 
     @words.bound
@@ -502,6 +525,8 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
     `copy` is as in `asarray`: True always copies, None only if it must, False never.
     """
     wanted = None if dtype is None else as_dtype(dtype)
+    if hasattr(data, "__array__") and not isinstance(data, (Tensor, np.ndarray, np.generic, type)):
+        data = _of_a_table(data)
     if isinstance(data, Tensor):
         source, array = data.device, data.array
         target = source if where is None else device(where)
@@ -538,6 +563,15 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
     return Device.transfer(out, source, target), target
 
 
+def _of_a_table(data: Any) -> Any:
+    """The values of a column or table, as of pandas, which NumPy can have though no device holds it; or the data."""
+    try:
+        device_of(data)
+    except TypeError:
+        return np.asarray(data)
+    return data
+
+
 def host_values(data: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """The values of an array or tensor of any library, converted to the dtype: what a saved state is read by."""
     return Tensor(data.detach() if hasattr(data, "detach") else data, dtype, "cpu").numpy()
@@ -558,6 +592,7 @@ def expect_dtype(source: Device, array: Any, wanted: Any) -> None:
         floating = source.xp.isdtype(found, "real floating")
     if not floating or wanted is None or wanted not in ALL:  # NumPy takes None for float64
         fix = "; tinytorch.asarray(x, dtype=tinytorch.float32) converts it" if floating else ""
+        fix = '; if all are numbers, x.astype("float32") makes them so' if getattr(found, "kind", "") == "O" else fix
         names = ", ".join(d.name for d in ALL)
         raise TypeError(f"Tensor: there is no dtype {getattr(found, 'name', found)}; there are {names}{fix}")
 

@@ -125,6 +125,14 @@ def shown(value: Any) -> str:
     return f"{name} of shape {tuple(value.shape)}" if isinstance(getattr(value, "shape", None), tuple) else name
 
 
+def flags(name: str, **given: Any) -> None:
+    """Refuse what is neither True nor False, such as the string "False", which Python takes for true."""
+    for argument, value in given.items():
+        if not isinstance(value, _BOOLS):
+            raise TypeError(f"{name}: {argument} is True or False, not {shown(value)}")
+
+
+_BOOLS = (bool, np.bool)
 _signature = functools.cache(inspect.signature)
 
 

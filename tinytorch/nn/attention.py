@@ -14,7 +14,7 @@ from tinytorch.nn.linear import Linear, check_sizes
 from tinytorch.nn.module import Module
 from tinytorch.nn.norm import LayerNorm
 from tinytorch.tensor import Tensor
-from tinytorch.words import checked
+from tinytorch.words import checked, flags
 
 
 class MultiHeadAttention(Module):
@@ -90,6 +90,7 @@ class MultiHeadAttention(Module):
         Returns:
             (N, T, embed_dim).
         """
+        flags("MultiHeadAttention", need_weights=need_weights)
         key = query if key is None else key
         value = key if value is None else value
         for name, x in (("query", query), ("key", key), ("value", value)):

@@ -82,6 +82,7 @@ class Sequential(ModuleList):
     (3, 1)
     """
 
+    @bound
     def __init__(self, *modules: Any) -> None:
         several = (
             len(modules) == 1 and isinstance(modules[0], Iterable) and not isinstance(modules[0], Module | Tensor | str)

@@ -25,7 +25,7 @@ from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
 from tinytorch.dtypes import number
 from tinytorch.tensor import Tensor, host_values
-from tinytorch.words import bound, shown, worded
+from tinytorch.words import bound, flags, shown, worded
 
 State = dict[str, Array]
 _State = tuple[Device, int, State]  # of one parameter: where the arrays are, the steps so far, and the arrays
@@ -213,6 +213,7 @@ class Optimizer:
     @worded
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or make them zero."""
+        flags("zero_grad", set_to_none=set_to_none)
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None if set_to_none or p.grad is None else zeros_like(p.grad)
