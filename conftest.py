@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+import pytest_tinytorch
 import tinytorch
 from tests.comparison import summary
+from tests.thirdparty import ThirdParty
 from tinytorch import autograd, backends
+from tinytorch.backends import registry
 
 pytest_plugins = ["pytester"]
+
+
+class _Second(ThirdParty):
+    """NumPy again: what stands for a device of another library where tests run on the CPU alone."""
+
+    name = family = "second"
+
+
+registry._devices["second"] = _Second("")  # found by its name, and in no list
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -17,7 +29,10 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_generate_tests(metafunc):
-    if "other" in metafunc.fixturenames:
+    names = metafunc.fixturenames
+    if "other" in names and {*pytest_tinytorch._choice(metafunc.config).names} <= {"cpu"}:
+        metafunc.parametrize("tinytorch_device", [("second",)], ids=["second"], indirect=True, scope="session")
+    elif "other" in names or "library" in names:
         _only(metafunc, "cpu", "compares with the CPU")
     if "learner" in metafunc.fixturenames and not metafunc.config.getoption("--device"):
         _only(metafunc, "strict", "the strict devices are for checks, and learn when they are named")
@@ -36,6 +51,12 @@ def device(tinytorch_device):
 
 @pytest.fixture
 def other(device):
+    """Each device but the CPU; "second" if there is none."""
+    return device
+
+
+@pytest.fixture
+def library(device):
     """Each device but the CPU."""
     return device
 

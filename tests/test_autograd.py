@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import threading
 import tracemalloc
 import weakref
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import tinytorch
-from tinytorch import Tensor
+from tinytorch import Tensor, backends
 from tinytorch.autograd import Observer, op
 from tinytorch.testing import assert_close
 
@@ -737,16 +738,25 @@ def test_what_is_no_gradient_is_refused(rule, what, create, device):
     assert w.grad is None
 
 
-def test_a_gradient_on_another_device_is_refused(other):
-    x, w = leaf([[1.0, 2.0, 3.0]] * 4, other), leaf([[1.0, 0.0, 1.0]] * 2, other)
+def test_rules_are_looked_at_once_for_each_device(other):
+    good = wrong(lambda dev, x, g: dev.xp.matmul(g.mT, x))
+    for device in ("cpu", "cpu", other):
+        x, w = leaf([[1.0, 2.0, 3.0]] * 4, device), leaf([[1.0, 0.0, 1.0]] * 2, device)
+        good(x, w).sum().backward()
+        assert x.device in good.walked
+    assert good.walked == {backends.device("cpu"), backends.device(other)}
+
+
+def test_a_gradient_on_another_device_is_refused(library):
+    x, w = leaf([[1.0, 2.0, 3.0]] * 4, library), leaf([[1.0, 0.0, 1.0]] * 2, library)
     host = wrong(lambda dev, x, g: np.ones((2, 3), "float32"))
     for _ in range(2):
         with pytest.raises(
-            ValueError, match=f"^scaled: the gradient rule of weight gave an array on cpu .* on {other};"
+            ValueError, match=f"^scaled: the gradient rule of weight gave an array on cpu .* on {library};"
         ):
             host(x, w).sum().backward()
     with pytest.raises(TypeError, match=r"^scaled: the gradient rule of weight gave a Tensor instead of an array"):
-        wrong(lambda dev, x, g: Tensor([[1.0] * 3] * 2, device=other))(x, w).sum().backward()
+        wrong(lambda dev, x, g: Tensor([[1.0] * 3] * 2, device=library))(x, w).sum().backward()
 
 
 def test_a_gradient_on_another_device_of_its_library_is_refused(strict):
@@ -829,6 +839,29 @@ def test_a_generator_that_records_again_under_no_grad():
         for recorded in values():
             assert recorded
             assert not (x * 2).requires_grad
+
+
+@pytest.mark.parametrize("mode", [tinytorch.no_grad, tinytorch.enable_grad])
+def test_what_is_decorated_stays_what_it_is(mode):
+    def plain():
+        """Plain."""
+
+    def steps():
+        """Steps."""
+        yield
+
+    async def coroutine():
+        """A coroutine."""
+
+    async def stream():
+        """A stream."""
+        yield
+
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    for function in (plain, steps, coroutine, stream):
+        made = mode(function)
+        assert (made.__name__, made.__doc__, made.__wrapped__) == (function.__name__, function.__doc__, function)
+        assert [kind(made) for kind in kinds] == [kind(function) for kind in kinds]
 
 
 @pytest.mark.parametrize("way", range(3))

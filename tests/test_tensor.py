@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tinytorch
 from tinytorch import Tensor, backends
+from tinytorch.backends.cpu import CpuDevice
 from tinytorch.nn import Parameter
+from tinytorch.tensor import expect_dtype
 from tinytorch.testing import assert_close
 
 FLOATS = np.array([[1.5, -2.0, 3.0], [0.5, 4.0, -1.0]], dtype="float32")
@@ -91,7 +94,10 @@ def test_a_tensor_of_a_tensor_is_a_new_leaf():
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        ([[1.0, 2.0], [3.0]], ValueError, "nested lists must have equal lengths"),
+        ([[1.0, 2.0], [3.0]], ValueError, "nested lists must have equal lengths, not 2 and 1$"),
+        ([[[1.0], [2.0, 3.0]], [[4.0], [5.0]]], ValueError, "equal lengths, not 1 and 2$"),
+        ([[1.0], 2.0], ValueError, "equal lengths, not numbers beside lists$"),
+        ([[[1.0], 2.0]], ValueError, "equal lengths, not numbers beside lists$"),
         ("text", TypeError, r"data is a number, a nested list of numbers, an array or a Tensor, not str \('text'\)"),
         (["a", "b"], TypeError, r"not a list with str \('a'\) in it"),
         (None, TypeError, "not None$"),
@@ -349,6 +355,8 @@ def test_parameters_change_under_no_grad_as_in_pytorch():
         (lambda x: x * np.ones(2), r"multiply: x2 is a Tensor or a Python number, not numpy\.ndarray"),
         (lambda x: x - [1.0, 2.0], r"subtract: x2 is a Tensor or a Python number, not list"),
         (lambda x: x + "a", r"not str \('a'\)"),
+        (lambda x: x @ 2, r"^matmul: x2 is a Tensor, not int \(2\); make it one with"),
+        (lambda x: 2.5 @ x, r"^matmul: x1 is a Tensor, not float \(2\.5\)"),
         (lambda x: x * 1j, "not complex"),
         (lambda x: x & x, "bitwise_and: .* takes bool or integer dtypes"),
         (lambda x: x + Tensor([1, 2]), r"float32 \(2,\) on cpu, int64 \(2,\) on cpu: takes dtypes of one kind"),
@@ -357,7 +365,7 @@ def test_parameters_change_under_no_grad_as_in_pytorch():
         (lambda x: Tensor([1, 2]) / 2.5, r"divide: the float 2\.5 does not go with int64"),
         (lambda x: x + Tensor([[1.0, 2.0, 3.0]]), "array"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_operands_that_do_not_go_together(call, message):
     error = ValueError if message == "array" else TypeError
@@ -911,6 +919,13 @@ def test_moving_comes_back(other):
         x.to_device(other, stream=1)
 
 
+def test_astype_converts_and_moves(other):
+    x = tensor(FLOATS, "cpu")
+    for device, there in ((other, other), ("cpu", "cpu"), (None, "cpu")):
+        found = x.astype("float64", device=device)
+        assert (found.device.name, found.dtype.name, found.tolist()) == (there, "float64", x.tolist())
+
+
 def test_cuda_is_a_cuda_device_or_says_why_there_is_none():
     x = Tensor([1.0], device="cpu")
     if any(d.library == "cupy" for d in backends.usable_devices()):
@@ -997,9 +1012,11 @@ def test_a_host_tensor_without_a_gradient_is_an_array_where_numpy_asks_for_one()
         np.ones(2) * x
 
 
-def test_a_tensor_of_another_memory_is_no_array_unasked(strict):
-    with pytest.raises(TypeError, match=r"on strict:device1, and copied when asked only: x\.cpu\(\)\.numpy\(\)"):
-        np.asarray(Tensor([1.0], device=strict("device1")))
+@pytest.mark.parametrize("memory", [None, (2, 0)], ids=str)
+def test_a_tensor_of_another_memory_is_no_array_unasked(memory, monkeypatch):
+    monkeypatch.setattr(CpuDevice, "memory", memory)
+    with pytest.raises(TypeError, match=r"on cpu, and copied when asked only: x\.cpu\(\)\.numpy\(\)"):
+        np.asarray(Tensor([1.0]))
 
 
 @pytest.mark.parametrize("counts", [2, [2], [2, 2, 2]])
@@ -1031,3 +1048,17 @@ def test_the_tensor_that_is_no_parameter_is_the_one_to_move(other):
     v.name = "bias"
     with pytest.raises(ValueError, match=r"move the second one with \.to\('cpu'\)$"):
         w * v
+
+
+@pytest.mark.parametrize("kind", ["real floating", "integral"])
+def test_a_dtype_of_a_library_that_numpy_does_not_know(kind):
+    half = SimpleNamespace(name="float8")
+    library = SimpleNamespace(
+        dtype_of=lambda array: half, xp=SimpleNamespace(isdtype=lambda dtype, kinds: kinds == kind)
+    )
+    array = SimpleNamespace(dtype=half)
+    if kind == "real floating":
+        expect_dtype(library, array, np.dtype("float32"))
+    with pytest.raises(TypeError, match="Tensor: there is no dtype float8; there are") as caught:
+        expect_dtype(library, array, None if kind == "real floating" else np.dtype("float32"))
+    assert ("dtype=tinytorch.float32) converts it" in str(caught.value)) == (kind == "real floating")

@@ -166,11 +166,11 @@ def test_ops_never_ask_for_the_default(other):
 
 
 @pytest.mark.usefixtures("_default")
-def test_the_environment_names_the_default(other, monkeypatch):
+def test_the_environment_names_the_default(library, monkeypatch):
     code = "import tinytorch; print(tinytorch.Linear(1, 1).weight.device)"
-    assert python(code, TINYTORCH_DEVICE=other) == other
+    assert python(code, TINYTORCH_DEVICE=library) == library
     assert python(code, TINYTORCH_DEVICE="") == "cpu"
-    monkeypatch.setenv("TINYTORCH_DEVICE", other)
+    monkeypatch.setenv("TINYTORCH_DEVICE", library)
     with tinytorch.device("cpu"):
         assert tinytorch.default_device().name == "cpu"
     tinytorch.set_default_device("cpu")
@@ -551,6 +551,8 @@ WINDOWS = {  # size of the image, kernel, stride, padding, dilation
     "apart": ((7, 6), (2, 2), (3, 2), (0, 0), (1, 1)),
     "stride": ((7, 6), (3, 2), (2, 1), (1, 0), (1, 1)),
     "dilation": ((7, 7), (2, 3), (1, 2), (1, 1), (3, 2)),
+    "gaps": ((9, 8), (2, 3), (3, 3), (0, 0), (2, 2)),
+    "touching": ((6, 7), (2, 3), (2, 3), (0, 0), (1, 1)),
 }
 
 
@@ -579,6 +581,15 @@ def test_windows_and_their_gradient(case, device):
     for function in (Device.add_windows.__get__(dev), dev.add_windows):
         found = _called(dev, function, each, size, kernel, stride, padding, dilation)
         assert_close(dev.to_numpy(found), grad, rtol=1e-6, atol=1e-6)
+
+
+def test_dropout_keeps_what_is_drawn_at_its_probability(device):
+    dev = tinytorch.device(device)
+    drawn = np.array([0.0, 0.25, 0.5, 0.75], "float32")
+    generator = SimpleNamespace(random=lambda shape, dtype: drawn)
+    for p, expected in ((0.0, [1, 1, 1, 1]), (0.5, [0, 0, 2, 2]), (0.75, [0, 0, 0, 4]), (1.0, [0, 0, 0, 0])):
+        mask = Device.dropout_mask(dev, generator, (4,), p, np.dtype("float64"))
+        assert (dev.to_numpy(mask).tolist(), dev.dtype_of(mask)) == (expected, np.float64)
 
 
 @pytest.mark.parametrize("given", ["neither", "weight", "bias", "both"])

@@ -40,10 +40,10 @@ def test_transfer_there_and_back_with_the_gradient(device_pair):
 
 
 @every(CASES)
-def test_same_as_on_the_cpu(case, other):
-    if case.reads_values and other.startswith("strict"):
+def test_same_as_on_the_cpu(case, library):
+    if case.reads_values and library.startswith("strict"):
         pytest.skip("the strict devices have no shapes that depend on values")
-    for got, expected in zip(results(case, other), results(case, "cpu"), strict=True):
+    for got, expected in zip(results(case, library), results(case, "cpu"), strict=True):
         if expected is None:
             assert got is None
         else:

@@ -867,3 +867,18 @@ def test_a_gradient_of_another_dtype_has_a_hint_and_one_of_another_shape_none():
     p.grad = Tensor([1.0])
     with pytest.raises(ValueError, match=r"not float32 \(1,\) on cpu$"):
         optimizer.step()
+
+
+def test_repr_shows_the_settings_of_each_group():
+    optimizer = SGD([parameter([1.0])], lr=0.5, momentum=0.9)
+    assert repr(optimizer) == "SGD(lr=0.5, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False)"
+    optimizer.add_param_group({"params": [parameter([1.0])], "lr": 0.1})
+    assert repr(optimizer).count("; lr=0.1, momentum=0.9") == 1
+
+
+def test_groups_and_parameters_are_not_mixed():
+    w, group = parameter([1.0]), {"params": [parameter([1.0])]}
+    with pytest.raises(TypeError, match=r"SGD: takes Tensors, as from model\.parameters\(\), not dict"):
+        SGD([w, group])
+    with pytest.raises(TypeError, match="SGD: a group is a dict with the entry 'params', not"):
+        SGD([group, w])

@@ -301,3 +301,12 @@ def test_nothing_is_found_in_healthy_models(learn, updates):
     diagnosis = diagnose(run.model, run.loss_function(), run.optimizer)
     assert diagnosis.ok, diagnosis
     assert str(diagnosis) == "nothing found"
+
+
+def test_a_relu_of_one_dimension_has_no_units():
+    w = tinytorch.nn.Parameter([1.0, 2.0])
+    x = Tensor([-1.0, -2.0])
+    with tinytorch.debug():
+        assert "dead" not in {
+            f.kind for f in diagnose(Sequential(ReLU()), lambda: tinytorch.relu(w * x).sum() + w.sum())
+        }

@@ -480,6 +480,10 @@ def test_a_control_whose_gate_measures_nothing_is_not_noticed():
 def test_what_cannot_be_frozen_or_removed_is_refused():
     with pytest.raises(ValueError, match="'1' has no parameters, so that freezing it changes nothing"):
         verify(trainer(), controls=[controls.freeze("1")])
+    with pytest.raises(ValueError, match=r"control: the model has no '9'; there are '0', '1', '2'"):
+        verify(trainer(), controls=[controls.freeze("9")])
+    with pytest.raises(ValueError, match=r"control: the model has no <class '.*ReLU'>; there are '0', '1', '2'"):
+        verify(trainer(), controls=[controls.remove(tinytorch.ReLU, fails="movement")])
     with pytest.raises(ValueError, match="not the whole model"):
         verify(trainer(metric=accuracy), gates=[gates.metric(0.1)], controls=[controls.remove("")])
 

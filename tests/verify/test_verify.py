@@ -371,8 +371,13 @@ def test_a_control_must_be_noticed_from_every_seed():
 def test_enough_seeds_of_all():
     luck = Gate("luck", "an even seed", lambda run: Found(run.seed % 2 == 0, str(run.seed)))
     settings = {"gates": [gates.loss_drop(0.2), luck], "seeds": [0, 1, 2]}
-    assert verify(learner(), **settings, enough=2).ok
-    assert verify(learner(), **settings).failures == ["luck: an even seed: 1 (seed 1)"]
+    report = verify(learner(), **settings, enough=2)
+    assert report.ok
+    assert "failure" not in report.to_junit().replace('failures="0"', "")
+    report = verify(learner(), **settings)
+    assert report.failures == ["luck: an even seed: 1 (seed 1)"]
+    failed = ElementTree.fromstring(report.to_junit()).findall(".//failure/..")
+    assert [case.get("name") for case in failed] == ["an even seed [seed 1]"]
 
 
 def test_without_a_loss_function_the_metric_must_repeat():
