@@ -10,6 +10,7 @@ from tests.comparison import summary
 from tests.thirdparty import ThirdParty
 from tinytorch import autograd, backends
 from tinytorch.backends import registry
+from tinytorch.backends.cpu import CpuDevice
 
 pytest_plugins = ["pytester"]
 
@@ -18,6 +19,7 @@ class _Second(ThirdParty):
     """NumPy again: what stands for a device of another library where tests run on the CPU alone."""
 
     name = family = "second"
+    memory = CpuDevice.memory
 
 
 registry._devices["second"] = _Second("")  # found by its name, and in no list
@@ -30,8 +32,11 @@ def pytest_terminal_summary(terminalreporter):
 
 def pytest_generate_tests(metafunc):
     names = metafunc.fixturenames
-    if "other" in names and {*pytest_tinytorch._choice(metafunc.config).names} <= {"cpu"}:
-        metafunc.parametrize("tinytorch_device", [("second",)], ids=["second"], indirect=True, scope="session")
+    asked = {"other": "tinytorch_device", "device_pair": "tinytorch_device_pair"}
+    given = next((asked[name] for name in asked if name in names), "")
+    if given and {*pytest_tinytorch._choice(metafunc.config).names} <= {"cpu"}:
+        groups = [("second",)] if given == "tinytorch_device" else [("cpu", "second"), ("second", "cpu")]
+        metafunc.parametrize(given, groups, ids=map("-".join, groups), indirect=True, scope="session")
     elif "other" in names or "library" in names:
         _only(metafunc, "cpu", "compares with the CPU")
     if "learner" in metafunc.fixturenames and not metafunc.config.getoption("--device"):
