@@ -14,6 +14,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor
+from tinytorch.backends.cpu import CpuDevice
 from tinytorch.nn import Parameter
 from tinytorch.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
 from tinytorch.optim import optimizer as optimizers
@@ -76,6 +77,65 @@ def test_adamw_decays_apart_from_the_gradient():
     w = parameter([2.0], grad=[0.0])
     AdamW([w], lr=0.5, weight_decay=0.1).step()
     assert w.item() == pytest.approx(2.0 * (1 - 0.5 * 0.1), rel=1e-6)
+
+
+def textbook(name, w, gradients, lr, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0, betas=(), eps=1e-8):
+    """One number after steps with these gradients: the formulas of the docstrings, in Python's floats."""
+    b = m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        if name == "AdamW":
+            w -= lr * weight_decay * w
+        else:
+            g += weight_decay * w
+        if name == "SGD":
+            b = momentum * b + (1 - dampening) * g if t > 1 else g
+            w -= lr * (g + momentum * b if nesterov else b if momentum else g)
+        else:
+            b1, b2 = betas or (0.9, 0.999)
+            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+            w -= lr * (m / (1 - b1**t)) / (math.sqrt(v / (1 - b2**t)) + eps)
+    return w
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("SGD", {"lr": 0.05}),
+        ("SGD", {"lr": 0.05, "weight_decay": 0.1}),
+        ("SGD", {"lr": 0.02, "momentum": 0.9}),
+        ("SGD", {"lr": 0.02, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01}),
+        ("SGD", {"lr": 0.02, "momentum": 0.7, "nesterov": True, "weight_decay": 0.1}),
+        ("Adam", {"lr": 0.05, "weight_decay": 0.1}),
+        ("Adam", {"lr": 0.05, "betas": (0.8, 0.9), "eps": 1e-2}),
+        ("Adam", {"lr": 0.05, "betas": (0.0, 0.0)}),
+        ("AdamW", {"lr": 0.05, "weight_decay": 0.3}),
+        ("AdamW", {"lr": 0.05, "betas": (0.7, 0.99), "eps": 1e-2, "weight_decay": 0.1}),
+    ],
+    ids=str,
+)
+def test_the_formulas(name, settings, device):
+    start, gradients = [1.0, -2.0, 0.5], [[0.3, -0.2, 4.0], [-0.1, -0.2, 3.0], [0.7, 0.5, 0.0], [0.25, -1.0, 2.0]]
+    w = Parameter(start, "float64", device)
+    optimizer = getattr(tinytorch, name)([w], **settings)
+    for g in gradients:
+        w.grad = Tensor(g, "float64", device)
+        optimizer.step()
+    expected = [textbook(name, x, [g[i] for g in gradients], **settings) for i, x in enumerate(start)]
+    np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-12)
+
+
+def test_the_defaults_are_pytorchs():
+    w = parameter([1.0])
+    adam = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+    assert SGD([w]).defaults == {
+        "lr": 1e-3,
+        "momentum": 0.0,
+        "dampening": 0.0,
+        "weight_decay": 0.0,
+        "nesterov": False,
+    }
+    assert Adam([w]).defaults == adam | {"weight_decay": 0.0}
+    assert AdamW([w]).defaults == adam | {"weight_decay": 1e-2}
 
 
 @every
@@ -882,3 +942,25 @@ def test_groups_and_parameters_are_not_mixed():
         SGD([w, group])
     with pytest.raises(TypeError, match="SGD: a group is a dict with the entry 'params', not"):
         SGD([group, w])
+
+
+def test_large_new_arrays_are_held_and_small_ones_not(monkeypatch):
+    held = []
+    monkeypatch.setattr(CpuDevice, "large", 1024)
+    monkeypatch.setattr(CpuDevice, "hold", lambda self, array: held.append(array.size))
+    for size, expected in ((255, []), (256, [256] * 3)):
+        w = Parameter(np.ones(size, "float32"))
+        w.grad = Tensor(np.ones(size, "float32"))
+        held.clear()
+        Adam([w]).step()
+        assert held == expected
+
+
+def test_a_count_of_steps_may_be_a_float():
+    optimizer = Adam([parameter([1.0], grad=[1.0])])
+    optimizer.step()
+    state = optimizer.state_dict()
+    for step in (3.0, np.float32(3.0), Tensor(3.0), np.array(3.0, "float32")):
+        state["state"][0]["step"] = step
+        optimizer.load_state_dict(state)
+        assert optimizer.state_dict()["state"][0]["step"] == 3
