@@ -94,6 +94,7 @@ def test_what_is_not_measured_has_not_passed_in_any_form():
     (suite,) = ElementTree.fromstring(report.to_junit())
     assert (suite.get("skipped"), suite.get("failures")) == ("2", "0")
     assert len(suite.findall("testcase/skipped")) == 2
+    assert {(cells[0], style) for cells, style in report._table().rows} == {("pass", ""), ("n/a", "yellow")}
     assert report.counted == (5, 5)
     assert sum(line.startswith("n/a") for line in report.lines()) == 2
 

@@ -373,6 +373,7 @@ def test_enough_seeds_of_all():
     settings = {"gates": [gates.loss_drop(0.2), luck], "seeds": [0, 1, 2]}
     report = verify(learner(), **settings, enough=2)
     assert report.ok
+    assert {(cells[0], style) for cells, style in report._table().rows} == {("pass", ""), ("most", "")}
     assert "failure" not in report.to_junit().replace('failures="0"', "")
     report = verify(learner(), **settings)
     assert report.failures == ["luck: an even seed: 1 (seed 1)"]
@@ -410,6 +411,7 @@ def test_a_report_as_a_table(broken, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     text = str(broken)
     assert "circle <1> on cpu" in text
+    assert {(cells[0], style) for cells, style in broken._table().rows} == {("pass", ""), ("FAIL", "red")}
     assert re.search(r"FAIL +every parameter moved > 0.001 x its norm +2/4, least 0 x +0/2", text)
     assert "FAIL  movement: `0.weight`, `0.bias`: frozen (requires_grad=False) (seed 0, 1)" in text
 
