@@ -405,7 +405,7 @@ def test_another_dtype_interrupts_nothing(make):
     optimizer = make(model.parameters())
     found = train(model, optimizer, x, target, 4)
     found += train(model.to("float64"), optimizer, x, target, 4)
-    assert {a.dtype.name for f in optimizer._flats[0] for a in f.state.values()} <= {"float64"}
+    assert {a.dtype.name for f in optimizer._flats[0] for a in f.now.state.values()} <= {"float64"}
     found += train(model.to("float32"), optimizer, x, target, 4)
     assert {p.dtype.name for p in model.parameters()} == {"float32"}
     assert found == pytest.approx(expected, rel=1e-4)

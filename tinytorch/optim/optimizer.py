@@ -16,7 +16,7 @@ import itertools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -33,24 +33,30 @@ _State = tuple[Device, int, State]  # of one parameter: where the arrays are, th
 _LARGE = 131_072  # numbers of a parameter that is a flat array for itself: joining takes longer than it saves
 
 
+class _Now(NamedTuple):
+    """What a step replaces of parameters that are stepped together."""
+
+    values: Array  # of all of them, one after another
+    state: State
+    steps: int
+    parts: list[Array]  # the values of each: what it holds while nobody else sets it
+
+
 class _Flat:
     """Parameters stepped together: of one device and dtype, stepped equally often."""
 
-    def __init__(self, parameters: list[Tensor], steps: int, states: list[State]) -> None:
-        self.device = parameters[0].device
-        self.parameters, self.steps = parameters, steps
-        self.shapes = [p.shape for p in parameters]
-        self.ends = list(itertools.accumulate(math.prod(s) for s in self.shapes))
-        self.parts = [p.array for p in parameters]  # what each parameter holds while nobody else sets it
-        self.values = self.join(self.parts)
-        self.state = {name: self.join([s[name] for s in states]) for name in states[0]}
+    __slots__ = ("device", "now", "parameters", "places")
 
-    def stepped(self, values: Array, state: State) -> _Flat:
-        """The same parameters after one step more."""
-        new = object.__new__(_Flat)
-        new.__dict__.update(self.__dict__)
-        new.values, new.state, new.steps, new.parts = values, state, self.steps + 1, self.split(values)
-        return new
+    now: _Now  # replaced, never changed
+
+    def __init__(self, parameters: list[Tensor], steps: int, states: list[State]) -> None:
+        self.device, self.parameters = parameters[0].device, parameters
+        shapes = [p.shape for p in parameters]
+        ends = list(itertools.accumulate(map(math.prod, shapes)))
+        self.places = list(zip([0, *ends], ends, shapes, strict=False))  # where each begins and ends, and its shape
+        parts = [p.array for p in parameters]
+        state = {name: self.join([s[name] for s in states]) for name in states[0]}
+        self.now = _Now(self.join(parts), state, steps, parts)
 
     def join(self, arrays: Sequence[Array]) -> Array:
         xp = self.device.xp
@@ -59,19 +65,25 @@ class _Flat:
     def gradients(self) -> list[Array] | None:
         """The gradient of each parameter; None unless all have one that fits, and nobody else has set a parameter."""
         arrays, device = [], self.device
-        for p, part, shape in zip(self.parameters, self.parts, self.shapes):
+        for p, part in zip(self.parameters, self.now.parts):
             g = p.grad
             if not isinstance(g, Tensor) or p.array is not part or g.device is not device:
                 return None
             array = g.array
-            if array.shape != shape or array.dtype != part.dtype:
+            if array.shape != part.shape or array.dtype != part.dtype:
                 return None
             arrays.append(array)
         return arrays
 
     def split(self, flat: Array) -> list[Array]:
-        xp, starts = self.device.xp, [0, *self.ends]
-        return [xp.reshape(flat[i:j], s) for i, j, s in zip(starts, self.ends, self.shapes, strict=False)]
+        reshape = self.device.xp.reshape
+        return [reshape(flat[i:j], shape) for i, j, shape in self.places]
+
+
+def _set_all(flats: list[_Flat], states: list[_Now]) -> None:
+    """Let each of the flat arrays and all parameters hold these values, all of them at once."""
+    pairs = [(flat.parameters, now.parts) for flat, now in zip(flats, states)]
+    assign_all(pairs, *[(flat, "now", now) for flat, now in zip(flats, states)])
 
 
 def decayed(dev: Device, grad: Array, values: Array, *, decay: float) -> Array:
@@ -232,28 +244,31 @@ class Optimizer:
                 self._check_gradients(parameters)
             self._arrange(ready)
             gradients = self._gradients() or []
-        remaining = iter(gradients)
-        before, after = self._flats, []  # type: list[list[_Flat]], list[list[_Flat]]
-        for settings, flats in zip(self.param_groups, before, strict=True):
+        remaining, flats, after = iter(gradients), [], []  # type: Any, list[_Flat], list[_Now]
+        for settings, some in zip(self.param_groups, self._flats, strict=True):
             group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
-            after.append([run_on(flat.device, self._advanced, flat, next(remaining), group) for flat in flats])
+            for flat in some:
+                flats.append(flat)
+                after.append(run_on(flat.device, self._advanced, flat, next(remaining), group))
+        before = [flat.now for flat in flats]
         try:
-            assign_all([(f.parameters, f.parts) for flats in after for f in flats], (self, "_flats", after))
+            _set_all(flats, after)
         except BaseException:  # an interrupt that came meanwhile
-            assign_all([(f.parameters, f.parts) for flats in before for f in flats], (self, "_flats", before))
+            _set_all(flats, before)
             raise
 
-    def _advanced(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> _Flat:
-        dev = flat.device
+    def _advanced(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> _Now:
+        dev, now = flat.device, flat.now
+        steps = now.steps + 1
         try:
-            values, state = self.update(dev, flat.values, flat.join(gradients), flat.state, flat.steps + 1, group)
+            values, state = self.update(dev, now.values, flat.join(gradients), now.state, steps, group)
         except Exception:
             self.check(group)  # a setting may have been changed
             raise
         if dev.large and values.nbytes >= dev.large:
             for array in (values, *state.values()):
                 dev.hold(array)
-        return flat.stepped(values, state)
+        return _Now(values, state, steps, flat.split(values))
 
     def _gradients(self) -> list[list[Array]] | None:
         """The gradients for each flat array; None if these have to be arranged anew."""
@@ -301,11 +316,12 @@ class Optimizer:
         """What is known of each parameter, for itself."""
         found = dict(self._resting)
         for f in itertools.chain(*self._flats):
-            if f.steps == 0 and not f.state:  # arranged, and never stepped
+            _, state, steps, _ = f.now
+            if steps == 0 and not state:  # arranged, and never stepped
                 continue
-            parts = {name: run_on(f.device, f.split, a) for name, a in f.state.items()}
+            parts = {name: run_on(f.device, f.split, a) for name, a in state.items()}
             for i, p in enumerate(f.parameters):
-                found[p] = f.device, f.steps, {name: part[i] for name, part in parts.items()}
+                found[p] = f.device, steps, {name: part[i] for name, part in parts.items()}
         return found
 
     # Saving and loading -------------------------------------------------------------------------------------------
