@@ -65,12 +65,12 @@ class _Flat:
     def gradients(self) -> list[Array] | None:
         """The gradient of each parameter; None unless all have one that fits, and nobody else has set a parameter."""
         arrays, device = [], self.device
-        for p, part in zip(self.parameters, self.now.parts):
+        for p, part, place in zip(self.parameters, self.now.parts, self.places):
             g = p.grad
             if not isinstance(g, Tensor) or p.array is not part or g.device is not device:
                 return None
             array = g.array
-            if array.shape != part.shape or array.dtype != part.dtype:
+            if array.shape != place[2] or array.dtype != part.dtype:
                 return None
             arrays.append(array)
         return arrays
@@ -106,6 +106,11 @@ def _as_number(i: Any) -> Any:
 def _same(ready: list[Tensor], arranged: list[Tensor]) -> bool:
     """Whether these are the same tensors."""
     return len(ready) == len(arranged) and all(map(operator.is_, ready, arranged))
+
+
+def _ready(group: Mapping[str, Any]) -> list[Tensor]:
+    """Those with a gradient."""
+    return [p for p in group["params"] if p.grad is not None]
 
 
 class Optimizer:
@@ -237,9 +242,12 @@ class Optimizer:
         Raises:
             ValueError: a gradient has another shape, dtype or device than its parameter.
         """
-        ready = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         gradients = self._gradients()
-        if gradients is None or not all(map(_same, ready, self._arranged)):
+        if gradients is None or not all(  # mostly all parameters have gradients, and those that are arranged do
+            _same(group["params"], arranged) or _same(_ready(group), arranged)
+            for group, arranged in zip(self.param_groups, self._arranged, strict=True)
+        ):
+            ready = list(map(_ready, self.param_groups))
             for parameters in ready:
                 self._check_gradients(parameters)
             self._arrange(ready)
