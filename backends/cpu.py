@@ -18,7 +18,8 @@ from tinytorch.backends.standard import Key, Pair, added, backwards, counts, shi
 
 # Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
 # functions of these names take longer to look at their arguments than to compute; sums as products with ones, and
-# maxima along a last axis across short rows, or by argmax, since its reductions along rows are not vectorized.
+# maxima along a last axis across short rows, since its reductions along short rows are slow. What each of them gains is
+# a row of its name in `python -m benchmarks extension`, as it is of each extension point below.
 
 
 _add: Any = np.add.reduce
@@ -151,10 +152,6 @@ def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
         rows = x if x.ndim == 2 else x.reshape(-1, n)
         if n <= 16:
             return _along_last(np.maximum.reduce(np.ascontiguousarray(rows.T)), x.shape, keepdims)
-        if rows.flags.c_contiguous:
-            at = rows.argmax(axis=1)  # is vectorized, and the first NaN if there is one
-            at += _range(0, x.size, n)
-            return _along_last(rows.reshape(-1).take(at), x.shape, keepdims)
     return _largest(x, axis=axis, keepdims=keepdims)
 
 
@@ -165,55 +162,8 @@ def _along_last(rows: Array, shape: tuple[int, ...], keepdims: bool) -> Array:
     return rows.reshape((*shape[:-1], 1) if keepdims else shape[:-1])
 
 
-_LEAST = 100_000  # multiplications; in smaller products no order or layout is worth its preparation
-_SMALL = 1_000_000  # as many multiplications OpenBLAS does without packing the matrices into blocks of its own first
-
-
 def _matmul(x1: Array, x2: Array, /) -> Array:
-    s1, s2 = x1.shape, x2.shape
-    if len(s1) == 2 == len(s2):
-        return x1.dot(x2) if s1[0] * s1[1] * s2[1] <= _LEAST else _product(x1, x2)
-    if x1.ndim == 3 == x2.ndim and len(x1) == 1 == len(x2):
-        return _matmul(x1[0], x2[0])[None]
-    if x1.ndim > 2 < x2.ndim and x1.strides[-1] == x1.itemsize < x2.strides[-1] and x2.size <= x1.size:
-        x2 = np.ascontiguousarray(x2)  # see below
-    return np.matmul(x1, x2)
-
-
-def _product(x1: Array, x2: Array) -> Array:
-    """The product of two matrices; `dot`, which is the same, takes 0.4 us less to start than `matmul`."""
-    (m, k), n = x1.shape, x2.shape[1]
-    turned = x1.strides[1] == x1.itemsize < x2.strides[1]
-    if m * k * n > _SMALL and k == len(x2) and x1.dtype == x2.dtype and x1.dtype.kind == "f":
-        # packing takes longer than multiplying where two of the lengths are small: so, parts that are not packed
-        if m * k <= 8192 and n >= 1024 and not turned:
-            return _by_columns(np.asfortranarray(x1), x2, min(512, _SMALL // (m * k) // 64 * 64))
-        if m * n <= 1024 < k and turned:
-            return _by_terms(x1, x2, min(1024, _SMALL // (m * n)))
-        if 8 * m <= n and turned:  # the matrix with more rows first, and back
-            return np.ascontiguousarray(x2.T.dot(x1.T).T)
-    if turned and x1.size + x2.size <= 32_768:
-        # small matrices take OpenBLAS up to twice as long when the second alone is transposed: copy one of them
-        x1, x2 = (np.asfortranarray(x1), x2) if x1.size <= x2.size else (x1, np.ascontiguousarray(x2))
-    return x1.dot(x2)
-
-
-def _by_columns(x1: Array, x2: Array, width: int) -> Array:
-    """The product, of some columns of x2 at a time."""
-    (m, k), n = x1.shape, x2.shape[1]
-    end, out = n - n % width, np.empty_like(x2, shape=(m, n), order="C")
-    parts = out[:, :end].reshape(m, -1, width).swapaxes(0, 1)
-    np.matmul(x1, x2[:, :end].reshape(k, -1, width).swapaxes(0, 1), out=parts)
-    np.matmul(x1, x2[:, end:], out=out[:, end:])
-    return out
-
-
-def _by_terms(x1: Array, x2: Array, depth: int) -> Array:
-    """The product, of some columns of x1 and rows of x2 at a time, which are then added up."""
-    (m, k), n = x1.shape, x2.shape[1]
-    end = k - k % depth
-    parts = np.matmul(x1[:, :end].reshape(m, -1, depth).swapaxes(0, 1), x2[:end].reshape(-1, depth, n))
-    return _add(parts, axis=0) + x1[:, end:].dot(x2[end:])
+    return x1.dot(x2) if x1.ndim == 2 == x2.ndim else np.matmul(x1, x2)
 
 
 def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
@@ -223,6 +173,7 @@ def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
 
 
 _SHORT = 4096  # numbers, up to which a pass over an array is nothing beside its call
+_BITS: dict[Any, Any] = {np.dtype("float32"): np.dtype("int32"), np.dtype("float64"): np.dtype("int64")}
 
 
 def _maximum(x1: Array, x2: Array, /) -> Array:
@@ -237,21 +188,23 @@ def _minimum(x1: Array, x2: Array, /) -> Array:
     return np.minimum(x1, x2)
 
 
-_ZERO = {np.dtype(d): np.zeros((), d) for d in ("float32", "float64")}
-_BITS = {4: np.dtype("int32"), 8: np.dtype("int64")}
-
-
 def _where(condition: Array, x1: Any, x2: Any, /) -> Array:
     """NumPy's takes a branch for each element: where the others are zero, the bits of x1 times 0 or 1 are as good."""
-    if type(x2) is float and x2 == 0:
-        zero = _ZERO.get(x1.dtype)
-        if zero is not None and math.copysign(1.0, x2) > 0:
-            if x1.size <= 512 or x1.shape != condition.shape:
-                return np.where(condition, x1, zero)  # as an array it takes half as long
-            bits = condition.astype(_BITS[x1.itemsize])
-            bits *= x1.view(bits.dtype)
+    if type(x2) is float and condition.size > 512 and isinstance(x1, np.ndarray) and x1.shape == condition.shape:
+        kind = _BITS.get(x1.dtype) if x2 == 0 and math.copysign(1.0, x2) > 0 else None
+        if kind is not None:
+            bits = condition.astype(kind)
+            bits *= x1.view(kind)
             return bits.view(x1.dtype)
     return np.where(condition, x1, x2)
+
+
+def _broadcast_to(x: Array, /, shape: tuple[int, ...]) -> Array:
+    if x.size == 1 and x.ndim <= len(shape):
+        out = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
+        out.flags.writeable = False
+        return out
+    return np.broadcast_to(x, shape)
 
 
 def _ones_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Array:
@@ -274,10 +227,6 @@ def _permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
     return x.transpose(axes)
 
 
-def _astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
-    return x.astype(dtype, copy=copy)
-
-
 def _take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
     return x.take(indices, axis)
 
@@ -291,9 +240,8 @@ def _expand_dims(x: Array, /, *, axis: int = 0) -> Array:
 
 _faster = {
     "arange": _arange,
-    "astype": _astype,
+    "broadcast_to": _broadcast_to,
     "clip": _clip,
-    "concat": np.concatenate,
     "cumulative_sum": _cumulative_sum,
     "expand_dims": _expand_dims,
     "matmul": _matmul,

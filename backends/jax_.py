@@ -35,6 +35,15 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function, static_argnums=0)
 
 
+def _whole(name: str, *static: int) -> Callable[..., Any]:
+    """The default of an extension point, compiled as a whole: by itself each of its operations takes JAX 10 us and more.
+
+    Args:
+        static: the places of arguments that are no arrays, as the device is at 0.
+    """
+    return jax.jit(getattr(Device, name), static_argnums=(0, *static))
+
+
 def _devices() -> dict[str, Any]:
     """JAX's devices by our names: the CPU first, then those of its default platform."""
     found: dict[str, Any] = {}
@@ -119,6 +128,11 @@ class JaxDevice(Device):
         wide = xp.float64 if values.dtype == xp.float32 else values.dtype  # it adds one after another
         out = xp.zeros((size, *values.shape[1:]), dtype=wide, device=self.native)
         return out.at[indices].add(values.astype(wide)).astype(values.dtype)
+
+    windows = _whole("windows", 2, 3, 4, 5)
+    add_windows = _whole("add_windows", 2, 3, 4, 5, 6)
+    normalized = _whole("normalized", 4)
+    normalized_rule = _whole("normalized_rule")
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
         if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line, measure and print."""
     parser = Parser(prog="python -m benchmarks", description=__doc__, epilog=STATUS)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: ops steps)")
-    parser.add_argument("--rows", default="", help="the cliffs whose names begin so, as sort,gelu")
+    parser.add_argument("--rows", default="", help="of cliffs and extension those whose names begin so, as sort,gelu")
     parser.add_argument("--before", default="", help="another checkout, whose tinytorch is measured beside this one")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of the steps, as W1,S2")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"some of {', '.join(PEERS)}")
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         elif part == "scaling":
             scaling.main()
         elif part == "extension":
-            extension.main()
+            extension.main(options.rows)
         else:
             cliffs.main(options.rows, options.before, options.rounds)
     return 0

@@ -22,7 +22,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor, backends
-from tinytorch.backends import Device, Unavailable, cpu, registry
+from tinytorch.backends import Device, Unavailable, registry
 from tinytorch.backends.cpu import CpuDevice
 from tinytorch.testing import assert_close
 
@@ -682,37 +682,6 @@ def test_extremes_of_many_numbers_and_one(dtype):
     for bound in (2.0, -np.inf, np.inf, np.nan):
         assert np.array_equal(xp.maximum(x, bound), np.maximum(x, bound), equal_nan=True)
         assert np.array_equal(xp.minimum(x, bound), np.minimum(x, bound), equal_nan=True)
-
-
-@pytest.mark.parametrize(
-    ("way", "m", "k", "n"),
-    [("_by_columns", 16, 9, 7777), ("_by_columns", 16, 9, 7680), ("_by_terms", 9, 7777, 16), ("", 16, 300, 900)],
-    ids=["columns", "columns without rest", "terms", "rows first"],
-)
-def test_products_of_large_matrices_in_parts(way, m, k, n, monkeypatch):
-    ways = []
-    for name in ("_by_columns", "_by_terms"):
-        part = getattr(cpu, name)
-        monkeypatch.setattr(cpu, name, lambda *args, name=name, part=part: (ways.append(name), part(*args))[1])
-    xp, random = backends.device("cpu").xp, np.random.Generator(np.random.Philox(0))
-    x = random.standard_normal((m, k))
-    y = random.standard_normal((k, n)) if way == "_by_columns" else random.standard_normal((n, k)).T
-    for dtype, tolerance in (("float32", 1e-6), ("float64", 1e-15)):
-        a, b = x.astype(dtype), y.astype(dtype)
-        for found in (xp.matmul(a, b), xp.matmul(a[None], b[None])[0]):
-            assert found.dtype == dtype
-            assert_close(found / np.sqrt(k), (x @ y).astype(dtype) / np.sqrt(k), rtol=0, atol=10 * tolerance)
-    assert ways == [way] * 4 if way else not ways
-    assert xp.matmul(x.astype("float32"), y).dtype == xp.matmul(x, y.astype("float32")).dtype == np.float64
-    for wrong in (y[1:], y[None, 1:]):
-        with pytest.raises(ValueError, match=r"shape|mismatch|aligned"):
-            xp.matmul(x[None] if wrong.ndim == 3 else x, wrong)
-
-
-def test_products_of_matrices_that_do_not_fit_but_in_parts():
-    x, y = np.ones((32, 3 * 976)), np.ones((32, 976)).T  # y is as long as one of the parts of x
-    with pytest.raises(ValueError, match="aligned"):
-        backends.device("cpu").xp.matmul(x, y)
 
 
 def test_keeping_memory_is_for_whoever_asks(device):

@@ -395,7 +395,7 @@ def logaddexp(dev: Device, x1: Array, x2: Array, /) -> Any:
     def ahead() -> Array:  # x1 - x2, of two that are one infinity too
         return xp.where(xp.isinf(y) & (x1 == x2), 0.0, x1 - x2)
 
-    return y, lambda g: g * _logistic(dev, ahead()), lambda g: g * _logistic(dev, -ahead())
+    return y, lambda g: g * logistic(dev, ahead()), lambda g: g * logistic(dev, -ahead())
 
 
 @op(kinds="f")
@@ -592,11 +592,12 @@ def sigmoid(dev: Device, x: Array, /) -> Any:
     >>> tinytorch.sigmoid(Tensor([0.0, 2.0]))
     tensor([0.5   , 0.8808])
     """
-    y = _logistic(dev, x)
+    y = logistic(dev, x)
     return y, lambda g: dev.fused(_sigmoid_rule)(dev, g, y)
 
 
-def _logistic(dev: Any, x: Array) -> Array:
+def logistic(dev: Any, x: Array) -> Array:
+    """The values of `sigmoid`."""
     highest = 88.0 if dev.dtype_of(x).itemsize < 8 else 709.0  # exp of it is a number still
     y: Array = dev.fused(_sigmoid)(dev, x, highest=highest)
     return y

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinytorch.autograd import Variable, expect_tensors, op, run_on
 from tinytorch.backends import Array, Device
+from tinytorch.ops.elementwise import logistic
 from tinytorch.ops.index import as_index
 from tinytorch.ops.reduce import top_of
 from tinytorch.words import bound, worded
@@ -48,12 +49,10 @@ def _same_shape(x: Array, target: Array) -> None:
         )
 
 
-def _expect_probabilities(name: str, **given: Any) -> None:
+def _expect_probabilities(x: Any, what: str) -> None:
     """Raise ValueError if a number is outside [0, 1]: the loss could be as far below zero as one likes."""
-    for what, x in given.items():
-        if isinstance(x, Variable) and x.dtype.kind == "f":
-            mend = "sigmoid(input), or binary_cross_entropy_with_logits" if what == "input" else "labels 0 and 1"
-            run_on(x.device, x.device.check_unit, x.array, f"{name}: the {what} is of probabilities, as of {mend}")
+    if isinstance(x, Variable) and x.dtype.kind == "f":
+        run_on(x.device, x.device.check_unit, x.array, what)
 
 
 @op(kinds="f", same=True)
@@ -98,7 +97,12 @@ def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean")
     >>> tinytorch.binary_cross_entropy(Tensor([0.5, 0.5]), Tensor([0.0, 1.0]))
     tensor(0.6931)
     """
-    _expect_probabilities("binary_cross_entropy", input=input, target=target)
+    _expect_probabilities(
+        input,
+        "binary_cross_entropy: the input is of probabilities, as of sigmoid(input), or "
+        "binary_cross_entropy_with_logits",
+    )
+    _expect_probabilities(target, "binary_cross_entropy: the target is of probabilities, as of labels 0 and 1")
     return _binary_cross_entropy(input, target, reduction=reduction)
 
 
@@ -106,16 +110,10 @@ def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean")
 def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /, *, reduction: str) -> Any:
     xp = dev.xp
     _same_shape(input, target)
-    negative = input < 0
-    below = xp.where(negative, input, -input)  # not -abs, whose gradient at zero is zero
-    e = xp.exp(below)
-    wrong = xp.where(negative, target, 1.0 - target)  # how far the target is from where the logit points
-    y, each = _reduce(dev, xp.log1p(e) - xp.where(wrong != 0, below, 0.0) * wrong, reduction)
-    return (
-        y,
-        lambda g: each(g) * (xp.where(negative, e, 1.0) / (e + 1.0) - target),
-        lambda g: each(g) * -input,
-    )
+    wrong = xp.astype(input >= 0, input.dtype) - target  # how far off the target is the side on which the logit is
+    losses = xp.where(wrong != 0, input, 0.0) * wrong + xp.log1p(xp.exp(-xp.abs(input)))  # no infinity times 0
+    y, each = _reduce(dev, losses, reduction)
+    return y, lambda g: each(g) * (logistic(dev, input) - target), lambda g: each(g) * -input
 
 
 @bound
@@ -129,7 +127,9 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: s
     >>> tinytorch.binary_cross_entropy_with_logits(Tensor([0.0, 0.0]), Tensor([0.0, 1.0]))
     tensor(0.6931)
     """
-    _expect_probabilities("binary_cross_entropy_with_logits", target=target)
+    _expect_probabilities(
+        target, "binary_cross_entropy_with_logits: the target is of probabilities, as of labels 0 and 1"
+    )
     return _binary_cross_entropy_with_logits(input, target, reduction=reduction)
 
 
