@@ -36,7 +36,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _whole(name: str, *static: int) -> Callable[..., Any]:
-    """The default of an extension point, compiled as a whole: by itself each of its operations takes JAX 10 us and more.
+    """The default of an extension point, compiled as a whole: each of its operations by itself takes JAX 10 us.
 
     Args:
         static: the places of arguments that are no arrays, as the device is at 0.
