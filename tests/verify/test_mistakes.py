@@ -126,7 +126,7 @@ def test_what_is_no_probability():
         (CLASSES.reshape(-1, 1), "labels of shape (16, 1), which it refuses: y.reshape(-1)"),
         (CLASSES.reshape(-1, 1).astype("float32"), "labels of shape (16, 1), which it refuses: y.reshape(-1)"),
         (CLASSES + 1, "labels from 1 to 4 with 4 classes, which it refuses: y - 1"),
-        (CLASSES - 1, "labels from -1 to 2 with 4 classes, which it refuses: y - -1"),
+        (CLASSES - 1, "labels from -1 to 2 with 4 classes, which it refuses: y + 1"),
         (CLASSES * 3, "labels from 0 to 9 with 4 classes, which it refuses: a model with 10 outputs"),
     ],
     ids=range(10),
@@ -224,6 +224,74 @@ def test_a_plain_tensor_in_the_place_of_a_parameter(device):
     assert finding.text.endswith("write self.w = Parameter(...)")
 
 
+ONES = {"data": np.ones(3, "float32"), "requires_grad": True}
+
+
+class OfTheClass(Module):
+    shift = Parameter([1.0, 1.0, 1.0])
+
+
+def a_list(m):
+    m.kept = [Tensor(**ONES), Tensor(**ONES)]
+
+
+def a_dict(m):
+    m.kept = {"a": Tensor(**ONES)}
+
+
+def a_result(m):
+    m.kept = Tensor(**ONES) * 0.1
+
+
+def a_parameter_scaled(m):
+    m.kept = Parameter([1.0, 1.0, 1.0]) * 0.1
+
+
+def two(m):
+    m.kept, m.other = Tensor(**ONES), Tensor(**ONES)
+
+
+OWN = "write each as an attribute of its own, self.kept_0 = Parameter(...)"
+
+
+@pytest.mark.parametrize(
+    ("keep", "names", "mend"),
+    [
+        (a_list, "kept", OWN),
+        (a_dict, "kept", OWN),
+        (a_result, "kept", "write self.kept = Parameter(...)"),
+        (a_parameter_scaled, "kept", "write self.kept = Parameter(...)"),
+        (two, "kept, other", "write self.kept = Parameter(...), and so for the others"),
+    ],
+)
+def test_wherever_a_module_keeps_what_should_be_learned(keep, names, mend):
+    model, x = classifier(), points()
+    keep(model)
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES))
+    assert (finding.kind, finding.culprit) == ("not a parameter", names)
+    assert finding.text.endswith(mend)
+
+
+def test_a_parameter_of_the_class_is_no_parameter_of_the_module():
+    model, x = OfTheClass(), points()
+    model.layer = Linear(3, 4)
+    finding = looked(model, lambda: CrossEntropyLoss()(model.layer(x * model.shift), CLASSES))
+    assert (finding.kind, finding.culprit) == ("not a parameter", "shift")
+
+
+def test_a_model_that_is_frozen_as_a_whole():
+    model, x = classifier().requires_grad_(False), points()
+    assert "no parameter requires a gradient" in looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES)).text
+
+
+def test_a_loss_whose_graph_is_gone():
+    model, x = classifier(), points()
+    loss = CrossEntropyLoss()(model(x), CLASSES)
+    loss.backward()
+    with pytest.raises(RuntimeError, match=r"^diagnose: .* before loss\.backward\(\), or .*lambda"):
+        diagnose(model, loss)
+
+
 @pytest.mark.parametrize("wrap", [Parameter, Tensor], ids=["parameter", "constant"])
 def test_parameters_and_constants_are_fine(wrap):
     points()
@@ -312,6 +380,20 @@ def test_a_learning_rate_that_is_far_too_large_or_too_small(make, lr, kind, devi
         optimizer = make(model.parameters(), lr=lr)
         loss = lambda: CrossEntropyLoss()(model(x), y)  # noqa: E731
         assert [f.kind for f in diagnose(model, loss, optimizer)] == ([kind] if kind else [])
+
+
+def test_what_is_no_fault_of_the_learning_rate_is_not_put_down_to_it():
+    class Still(SGD):
+        def update(self, dev, values, grad, state, *rest):
+            return values + 0.0, state
+
+    model, x = classifier(), points()
+    loss = lambda: CrossEntropyLoss()(model(x), CLASSES)  # noqa: E731
+    finding = looked(model, loss, Still(model.parameters(), lr=0.1))
+    assert finding.kind == "step too small"
+    assert finding.text.endswith("(lr 0.1): its update returns other values than p - lr * g")
+    faint = lambda: loss() * 0.0 + model[0].weight.sum() * 1e-8 + 1e-3  # noqa: E731
+    assert not any(f.kind == "step too small" for f in diagnose(model, faint, SGD(model.parameters(), lr=0.1)))
 
 
 def test_a_step_that_goes_up():

@@ -92,7 +92,15 @@ def diagnose(
             raise TypeError(f"diagnose: the loss is a Tensor, without .item(), or a function of it, not {value!r}")
         forward = list(trace.events)
         if value.requires_grad:
-            value.backward(retain_graph=True)
+            try:
+                value.backward(retain_graph=True)
+            except RuntimeError as error:
+                if callable(loss) or "freed" not in str(error):
+                    raise
+                again = "before loss.backward(), or give it a function, diagnose(model, lambda: criterion(model(x), y))"
+                raise RuntimeError(
+                    f"diagnose: the graph of the loss was freed by a backward; call it {again}"
+                ) from None
         with trace.paused():
             found += _not_finite(trace, value)
             found += mistakes.of_forward(forward, trace, parameters)
@@ -157,6 +165,9 @@ def _not_finite(trace: Trace, value: Tensor) -> Iterator[Finding]:
 
 def _unreached(parameters: dict[str, Parameter], trace: Trace, value: Tensor) -> Iterator[Finding]:
     missing, zero = {}, {}
+    if parameters and not any(p.requires_grad for p in parameters.values()):
+        text = "no parameter requires a gradient, so that nothing learns: model.requires_grad_()"
+        yield Finding("unreached", "requires_grad", text)
     for name, p in parameters.items():
         if not p.requires_grad:
             continue

@@ -67,25 +67,43 @@ def together(kind: str, causes: dict[str, str]) -> Iterator[Finding]:
 
 
 def of_model(model: Module) -> Iterator[Finding]:
-    """Plain tensors that should be learned: no `parameters()`, `state_dict()` or optimizer knows of them."""
-    lost = {}
+    """Tensors that should be learned, and that `parameters()` does not have."""
+    known = {id(p) for p in model.parameters()}
+    lost: dict[str, list[str]] = {}
     for path, module in model.named_modules():
-        for name, member in vars(module).items():
-            for x in member if isinstance(member, list | tuple) else [member]:
-                if (
-                    isinstance(x, Tensor)
-                    and not isinstance(x, Parameter)
-                    and x.requires_grad
-                    and x.is_leaf
-                    and name not in module._buffers
-                ):
-                    lost[f"{path}.{name}" if path else name] = name
-    causes = {
-        path: "a plain Tensor, which neither parameters() nor state_dict() has, so that no optimizer moves it: write "
-        f"self.{name} = Parameter(...)"
-        for path, name in lost.items()
-    }
-    yield from together("not a parameter", causes)
+        for name, member, what in _members(module):
+            if any(isinstance(x, Tensor) and id(x) not in known and _is_made_to_learn(x, known) for x in member):
+                lost.setdefault(what, []).append(f"{path}.{name}" if path else name)
+    for what, paths in lost.items():
+        name = paths[0].rpartition(".")[2]
+        text = f"{what} that requires a gradient, which parameters() does not have, so that no optimizer moves it"
+        mend = f"self.{name} = Parameter(...)" + ", and so for the others" * (len(paths) > 1)
+        if what == HELD:
+            mend = f"each as an attribute of its own, self.{name}_0 = Parameter(...)"
+        yield from together("not a parameter", dict.fromkeys(paths, f"{text}: write {mend}"))
+
+
+HELD = "a list or dict with a plain Tensor"
+
+
+def _members(module: Module) -> Iterator[tuple[str, Iterable[Any], str]]:
+    """The attributes of a module, those of its class among them: (name, what it is or holds, what that is)."""
+    for name, member in vars(module).items():
+        if isinstance(member, list | tuple | dict):
+            yield name, member.values() if isinstance(member, dict) else member, HELD
+        elif name not in module._buffers:
+            yield name, [member], "a plain Tensor"
+    for cls in type(module).__mro__:
+        for name, member in vars(cls).items():
+            yield name, [member], "an attribute of the class, not of the module,"
+
+
+def _is_made_to_learn(x: Tensor, known: set[int]) -> bool:
+    """Whether it is a leaf that requires a gradient, or an op's result of such a one, as Tensor(...) * 0.1."""
+    if not x.requires_grad or x.node is None:
+        return x.requires_grad
+    made_of = [leaf for leaf in x.node.inputs if isinstance(leaf, Tensor)]
+    return bool(made_of) and not any(id(leaf) in known for leaf in made_of)
 
 
 def of_mode(model: Module) -> Iterator[Finding]:
@@ -326,7 +344,7 @@ def _classes(y: np.ndarray[Any, Any], shape: tuple[int, ...], place: str) -> Ite
         low, high = (int(kept.min()), int(kept.max())) if kept.size else (0, 0)
         if low < 0 or high >= C:
             text = f"labels from {low} to {high} with {C} classes"
-            mend = f"y - {low}" if high - low < C else f"a model with {high + 1} outputs"
+            mend = f"y {'+' if low < 0 else '-'} {abs(low)}" if high - low < C else f"a model with {high + 1} outputs"
     if text:
         yield Finding(
             "labels", "cross_entropy", f"`cross_entropy` takes class indices, and is given {text}, {place}: {mend}"

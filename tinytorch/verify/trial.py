@@ -15,6 +15,7 @@ from tinytorch.tensor import Tensor
 from tinytorch.verify.mistakes import Finding
 
 HIGHER = 3.0  # a step is far too large that makes the loss so many times as large, though it goes down the gradient
+ORDINARY = 0.01  # a learning rate that is not the reason for that
 SLOW = 1e-7  # a step is far too small that changes weights by less, relatively, and the loss as well
 
 
@@ -35,13 +36,15 @@ def step(
     if not moved:
         return
     rise = norms = 0.0
-    relative = 0.0
+    relative = wanted = 0.0
+    rates = [float(group["lr"]) for optimizer in optimizers for group in optimizer.param_groups if "lr" in group]
     for p, new in moved:
         old, to, g = (t.detach().numpy().astype(np.float64) for t in (p, new, p.grad))
         rise += float(((to - old) * g).sum())
         norms += float(np.linalg.norm(g) * np.linalg.norm(old))
         if np.linalg.norm(old):
             relative = max(relative, float(np.linalg.norm(to - old) / np.linalg.norm(old)))
+            wanted = max(wanted, ORDINARY * float(np.linalg.norm(g) / np.linalg.norm(old)))
     lr = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for o in optimizers for group in o.param_groups if "lr" in group))
     learns = norms > SLOW * abs(loss)  # there is something left to learn
     if rise > 0 and learns:
@@ -51,7 +54,10 @@ def step(
         return
     if learns and relative < SLOW and -rise < SLOW * abs(loss):
         text = f"a step of the optimizer changes no weight by more than {relative:.1e} of it (lr {lr})"
-        yield Finding("step too small", "optimizer", f'{text}: optimizer.param_groups[0]["lr"] = 0.01')
+        if max(rates, default=0.0) < ORDINARY:
+            yield Finding("step too small", "optimizer", f'{text}: optimizer.param_groups[0]["lr"] = {ORDINARY}')
+        elif wanted >= SLOW:  # it is not for the gradient, which is large enough
+            yield Finding("step too small", "optimizer", f"{text}: its update returns other values than p - lr * g")
         return
     after = _at(moved, again)
     if not after <= HIGHER * max(abs(loss), 1e-3):
