@@ -25,8 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from tinytorch import backends
-from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, chosen_devices, output, process
+from tinytorch.commands import STATUS, Parser, at_least, chosen_devices, output, process
 from tinytorch.junit import junit
+from tinytorch.starting import INTERRUPTED
 from tinytorch.table import Table, console, say
 from tinytorch.verify import Report, Run
 

@@ -28,12 +28,13 @@ from tinytorch import (
     TransformerEncoderLayer,
     device,
 )
-from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, output, process
+from tinytorch.commands import STATUS, Parser, at_least, output, process
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.milestones.perceptron import accuracy
 from tinytorch.nn import Module
 from tinytorch.progress import Progress
+from tinytorch.starting import INTERRUPTED
 from tinytorch.table import Table, console, plain
 from tinytorch.verify import Finding, Report, Run, diagnose, gates, sabotage, verify
 from tinytorch.verify.run import Train

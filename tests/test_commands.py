@@ -8,12 +8,16 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
+import tinytorch
 from benchmarks import __main__ as benchmarks
 from tinytorch import backends, cli, commands
+from tinytorch.compare import Difference
 from tinytorch.doctor import examiner
 from tinytorch.milestones import __main__ as milestones
 from tinytorch.milestones import perceptron, sabotage, xor
@@ -123,6 +127,44 @@ def test_the_list_of_devices_for_other_programs(capsys, tmp_path):
     assert skipped == {name: f"{d['reason']}; {d['fix']}" for name, d in found.items() if not d["usable"]}
 
 
+def cases(path):
+    """suite -> name of a case -> what kind of case it is, and the first line of what it says."""
+    suites = ElementTree.parse(path).getroot()
+    return {s.get("name"): {c.get("name"): [(x.tag, x.get("message")) for x in c] for c in s} for s in suites}
+
+
+def test_what_the_doctor_found_as_test_cases(capsys, monkeypatch, tmp_path):
+    path = tmp_path / "doctor.xml"
+    arguments = ["doctor", "--device", "cpu", "--op", "abs", "--op", "tril", "--junit", str(path)]
+    assert cli.main(arguments) == 0
+    found = cases(path)["cpu"]
+    assert found["abs, values"] == found["abs, gradient"] == []
+
+    wrong = lambda x, *rest, **settings: np.tril(x, *rest, **settings) + 1  # noqa: E731
+    monkeypatch.setattr(backends.device("cpu").xp, "tril", wrong, raising=False)
+    assert cli.main(arguments) == 1
+    ((kind, message),) = cases(path)["cpu"]["tril, values"]
+    assert kind == "failure"
+    assert message.startswith("tril, values, float32: ")
+    assert cases(path)["cpu"]["abs, values"] == []
+    capsys.readouterr()
+
+
+def test_what_a_comparison_found_as_test_cases(capsys, monkeypatch, tmp_path):
+    path = tmp_path / "compare.xml"
+    arguments = ["compare", "xor", "--updates", "2", "--device", "cpu", "--device", "cpu", "--junit", str(path)]
+    assert cli.main([*arguments, "--tolerance", "0"]) == 0
+    assert cases(path) == {"xor": {"cpu": []}}
+
+    far = lambda run: run.steps[0]._replace(loss_difference=Difference(3.0, 0.25))  # noqa: E731
+    monkeypatch.setattr(cli, "_worst", far)
+    assert cli.main([*arguments, "--tolerance", "0.3"]) == 0
+    assert cli.main([*arguments, "--tolerance", "0.2"]) == 1
+    said = "update 1: the loss on cpu is off by 2.5e-01, relatively, more than 0.2"
+    assert cases(path) == {"xor": {"cpu": [("failure", said)]}}
+    assert capsys.readouterr().err == f"xor, {said}\n"
+
+
 # Milestones ---------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +263,34 @@ def test_an_interrupt_of_the_sabotage_shows_the_bugs_that_are_done(capsys, monke
 
 
 PROCESS = "import sys; from tinytorch.commands import process; sys.exit(process(lambda: {}))"
+
+
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        (["-m", "tinytorch", "devices"], True),
+        (["-m", "tinytorch.milestones", "xor"], False),
+        (["-m", "milestones", "xor"], True),
+        (["-c", "import tinytorch"], False),
+        (["-m", "theirs"], False),
+    ],
+    ids=lambda x: " ".join(x[1:]) if isinstance(x, list) else "",
+)
+def test_an_interrupt_of_the_first_imports_is_one_line_of_a_command_and_left_to_other_programs(command, own, tmp_path):
+    interrupts = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    (tmp_path / "numpy.py").write_text(interrupts)
+    (tmp_path / "theirs").mkdir()
+    for name in ("__init__", "__main__"):
+        (tmp_path / f"theirs/{name}.py").write_text("import tinytorch\n")
+    root = Path(tinytorch.__file__).resolve().parents[1]
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])}
+    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # it may be ignored
+    (tmp_path / "sitecustomize.py").write_text(begin)
+    done = python(*command, cwd=tmp_path, **env)
+    if own:
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    else:
+        assert done.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_an_interrupt_elsewhere_is_one_line():

@@ -10,6 +10,10 @@ The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library 
 (1, 3)
 """
 
+from tinytorch import starting  # isort: skip
+
+starting.begin()
+
 import importlib
 import sys
 from pathlib import Path

@@ -20,11 +20,12 @@ from typing import Any
 
 import tinytorch
 from tinytorch import backends
-from tinytorch.commands import INTERRUPTED, STATUS, Parser, at_least, chosen_devices, output
-from tinytorch.compare import BrokenRecipe, Comparison, NotTheSameRun, Recipe, Report, compare
+from tinytorch.commands import STATUS, Parser, at_least, chosen_devices, output
+from tinytorch.compare import BrokenRecipe, Comparison, NotTheSameRun, Recipe, Report, Run, Step, compare
 from tinytorch.doctor import Card, Finding, examine
 from tinytorch.junit import Case, junit
 from tinytorch.progress import Progress
+from tinytorch.starting import INTERRUPTED
 from tinytorch.table import Table, console, say
 from tinytorch.verify import record
 
@@ -77,6 +78,7 @@ def arguments() -> Parser:
     )
     doctor.add_argument("--op", action="append", default=[], metavar="NAME", help="check only this; may be repeated")
     doctor.add_argument("--json", action="store_true", help="print everything that was found as JSON, by device")
+    doctor.add_argument("--junit", type=output, metavar="FILE", help="write it as test cases for a CI system")
     doctor.set_defaults(run=call_doctor)
 
     comparing = commands.add_parser(
@@ -100,6 +102,7 @@ def arguments() -> Parser:
         help="fail if a loss is farther away than this, relatively",
     )
     comparing.add_argument("--json", action="store_true", help="print every update as JSON")
+    comparing.add_argument("--junit", type=output, metavar="FILE", help="write each run as a test case for a CI system")
     comparing.set_defaults(run=compare_devices)
 
     commands.add_parser(
@@ -159,11 +162,24 @@ def call_doctor(options: argparse.Namespace) -> int:
                 show_card(card, console())
     else:
         interrupted = ""
+    if options.junit:
+        options.junit.write_text(junit("tinytorch doctor", [(name, cases_of(card)) for name, card in cards.items()]))
     if options.json:
         print(json.dumps({name: _plain(card) | {"ok": card.ok} for name, card in cards.items()}, indent=2))
     if interrupted:
         return _complain(f"interrupted: {interrupted}", INTERRUPTED)
     return 0 if all(card.ok for card in cards.values()) else 1
+
+
+def cases_of(card: Card) -> list[Case]:
+    """A test case for each op in each respect, and for whatever else failed or is refused."""
+    cases = {(what, name): Case(f"{name}, {what}") for what, names in card.checked.items() for name in names}
+    for kind, findings in (("skipped", card.unsupported), ("failure", card.failed)):
+        texts: dict[tuple[str, str], list[str]] = {}
+        for f in findings:
+            texts.setdefault((f.what, f.name), []).append(str(f))
+        cases |= {(what, name): Case(f"{name}, {what}", kind, "\n".join(t)) for (what, name), t in texts.items()}
+    return list(cases.values())
 
 
 def copy_tour(options: argparse.Namespace) -> int:
@@ -228,6 +244,9 @@ def compare_devices(options: argparse.Namespace) -> int:
         interrupted = True
     else:
         interrupted = False
+    if options.junit:
+        suites = [(name, [_case(run, options.tolerance) for run in f.others]) for name, f in found.items()]
+        options.junit.write_text(junit("tinytorch compare", suites))
     if options.json:
         print(json.dumps({name: _plain(comparison) for name, comparison in found.items()}, indent=2))
     else:
@@ -240,15 +259,24 @@ def compare_devices(options: argparse.Namespace) -> int:
 
 def judge(found: dict[str, Comparison], tolerance: float) -> int:
     """0 if no loss is farther away than that, relatively; else 1, and say which."""
-    steps = [(name, run, s) for name, comparison in found.items() for run in comparison.others for s in run.steps]
-    name, run, worst = max(steps, key=lambda x: x[2].loss_difference.relative)
-    if worst.loss_difference.relative <= tolerance:
-        return 0
-    return _complain(
-        f"{name}, update {worst.update}: the loss on {run.device} is off by {worst.loss_difference.relative:.1e}, "
-        f"relatively, more than {tolerance:g}",
-        1,
-    )
+    runs = [(name, run) for name, comparison in found.items() for run in comparison.others]
+    name, run = max(runs, key=lambda x: _worst(x[1]).loss_difference.relative)
+    case = _case(run, tolerance)
+    return _complain(f"{name}, {case.text}", 1) if case.kind else 0
+
+
+def _worst(run: Run) -> Step:
+    """The update whose loss is farthest away."""
+    return max(run.steps, key=lambda step: step.loss_difference.relative)
+
+
+def _case(run: Run, tolerance: float | None) -> Case:
+    """A run as a test case, which fails if a loss is farther away than the tolerance, if there is one."""
+    worst = _worst(run)
+    if tolerance is None or worst.loss_difference.relative <= tolerance:
+        return Case(run.device)
+    off = f"off by {worst.loss_difference.relative:.1e}, relatively, more than {tolerance:g}"
+    return Case(run.device, "failure", f"update {worst.update}: the loss on {run.device} is {off}")
 
 
 def find_recipe(name: str) -> Recipe:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import tinytorch
-from tinytorch import backends
+from tinytorch import backends, starting
+from tinytorch.starting import INTERRUPTED
 from tinytorch.table import plain
 
-INTERRUPTED = 130  # what a shell makes of a process that Ctrl-C ended
 STATUS = "Exit status: 0 all is well, 1 something is not right, 2 it cannot be done, 130 interrupted."
 
 
@@ -94,6 +94,7 @@ def process(main: Callable[[], int]) -> int:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
+        starting.end()
         return main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -97,10 +97,8 @@ def diagnose(
             except RuntimeError as error:
                 if callable(loss) or "freed" not in str(error):
                     raise
-                again = "before loss.backward(), or give it a function, diagnose(model, lambda: criterion(model(x), y))"
-                raise RuntimeError(
-                    f"diagnose: the graph of the loss was freed by a backward; call it {again}"
-                ) from None
+                fix = "call it before loss.backward(), or give it a function: diagnose(model, lambda: loss_of(x))"
+                raise RuntimeError(f"diagnose: the graph of the loss was freed by a backward; {fix}") from None
         with trace.paused():
             found += _not_finite(trace, value)
             found += mistakes.of_forward(forward, trace, parameters)

@@ -1,0 +1,37 @@
+"""Ctrl-C while a command of tinytorch is still being imported: one line, as `commands.process` prints it later.
+
+Python imports the package before its `__main__`, which takes longer than anything else a short command does. So this is
+the first import, and imports what is there in every process.
+"""
+
+import os
+import signal
+import sys
+
+INTERRUPTED = 130  # what a shell makes of a process that Ctrl-C ended
+
+
+def _end(*_: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _is_a_command() -> bool:
+    """Whether this process is a command of tinytorch's, and not somebody's program that imports it."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # until Python has found the module
+        return sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["tinytorch"] if "-m" in sys.orig_argv else False
+    chapters = os.path.join(os.path.dirname(__file__), "milestones", "__main__.py")
+    return os.path.realpath(program) == os.path.realpath(chapters)
+
+
+def begin() -> None:
+    """From now on Ctrl-C ends the process with one line, if it is a command."""
+    if _is_a_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def end() -> None:
+    """From now on Ctrl-C is a KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
