@@ -466,6 +466,10 @@ class Device:
     def __exit__(self, *exc: object) -> None:
         _stack().pop()
 
+    def __getattr__(self, name: str) -> Any:
+        fix = {"type": "; write device.name, or device.is_gpu", "index": "; write device.name"}.get(name, "")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{fix}", name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"device('{self.name}')"
 

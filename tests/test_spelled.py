@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import tinytorch
-from tinytorch import Tensor, nn, spelled
+from tinytorch import Tensor, doctor, nn, spelled, verify
+from tinytorch.compare import compare
 
 torch = pytest.importorskip("torch")
 
@@ -36,6 +37,11 @@ def test_every_public_name_is_here_or_has_a_hint(place):
             with pytest.raises(AttributeError, match=f"has no attribute '{name}'; ") as caught:
                 getattr(ours, name)
             assert caught.value.name == name
+
+
+class Mine(nn.Module):
+    def __init__(self):
+        self.fc = nn.Linear(1, 1)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +75,20 @@ def test_every_public_name_is_here_or_has_a_hint(place):
         (lambda: Tensor([1.0]).size(0), r"size: .*x\.shape\[0\]"),
         (lambda: nn.Linear(1, 1).float(), r"write model\.to\(tinytorch\.float32\)"),
         (lambda: nn.Linear(1, 1).register_forward_hook, "hooks are not in tinytorch"),
+        (lambda: nn.Linear(1, 1).grad, r"write \[p\.grad for p in model\.parameters\(\)\]"),
+        (lambda: tinytorch.cuda.is_available(), r'write model\.to\("cuda"\); tinytorch\.devices\(\) says'),
+        (lambda: tinytorch.save, r"write numpy\.savez\(path, \*\*model\.state_dict\(\)\)"),
+        (lambda: tinytorch.is_tensor, r"write isinstance\(x, tinytorch\.Tensor\)"),
+        (lambda: tinytorch.set_default_dtype, r"write dtype=\.\.\.; the default is float32"),
+        (lambda: Tensor([1.0]).norm(), r"write tinytorch\.sqrt\(tinytorch\.sum\(x \* x\)\)"),
+        (lambda: Tensor([1.0]).shpae, r"what there is: dir\(tinytorch\.Tensor\)"),
+        (lambda: tinytorch.autograd.Function, r"write @tinytorch\.autograd\.op, on a function"),
+        (lambda: nn.init.kaiming_normal, "the name with _ at its end"),
+        (lambda: tinytorch.random.seed, r"write tinytorch\.manual_seed\(n\)"),
+        (lambda: tinytorch.SGD([Tensor([1.0])], lr=0.1).state, r'write optimizer\.state_dict\(\)\["state"\]'),
+        (lambda: tinytorch.SGD([Tensor([1.0])], lr=0.1).param_group, r"dir\(tinytorch\.optim\.Optimizer\)"),
+        (lambda: tinytorch.device("cpu").type, r"write device\.name, or device\.is_gpu"),
+        (lambda: Mine().linear, r"^Mine has no attribute 'linear'; set it in __init__; it has fc$"),
     ],
 )
 def test_hints(get, hint):
@@ -76,13 +96,15 @@ def test_hints(get, hint):
         get()
 
 
-@pytest.mark.parametrize("table", [spelled.FUNCTIONS, spelled.TENSOR, spelled.MODULE, spelled.NN])
-def test_hints_name_functions_that_are_there(table):
-    for written in table.values():
+@pytest.mark.parametrize("place", ["tinytorch", *spelled._PLACES])
+def test_hints_name_functions_that_are_there(place):
+    table = spelled._PLACES.get(place, spelled.FUNCTIONS)
+    for written in [*table.values(), *(spelled.hint(place, name, spelled.KNOWN) for name in table)]:
         for name in re.findall(r"tinytorch\.((?:\w+\.)*\w+)", written):
             found = tinytorch
             for part in name.split("."):
                 found = getattr(found, part)
+        assert not re.search(r"tinytorch\.(tinytorch|numpy|model|isinstance|dtype=)", written)
     for written in spelled.FUNCTIONS.values():
         name = re.match(r"(\w+)\(", written)
         assert name is None or name[1] == "isinstance" or hasattr(tinytorch, name[1]), written
@@ -115,3 +137,35 @@ def test_what_is_shown_at_the_prompt():
     loader = tinytorch.data.DataLoader(data, batch_size=2, shuffle=True)
     assert repr(loader) == f"DataLoader(3 batches of 2 in random order, of {data!r})"
     assert repr((Tensor([1.0], requires_grad=True)[0]).node) == "<node of getitem, shape ()>"
+    assert repr(tinytorch.no_grad()) == "<gradients off>"
+    assert repr(tinytorch.debug(False)) == "<debug off>"
+    assert repr(tinytorch.device("cpu").stream()) == "<Stream>"
+    assert repr(tinytorch.finfo("float32")).startswith("finfo(bits=32, eps=1.19")
+
+
+def test_what_is_shown_of_proofs_at_the_prompt():
+    def train(run):
+        model = nn.Linear(2, 1)
+        optimizer = tinytorch.SGD(model.parameters(), lr=0.1)
+        run.watch(model, optimizer)
+        for x in run.batches([tinytorch.ones((1, 2))], 2):
+            optimizer.zero_grad()
+            loss = (model(x) ** 2).sum()
+            loss.backward()
+            yield loss
+            optimizer.step()
+
+    report = verify.verify(train, seeds=2)
+    assert repr(report) == str(report)
+    assert re.match(r"<'train': \d of 2 runs pass, 0 of 0 controls are noticed>", repr(report.subjects[0]))
+    assert repr(verify.record(train)) == "<run of 'train' on cpu, seed 0, 2 updates>"
+    assert repr(verify.controls.freeze("0")) == "Control(name='with `0` frozen', fails='movement')"
+    model = nn.Linear(2, 1)
+    found = verify.diagnose(model, lambda: Tensor([0.0], requires_grad=True).sum())
+    assert repr(found) == str(found) != "nothing found"
+    card = doctor.examine("cpu", ops=("abs",))
+    assert repr(card) == f"<card of cpu: numpy {np.__version__}, 0 failed, 0 unsupported>"
+    same = compare(
+        lambda device, seed, dtype, report: report(model.to(dtype), tinytorch.sum(model.weight)), ["cpu"] * 2
+    )
+    assert repr(same) == "<cpu and cpu: 1 updates in float32, seed 0>"

@@ -34,7 +34,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from heapq import heappop, heappush
-from typing import Any, ClassVar, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, overload
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from tinytorch.backends import Array, Device, device_of
 from tinytorch.backends import device as find_device
 from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import number
+from tinytorch.spelled import missing
 from tinytorch.words import OneTensor
 
 Rule = Callable[[Any], Any]
@@ -476,6 +477,9 @@ class _GradMode:
 
     def __init__(self, mode: bool) -> None:
         self.mode = mode
+
+    def __repr__(self) -> str:
+        return f"<gradients {'on' if self.mode else 'off'}>"
 
     def __enter__(self) -> None:
         _mode.outer.append(_mode.enabled)
@@ -1254,3 +1258,9 @@ def _check_dtypes(
                 f"{name}: the {type(x).__name__} {x!r} does not go with {', '.join(d.name for d in dtypes)}; "
                 "convert the tensor with .astype(...)"
             )
+
+
+if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute
+
+    def __getattr__(name: str) -> Any:
+        raise missing("autograd", name, "module 'tinytorch.autograd'", sys.modules[__name__])

@@ -107,6 +107,10 @@ class Comparison:
     inputs: int  # how often an op was given what was not computed, such as batches and masks: all bit-identical
     others: list[Run]
 
+    def __repr__(self) -> str:
+        others = ", ".join(run.device for run in self.others)
+        return f"<{self.reference} and {others}: {len(self.losses)} updates in {self.dtype}, seed {self.seed}>"
+
 
 @expecting
 def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> Difference:

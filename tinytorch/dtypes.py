@@ -114,6 +114,9 @@ class _FloatLimits:
     dtype: np.dtype[Any]
 
 
+_FloatLimits.__qualname__ = "finfo"  # as its repr begins
+
+
 def finfo(type: Any, /) -> _FloatLimits:
     """Limits of a floating dtype: bits, dtype, and as Python numbers eps, max, min, smallest_normal.
 

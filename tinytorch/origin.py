@@ -109,6 +109,9 @@ class debug:
             debug._recorder.__enter__() if mode else debug._recorder.__exit__()
         debug._on = mode
 
+    def __repr__(self) -> str:
+        return f"<debug {'on' if self._on else 'off'}>"
+
     def __enter__(self) -> debug:
         return self
 

@@ -5,8 +5,9 @@ So the same seed gives the same bits, initial weights, shuffles and dropout mask
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from tinytorch.backends import device as _device
 from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import as_dtype, fitting, float32, whole
 from tinytorch.ops.axes import lengths
+from tinytorch.spelled import missing
 from tinytorch.tensor import Tensor
 from tinytorch.words import worded
 
@@ -120,3 +122,9 @@ def randperm(n: int, *, device: Where = None) -> Tensor:
     dev = _device(device)
     (count,) = lengths("randperm", whole("randperm", n))
     return Tensor(generator.permutation(count), dev.default_int, dev)
+
+
+if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute
+
+    def __getattr__(name: str) -> Any:
+        raise missing("random", name, "module 'tinytorch.random'", sys.modules[__name__])

@@ -5,6 +5,7 @@ Each table is lines of "their name: what to write". `x` is the tensor, `model` t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 
@@ -150,16 +151,20 @@ FUNCTIONS = _table("""
     short, ShortTensor: int16
     char, CharTensor, byte_: int8
     byte, ByteTensor, ubyte: uint8
-    bool_, BoolTensor: bool
+    bool_, BoolTensor: tinytorch.bool
     numel, nelement: x.size
     ndim, ndimension, dim, rank: x.ndim
     shape, size: x.shape
     is_tensor: isinstance(x, tinytorch.Tensor)
     from_numpy_: asarray(x)
     functional, functions: tinytorch.relu and so on; there is one namespace: `import tinytorch as F`
-    utils: tinytorch.data has DataLoader, and tinytorch.optim has clip_grad_norm_
+    utils: tinytorch.data, which has DataLoader, or tinytorch.optim, which has clip_grad_norm_
+    compare: import tinytorch.compare
+    doctor: import tinytorch.doctor
+    get_default_device: default_device()
+    set_num_threads: OMP_NUM_THREADS=1 in the environment
     autocast, amp, half, bfloat16, float16: float32; there is no other precision but float64
-    cuda: model.to("cuda"), tinytorch.devices()
+    cuda: model.to("cuda"); tinytorch.devices() says whether it can be used, and why not
 """)
 
 TENSOR = _table("""
@@ -229,6 +234,8 @@ MODULE = _table("""
     fit, train_on_batch: a loop of your own, as in the README
     predict: model(x)
     summary: print(model)
+    grad: [p.grad for p in model.parameters()]
+    requires_grad: model.requires_grad_(False)
     weights: model.parameters()
 """)
 
@@ -287,6 +294,28 @@ DATA = _table("""
     utils: tinytorch.data
 """)
 
+OPTIMIZER = _table("""
+    state: optimizer.state_dict()["state"]
+    params, parameters: optimizer.param_groups[0]["params"]
+    set_lr, get_lr: optimizer.param_groups[0]["lr"]
+    minimize: loss.backward(), and then optimizer.step()
+""")
+
+INIT = _table("""
+    normal, uniform, constant, ones, zeros: the name with _ at its end, as it changes the tensor
+    trunc_normal, kaiming_uniform, kaiming_normal: the name with _ at its end, as it changes the tensor
+    xavier_uniform, xavier_normal: the name with _ at its end, as it changes the tensor
+    he_normal_, he_uniform_: kaiming_normal_(tensor), or kaiming_uniform_(tensor)
+    glorot_normal_, glorot_uniform_: xavier_normal_(tensor), or xavier_uniform_(tensor)
+    eye_, dirac_, orthogonal_, sparse_: tensor.data = ..., with the values that it is to have
+""")
+
+AUTOGRAD = _table("""
+    Function: @tinytorch.autograd.op, on a function that returns its result and a gradient rule for each input
+    functional, gradcheck, gradgradcheck: tinytorch.testing.gradcheck
+    profiler, detect_anomaly, set_detect_anomaly: with tinytorch.debug(), or tinytorch.verify.diagnose(model, loss)
+""")
+
 _DTYPES = (
     "complex",
     "cfloat",
@@ -318,27 +347,54 @@ KNOWN: dict[str, str] = {}  # every public name of tinytorch -> how to write it;
 def missing(place: str, name: str, owner: str, obj: object) -> AttributeError:
     """The error that `owner`, in words, has no such name; Python itself adds names of `obj` that look alike."""
     said = f"{owner} has no attribute {name!r}"
-    return AttributeError(said if name.startswith("__") else f"{said}; {hint(place, name, KNOWN)}", name=name, obj=obj)
+    if not name.startswith("__"):
+        said += f"; {hint(place, name, KNOWN)}"
+        if said.endswith(_UNSET):  # by the user, whose class it is
+            has = [n for n in vars(obj) if not n.startswith("_") and n not in ("made_at", "training")]
+            said += f"; it has {', '.join(has[:8])}" + ", ..." * (len(has) > 8) if has else ""
+    return AttributeError(said, name=name, obj=obj)
+
+
+_UNSET = "set it in __init__"  # of a name of the user's own
+_PLACES = {
+    "tensor": TENSOR,
+    "module": MODULE,
+    "own module": MODULE,
+    "nn": NN,
+    "nn.init": INIT,
+    "optim": OPTIM,
+    "optimizer": OPTIMIZER,
+    "data": DATA,
+    "autograd": AUTOGRAD,
+}
+
+
+def _written(code: str, known: Mapping[str, str]) -> str:
+    """Code of a table, with `tinytorch.` before the names that are there."""
+    code = re.sub(r"^\w+(?=$|;)", lambda m: known.get(m[0], m[0]), code)
+    return re.sub(r"(?<![\w.`])(\w+)\(", lambda m: f"{known.get(m[1], m[1])}(", code)
 
 
 def hint(place: str, name: str, known: Mapping[str, str]) -> str:
     """What to write in place of a name that is not there, or that it is not there.
 
     Args:
-        place: "tensor", "module", "tinytorch", "nn", "optim" or "data".
+        place: "tensor", "module", "own module" for one of a user's class, "optimizer", or where in tinytorch: "nn",
+            "data", "nn.init", ...; "tinytorch" for tinytorch itself.
         known: names that are somewhere in tinytorch -> how to write them.
     """
-    own = {"tensor": TENSOR, "module": MODULE, "nn": NN, "optim": OPTIM, "data": DATA}.get(place, {})
-    function = FUNCTIONS.get(name)
+    own = _PLACES.get(place, {})
     if name in own:
         return f"write {own[name]}"
-    if name in known:
+    if place == "own module" and not name.startswith("register_"):
+        return _UNSET
+    anywhere = place not in ("module", "own module", "optimizer")  # whose names are the user's, such as `linear`
+    if name in known and anywhere:
         return f"write {known[name]}"
-    if function is not None and place != "module":
-        free = function.startswith(("tinytorch.", "x ", "x.", "x,", "x[", "-", "(", "1", "2", "with"))
-        return f"write {function if free else 'tinytorch.' + function}"
+    if name in FUNCTIONS and anywhere:
+        return f"write {_written(FUNCTIONS[name], known)}"
     for table, where in ((NN, "nn"), (OPTIM, "optim"), (DATA, "data")):
-        if name in table:
+        if name in table and anywhere:
             return f"write {table[name]} (of tinytorch.{where})"
     if name.endswith("_") and hint(place, name[:-1], known):
         return "nothing is changed in place by a method; write x = ... with the function, or x[...] = value"
@@ -347,8 +403,10 @@ def hint(place: str, name: str, known: Mapping[str, str]) -> str:
             return why
     if place in ("tensor", "tinytorch") and name.startswith(_DTYPES):
         return "the dtypes are float32, float64, bool, and int8 to uint64"
-    where = {"tensor": "tinytorch", "module": "tinytorch.nn.Module"}.get(
-        place, place if "." in place else f"tinytorch.{place}"
-    )
-    where = "tinytorch" if place == "tinytorch" else where
-    return f"it is not in tinytorch; what there is: dir({where or 'tinytorch.' + place})"
+    elsewhere = {
+        "tensor": "tinytorch.Tensor",
+        "module": "tinytorch.nn.Module",
+        "optimizer": "tinytorch.optim.Optimizer",
+        "tinytorch": "tinytorch",
+    }
+    return f"it is not in tinytorch; what there is: dir({elsewhere.get(place, f'tinytorch.{place}')})"

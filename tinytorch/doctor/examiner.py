@@ -73,6 +73,10 @@ class Card:
     index_check: str = ""  # of indices out of range: "at once", "later", or what does not work
     seconds: float = 0.0
 
+    def __repr__(self) -> str:
+        found = f"{len(self.failed)} failed, {len(self.unsupported)} unsupported"
+        return f"<card of {self.device}: {self.library} {self.version}, {found}>"
+
     @property
     def ok(self) -> bool:
         """Whether nothing failed."""

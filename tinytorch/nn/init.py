@@ -7,12 +7,14 @@ number of outputs of one input: shape[0] times that size.
 from __future__ import annotations
 
 import math
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinytorch import random
 from tinytorch.dtypes import fitting, number
+from tinytorch.spelled import missing
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
 
@@ -146,3 +148,9 @@ def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonli
 def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
     """Normal with deviation gain / sqrt(fan). Source: He et al. (2015)."""
     return normal_(tensor, 0.0, _kaiming(tensor, a, mode, nonlinearity))
+
+
+if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute
+
+    def __getattr__(name: str) -> Any:
+        raise missing("nn.init", name, "module 'tinytorch.nn.init'", sys.modules[__name__])

@@ -176,7 +176,8 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         if hasattr(type(self), name):  # a property, whose own error this is not to hide
             return object.__getattribute__(self, name)
-        raise missing("module", name, type(self).__name__, self)
+        own = "" if type(self).__module__.startswith("tinytorch.nn.") else "own "
+        raise missing(f"{own}module", name, type(self).__name__, self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The output of the module; what calling it calls."""

@@ -24,6 +24,7 @@ from tinytorch.autograd import assign_all, describe, run_on
 from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
 from tinytorch.dtypes import number
+from tinytorch.spelled import missing
 from tinytorch.tensor import Tensor, host_values
 from tinytorch.words import bound, flags, shown, worded
 
@@ -156,7 +157,7 @@ class Optimizer:
 
     def __getattr__(self, name: str) -> Any:
         self._refuse_setting(name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise missing("optimizer", name, type(self).__name__, self)
 
     def _refuse_setting(self, name: str) -> None:
         setting = "lr" if name == "learning_rate" else name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,9 @@ class Control:
 
     name: str
     fails: str
-    model: Callable[[Module], Any] | None = None
-    batch: Callable[[Any, np.random.Generator], Any] | None = None
-    gradients: Callable[[Module], Any] | None = None
+    model: Callable[[Module], Any] | None = field(default=None, repr=False)
+    batch: Callable[[Any, np.random.Generator], Any] | None = field(default=None, repr=False)
+    gradients: Callable[[Module], Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.model is None and self.batch is None and self.gradients is None:

@@ -35,6 +35,9 @@ class Diagnosis(list[Finding]):
         """Whether nothing is wrong."""
         return not self
 
+    def __repr__(self) -> str:
+        return str(self)  # at the prompt
+
     def __str__(self) -> str:
         lines = [plain(finding) for finding in self] or ["nothing found"]
         if sys.stdout is not None and sys.stdout.isatty():  # elsewhere a line stays one

@@ -114,6 +114,10 @@ class Subject:
     controls: list[Controlled]
     enough: int
 
+    def __repr__(self) -> str:
+        noticed = f"{sum(c.noticed for c in self.controls)} of {len(self.controls)} controls are noticed"
+        return f"<{self.name!r}: {self.passing} of {len(self.judged)} runs pass, {noticed}>"
+
     @property
     def ok(self) -> bool:
         """Whether enough runs pass all gates, and every control is noticed."""
@@ -178,6 +182,9 @@ class Report:
     def claim(self, claim: str, passed: bool, measured: str) -> None:
         """Add a verdict of your own."""
         self.claims.append(Verdict(claim, claim, Found(passed, measured)))
+
+    def __repr__(self) -> str:
+        return str(self)  # at the prompt, and where an assertion fails
 
     @property
     def runs(self) -> list[Run]:

@@ -102,7 +102,8 @@ class Run:
 
     def __repr__(self) -> str:
         broken = f" {self._control.name}" if self._control is not None else ""
-        return f"<run of {self.name!r}{broken} on {self.device.name}, seed {self.seed}, {self.updates} updates>"
+        name = self.name or getattr(self._train, "__name__", "")
+        return f"<run of {name!r}{broken} on {self.device.name}, seed {self.seed}, {self.updates} updates>"
 
     # For the training function ------------------------------------------------------------------------------------
 
