@@ -1,9 +1,9 @@
 """Measure tinytorch beside its peers, on the same work: python -m benchmarks [PART ...]
 
-`ops` are single ops and layers; `steps` training steps of the milestones (W1 to W5) and of larger models (S1 to S3),
-and inference (I1, I2), whose first losses must agree; `scaling` how time grows with size; `extension` what the CPU does
-in its own way beside the standard-only default; `cliffs` work that once took many times what PyTorch takes. By default
-ops and steps.
+`ops` are single ops and layers; `steps` training steps of the milestones (W1 to W5), of larger models (S1 to S3) and of
+other layers (E1 to E3, which nobody wrote by hand), and inference (I1, I2), whose first losses must agree; `scaling` how
+time grows with size; `extension` what the CPU does in its own way beside the standard-only default; `cliffs` work that
+once took many times what PyTorch takes. By default ops and steps.
 A peer that is not installed is left out by name. Trust ratios, not times.
 """
 
@@ -36,8 +36,8 @@ def steps(peers: list[str], workloads: list[str], rounds: int, seconds: float, c
         for name, times in found.items():
             row = f"{name:<24}"
             for n in names:
-                us = times[n][0] if n in times else float("nan")
-                row += f"{us / times[base][0]:>17.2f}" if base else f"{us:>17,.1f}"
+                us, floor = (times[k][0] if k in times else float("nan") for k in (n, base))
+                row += f"{us / floor:>17.2f}" if base else f"{us:>17,.1f}"
             print(row)
 
 

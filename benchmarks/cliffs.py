@@ -164,6 +164,7 @@ ROWS = {
     "conv2d 3 x 3, 16 to 32, 28 x 28": _conv(16, 32, 28),
     "conv2d 3 x 3, 64 to 64, 16 x 16": _conv(64, 64, 16),
     "conv2d 3 x 3, 3 to 16, 64 x 64": _conv(3, 16, 64, batch=8),
+    "depthwise conv2d 3 x 3 of 64, 28 x 28": _conv(64, 64, 28, groups=64),
     "max_pool2d of 8": _pool("max", 8, 8),
     "max_pool2d of 8, stride 1": _pool("max", 8, 1),
     "avg_pool2d of 8, stride 1": _pool("avg", 8, 1),

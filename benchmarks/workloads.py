@@ -23,15 +23,16 @@ class Workload:
 
     name: str
     title: str
-    model: str  # mlp, cnn or transformer
+    model: str  # mlp, cnn, lstm or transformer
     optimizer: str = "adam"  # sgd, momentum, adam, or "" for inference
     lr: float = 1e-3
     batch: int = 32
     sizes: tuple[int, ...] = ()  # mlp: features of the input and after each layer
-    activation: str = "relu"
+    activation: str = "relu"  # mlp: relu, tanh or gelu, the exact one
     image: int = 0  # cnn: height and width
     convs: tuple[tuple[int, int], ...] = ()  # cnn: channels and padding of each convolution, with ReLU and pooling
-    sequence: int = 0  # transformer: tokens of a sequence, and so on
+    depthwise: bool = False  # cnn: each kernel sees one channel
+    sequence: int = 0  # transformer: tokens of a sequence, and so on; lstm: vectors of a sequence, sizes and width
     vocabulary: int = 0
     width: int = 0
     heads: int = 4
@@ -56,12 +57,18 @@ class Workload:
         def norm(name: str) -> None:
             out[name + "w"], out[name + "b"] = np.ones(self.width), np.zeros(self.width)
 
-        for i, (a, b) in enumerate(pairwise(self.sizes)):
-            linear(f"{i}.", a, b)
+        if self.model == "lstm":
+            linear("x.", self.sizes[0], 4 * self.width)
+            out["h.w"] = rng.uniform(-(self.width**-0.5), self.width**-0.5, (self.width, 4 * self.width))
+            linear("head.", self.width, self.sizes[1])
+        else:
+            for i, (a, b) in enumerate(pairwise(self.sizes)):
+                linear(f"{i}.", a, b)
         channels, side = 1, self.image
         for i, (n, padding) in enumerate(self.convs):
-            bound = (channels * 9) ** -0.5
-            out[f"conv{i}.w"], out[f"conv{i}.b"] = (rng.uniform(-bound, bound, s) for s in ((n, channels, 3, 3), (n,)))
+            seen = 1 if self.depthwise else channels
+            bound = (seen * 9) ** -0.5
+            out[f"conv{i}.w"], out[f"conv{i}.b"] = (rng.uniform(-bound, bound, s) for s in ((n, seen, 3, 3), (n,)))
             channels, side = n, (side + 2 * padding - 2) // 2
         if self.convs:
             linear("head.", channels * side * side, 10)
@@ -88,7 +95,8 @@ class Workload:
             return tokens[0], tokens[self.causal * 1].reshape(-1)
         if self.model == "cnn":
             return rng.random((self.batch, 1, self.image, self.image), "float32"), rng.integers(0, 10, self.batch)
-        x = rng.standard_normal((self.batch, self.sizes[0])).astype("float32")
+        length = (self.sequence,) if self.model == "lstm" else ()
+        x = rng.standard_normal((self.batch, *length, self.sizes[0])).astype("float32")
         if self.binary:
             return x, (x[:, :1] * x[:, 1:] > 0).astype("float32")
         return x, rng.integers(0, self.sizes[-1], self.batch)
@@ -114,6 +122,9 @@ WORKLOADS = {
         Workload("S1", "MLP 784-512-256-10", "mlp", batch=128, sizes=(784, 512, 256, 10)),
         Workload("S2", "CNN 28 x 28, 16 and 32 channels", **_CNN),
         Workload("S3", "GPT, 4 blocks of 128, T = 64", **_GPT),
+        Workload("E1", "MLP 256-1024-256-10 with GELU", "mlp", batch=64, sizes=(256, 1024, 256, 10), activation="gelu"),
+        Workload("E2", "LSTM written in ops, T = 20", "lstm", sequence=20, sizes=(32, 10), width=64),
+        Workload("E3", "CNN 28 x 28, depthwise", "cnn", image=28, convs=((32, 1), (32, 1)), depthwise=True, batch=64),
         Workload("I1", "inference of S2", optimizer="", **_CNN),
         Workload("I2", "inference of S3", optimizer="", **_GPT),
     ]

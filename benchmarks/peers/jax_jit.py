@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -15,6 +16,9 @@ from benchmarks.peers import Step
 from benchmarks.workloads import BETAS, EPS, MOMENTUM, NORM_EPS, Workload
 
 NAME = "JAX jit"
+
+
+ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": functools.partial(jax.nn.gelu, approximate=False)}
 
 
 def variants() -> list[str]:
@@ -50,11 +54,21 @@ def logits(work: Workload, p: Any, x: Any) -> Any:
         for i in range(len(work.sizes) - 1):
             x = linear(p, f"{i}.", x)
             if i < len(work.sizes) - 2:
-                x = jax.nn.relu(x) if work.activation == "relu" else jnp.tanh(x)
+                x = ACTIVATIONS[work.activation](x)
         return x
+    if work.model == "lstm":
+        h = c = jnp.zeros((len(x), work.width))
+        for gates in jnp.moveaxis(linear(p, "x.", x), 1, 0):
+            i, f, g, o = jnp.split(gates + h @ p["h.w"], 4, axis=1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return linear(p, "head.", h)
     if work.model == "cnn":
         for i, (_, padding) in enumerate(work.convs):
-            x = jax.lax.conv_general_dilated(x, p[f"conv{i}.w"], (1, 1), [(padding, padding)] * 2)
+            groups = x.shape[1] if work.depthwise else 1
+            x = jax.lax.conv_general_dilated(
+                x, p[f"conv{i}.w"], (1, 1), [(padding, padding)] * 2, feature_group_count=groups
+            )
             x = x + p[f"conv{i}.b"][:, None, None]
             n, c, h, w = x.shape
             x = jax.nn.relu(x).reshape(n, c, h // 2, 2, w // 2, 2).max((3, 5))

@@ -36,18 +36,37 @@ def mlp(work: Workload, w: Arrays) -> nn.Module:
     """Linear layers with activations between them, and a sigmoid where the loss is binary."""
     layers: list[nn.Module] = []
     for i, _ in enumerate(pairwise(work.sizes)):
-        layers += [linear(w, f"{i}."), nn.ReLU() if work.activation == "relu" else nn.Tanh()]
+        layers += [linear(w, f"{i}."), {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[work.activation]()]
     return nn.Sequential(*layers[:-1], *([nn.Sigmoid()] if work.binary else []))
 
 
 def cnn(work: Workload, w: Arrays) -> nn.Module:
     """Convolutions, each with ReLU and pooling, and a linear layer."""
     layers: list[nn.Module] = []
+    seen = 1
     for i, (channels, padding) in enumerate(work.convs):
-        conv = nn.Conv2d(w[f"conv{i}.w"].shape[1], channels, 3, padding=padding)
+        conv = nn.Conv2d(seen, channels, 3, padding=padding, groups=seen if work.depthwise else 1)
+        seen = channels
         conv.load_state_dict({"weight": w[f"conv{i}.w"], "bias": w[f"conv{i}.b"]})
         layers += [conv, nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.Flatten(), linear(w, "head."))
+
+
+class LSTM(nn.Module):
+    """The cell of Hochreiter and Schmidhuber (1997), with a forget gate, in a loop; a linear layer at its end."""
+
+    def __init__(self, work: Workload, w: Arrays) -> None:
+        self.x, self.h, self.head = linear(w, "x."), nn.Parameter(w["h.w"]), linear(w, "head.")
+
+    def forward(self, x: tinytorch.Tensor) -> tinytorch.Tensor:
+        """(N, T, features) -> (N, classes)"""
+        gates = self.x(x)
+        h = c = tinytorch.zeros((len(x), len(self.h)))
+        for t in range(x.shape[1]):
+            i, f, g, o = tinytorch.split(gates[:, t] + h @ self.h, len(self.h), axis=1)
+            c = tinytorch.sigmoid(f) * c + tinytorch.sigmoid(i) * tinytorch.tanh(g)
+            h = tinytorch.sigmoid(o) * tinytorch.tanh(c)
+        return self.head(h)
 
 
 class Block(nn.Module):
@@ -91,7 +110,12 @@ class Transformer(nn.Module):
         return tinytorch.flatten(self.head(self.norm(x)), 0, 1)
 
 
-MODELS: dict[str, Callable[[Workload, Arrays], nn.Module]] = {"mlp": mlp, "cnn": cnn, "transformer": Transformer}
+MODELS: dict[str, Callable[[Workload, Arrays], nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "lstm": LSTM,
+    "transformer": Transformer,
+}
 
 
 def build(work: Workload, variant: str = "") -> Step:

@@ -41,18 +41,38 @@ def mlp(work: Workload, w: Arrays) -> Any:
     """Linear layers with activations between them, and a sigmoid where the loss is binary."""
     layers: list[Any] = []
     for i, _ in enumerate(pairwise(work.sizes)):
-        layers += [linear(w, f"{i}."), nn.ReLU() if work.activation == "relu" else nn.Tanh()]
+        layers += [linear(w, f"{i}."), {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}[work.activation]()]
     return nn.Sequential(*layers[:-1], *([nn.Sigmoid()] if work.binary else []))
 
 
 def cnn(work: Workload, w: Arrays) -> Any:
     """Convolutions, each with ReLU and pooling, and a linear layer."""
     layers: list[Any] = []
+    seen = 1
     for i, (channels, padding) in enumerate(work.convs):
-        conv = nn.Conv2d(w[f"conv{i}.w"].shape[1], channels, 3, padding=padding)
+        conv = nn.Conv2d(seen, channels, 3, padding=padding, groups=seen if work.depthwise else 1)
+        seen = channels
         conv.load_state_dict({"weight": torch.tensor(w[f"conv{i}.w"]), "bias": torch.tensor(w[f"conv{i}.b"])})
         layers += [conv, nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.Flatten(), linear(w, "head."))
+
+
+class LSTM(nn.Module):  # type: ignore[misc]
+    """The cell in a loop, and a linear layer at its end."""
+
+    def __init__(self, work: Workload, w: Arrays) -> None:
+        super().__init__()
+        self.x, self.h, self.head = linear(w, "x."), nn.Parameter(torch.tensor(w["h.w"])), linear(w, "head.")
+
+    def forward(self, x: Any) -> Any:
+        """(N, T, features) -> (N, classes)"""
+        gates = self.x(x)
+        h = c = torch.zeros((len(x), len(self.h)))
+        for t in range(x.shape[1]):
+            i, f, g, o = (gates[:, t] + h @ self.h).chunk(4, dim=1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+        return self.head(h)
 
 
 class Block(nn.Module):  # type: ignore[misc]
@@ -100,7 +120,12 @@ class Transformer(nn.Module):  # type: ignore[misc]
         return self.head(self.norm(x)).flatten(0, 1)
 
 
-MODELS: dict[str, Callable[[Workload, Arrays], Any]] = {"mlp": mlp, "cnn": cnn, "transformer": Transformer}
+MODELS: dict[str, Callable[[Workload, Arrays], Any]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "lstm": LSTM,
+    "transformer": Transformer,
+}
 
 
 def build(work: Workload, variant: str = "fused", compiled: bool = False) -> Step | None:
