@@ -43,6 +43,12 @@ def pytest_generate_tests(metafunc):
         _only(metafunc, "strict", "the strict devices are for checks, and learn when they are named")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest: a process that starts it last lets the others wait."""
+    items.sort(key=lambda item: "tests/milestones/" not in item.nodeid and "tests/test_doctor" not in item.nodeid)
+
+
 def _only(metafunc, but, reason):
     families = [family for family in backends.families() if family != but]
     metafunc.definition.add_marker(pytest.mark.device(only=families, reason=reason))

@@ -6,8 +6,8 @@ from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer
 
 
 def every_variant(device):
-    """JAX step by step takes 20 us for each operation: there one variant of the long chapters stands for all."""
-    return not device.startswith("jax:")
+    """JAX and dpnp take 20 us and more for each operation: there one variant of the long chapters stands for all."""
+    return not device.startswith(("jax:", "sycl:"))
 
 
 def test_perceptron_learning(learner):
