@@ -49,9 +49,12 @@ def _same_shape(x: Array, target: Array) -> None:
         )
 
 
+_INSIDE = {"sigmoid", "softmax"}  # ops whose results are in [0, 1]
+
+
 def _expect_probabilities(x: Any, what: str) -> None:
     """Raise ValueError if a number is outside [0, 1]: the loss could be as far below zero as one likes."""
-    if isinstance(x, Variable) and x.dtype.kind == "f":
+    if isinstance(x, Variable) and x.dtype.kind == "f" and (x.node is None or x.node.op.name not in _INSIDE):
         run_on(x.device, x.device.check_unit, x.array, what)
 
 
