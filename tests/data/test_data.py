@@ -101,7 +101,7 @@ def test_random_parts_hold_everything_once(n, lengths, expected):
 
 
 @pytest.mark.parametrize(
-    "lengths", [[5, 4], [11], [0.5, 0.4], [0.8, 0.3], [12, -2], [1.5, -0.5], [5.0, 5.0], []], ids=str
+    "lengths", [[5, 4], [11], [0.5, 0.4], [0.8, 0.3], [12, -2], [11, -1], [1.5, -0.5], [5.0, 5.0], []], ids=str
 )
 def test_parts_that_do_not_add_up(lengths):
     with pytest.raises(ValueError, match=r"random_split: lengths \[.*\] neither add up to 10 examples nor"):

@@ -100,6 +100,27 @@ def test_log_softmax_before_a_cross_entropy_changes_nothing():
     assert diagnose(model, lambda: tinytorch.cross_entropy(tinytorch.log_softmax(model(x), axis=1), CLASSES)).ok
 
 
+@pytest.mark.parametrize(
+    ("rows", "binary", "kinds"),
+    [
+        ([0.25, 0.75], False, {"logits"}),
+        ([0.25, 0.75], True, set()),  # of which a sigmoid may be taken
+        ([-0.5, 1.5], False, set()),
+        ([0.25, 0.5], False, set()),
+        ([0.5, 0.75], False, set()),
+    ],
+)
+def test_probabilities_are_not_negative_and_sum_to_one(rows, binary, kinds):
+    model, x = classifier(out=2), points()
+    loss, y = (
+        (tinytorch.binary_cross_entropy_with_logits, Tensor([[0.0, 1.0]] * 16))
+        if binary
+        else (tinytorch.cross_entropy, CLASSES % 2)
+    )
+    found = diagnose(model, lambda: loss(model(x) * 1e-6 + Tensor(rows), y))
+    assert {f.kind for f in found if f.kind == "logits"} == kinds
+
+
 def test_a_sigmoid_of_a_sigmoid_and_a_softmax_of_one_class():
     model, x = classifier(Sigmoid(), Sigmoid(), out=1), points()
     assert "sigmoid in `4` (Sigmoid)" in looked(model, lambda: BCELoss()(model(x), BINARY)).text
@@ -171,6 +192,8 @@ def test_an_error_that_is_none_of_these_is_raised():
     model, x = classifier(), points()
     with pytest.raises(ValueError, match="target has shape"):
         diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES[:5]))
+    with pytest.raises(ValueError, match=r"linear\(float32 \(16, 3\).* the last axis of x must be of length 8"):
+        diagnose(model, lambda: model[2](x).sum())
     with pytest.raises(ZeroDivisionError):
         diagnose(model, lambda: 1 / 0)
 
@@ -439,6 +462,10 @@ def test_a_setting_that_there_is_not():
     finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES), optimizer)
     assert (finding.kind, finding.culprit) == ("setting", "learning_rate")
     assert "SGD has no setting 'learning_rate', so that it has no effect" in finding.text
+    assert finding.text.count("'dampening', 'lr', 'momentum', 'nesterov', 'weight_decay'") == 1
+    optimizer.param_groups[0]["decay"] = 0.5
+    findings = diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES), optimizer)
+    assert [f.culprit for f in findings if f.kind == "setting"] == ["decay", "learning_rate"]
 
 
 @pytest.mark.parametrize("name", ["lr", "learning_rate", "momentum", "weight_decay"])

@@ -25,12 +25,10 @@ def step(
     """What a first step from here does to the loss, which `again` computes anew."""
     for optimizer in optimizers:
         for group in optimizer.param_groups if isinstance(optimizer, Optimizer) else []:
-            unknown = sorted(group.keys() - optimizer.defaults.keys() - {"params"})
-            if unknown:
-                known = ", ".join(repr(key) for key in sorted(optimizer.defaults))
-                name = type(optimizer).__name__
-                text = f"{name} has no setting {unknown[0]!r}, so that it has no effect; it has {known}"
-                yield Finding("setting", unknown[0], f'{text}: optimizer.param_groups[0]["lr"] = 0.1')
+            known = ", ".join(repr(key) for key in sorted(optimizer.defaults))
+            for key in sorted(group.keys() - optimizer.defaults.keys() - {"params"}):
+                text = f"{type(optimizer).__name__} has no setting {key!r}, so that it has no effect; it has {known}"
+                yield Finding("setting", key, f'{text}: optimizer.param_groups[0]["lr"] = 0.1')
     moved = [pair for optimizer in optimizers if isinstance(optimizer, Optimizer) for pair in _stepped(optimizer)]
     moved = [(p, new) for p, new in moved if any(p is q for q in parameters.values())]
     if not moved:

@@ -140,7 +140,7 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     except OverflowError:
         raise ValueError(f"verify: seeds says how many, or which; {seeds} are too many") from None
     numbers = [operator.index(s) for s in given]
-    if min(numbers, default=0) < 0:
+    if any(n < 0 for n in numbers):
         raise ValueError(f"verify: a seed is not negative: {min(numbers)}")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"verify: a seed comes twice, and would give the same run again: {numbers}")
