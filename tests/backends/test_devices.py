@@ -394,8 +394,12 @@ def test_a_name_is_registered_once():
 
 @pytest.mark.usefixtures("_registry")
 def test_devices_of_other_distributions_are_discovered(monkeypatch):
+    asked = []
+
     def entry_points(*, group):
-        assert group == "tinytorch.backends"
+        if group != "tinytorch.backends":  # of somebody else, such as JAX
+            return []
+        asked.append(group)
         make = importlib.metadata.EntryPoint
         return [
             make("twin", f"{__name__}:TwinDevice", group),
@@ -412,6 +416,17 @@ def test_devices_of_other_distributions_are_discovered(monkeypatch):
     assert "NoSuchDevice" in _line("empty").reason
     with pytest.raises(Unavailable, match="gone: no_such_module_of_anybody:Device cannot be imported"):
         tinytorch.device("gone")
+    assert len(asked) == 1
+
+
+def test_an_installed_distribution_is_asked_for_its_devices(tmp_path):
+    (tmp_path / "other-1.0.dist-info").mkdir()
+    (tmp_path / "other-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    entry = "[tinytorch.backends]\nother = no_such_module_of_anybody:Device\n"
+    (tmp_path / "other-1.0.dist-info" / "entry_points.txt").write_text(entry)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    code = "import tinytorch; print([d.reason for d in tinytorch.devices() if d.name == 'other'])"
+    assert "no_such_module_of_anybody:Device cannot be imported" in python(code, PYTHONPATH=path)
 
 
 def test_a_device_class_says_what_it_is():
