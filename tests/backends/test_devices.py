@@ -947,6 +947,7 @@ def _broken(_registry, monkeypatch, tmp_path):
         "leaves_on_import": "raise SystemExit(2)",
         "no_syntax": "def f(:",
         "divides": "1 / 0",
+        "mute": "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\nraise Mute",
     }
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
@@ -968,6 +969,7 @@ REASONS = {
     "leaves_on_import": "leaves_on_import: leaves_on_import:Device cannot be imported: SystemExit: 2",
     "no_syntax": "no_syntax: no_syntax:Device cannot be imported: SyntaxError: invalid syntax (no_syntax.py, line 1)",
     "divides": "divides: divides:Device cannot be imported: ZeroDivisionError: division by zero",
+    "mute": "mute: mute:Device cannot be imported: Mute",
     "no class": "no class: math:pi cannot be imported: TypeError: it is not a subclass of Device",
     "none": "there is no such device",
     "leaves": "SystemExit: 3",
