@@ -232,3 +232,17 @@ def test_extremes_of_nothing(device):
             with pytest.raises(ValueError, match="there are no elements"):
                 function(x, axis=axis)
         assert function(x, axis=1).shape == (0,)
+
+
+@pytest.mark.parametrize("indexing", ["xy", "ij"])
+@pytest.mark.parametrize("lengths", [(3,), (3, 2), (2, 3, 4)], ids=str)
+def test_grids(lengths, indexing, device):
+    found = tinytorch.meshgrid(*(tinytorch.arange(n, device=device) for n in lengths), indexing=indexing)
+    expected = np.meshgrid(*map(np.arange, lengths), indexing=indexing)
+    assert [x.tolist() for x in found] == [a.tolist() for a in expected]
+
+
+def test_paired_axes_are_of_one_length(device):
+    x, y = tinytorch.ones((2, 3), device=device), tinytorch.ones((4, 3), device=device)
+    with pytest.raises(ValueError, match=r"tensordot: paired axes have lengths \[2, 3\] and \[3, 4\]; they must be"):
+        tinytorch.tensordot(x, y, axes=((0, 1), (1, 0)))

@@ -26,7 +26,8 @@ RAW = re.compile(
     r"has no attribute|not supported between|unsupported operand|is not iterable|not subscriptable|has no len\(\)|"
     r"object is not callable|not enough values|too many values to unpack|cannot be interpreted as an integer|"
     r"positional arguments? but|unhashable|bad operand type|must be real number|local variable|NoneType' object|"
-    r"not implemented for|is not a valid|invalid literal|could not convert|indices must be|can't multiply|can't convert"
+    r"not implemented for|is not a valid|invalid literal|could not convert|indices must be|can't multiply|"
+    r"can't convert|\(\) (got|missing|takes)"
 )
 
 
@@ -673,3 +674,16 @@ def test_only_the_librarys_own_errors_come_out(call):
 def test_of_a_sequence_it_is_said_which_element_is_wrong(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dim": 0}, r"^sum: there is no argument 'dim'; .*; names are the array API's: axis, keepdims$"),
+        ({"keepdim": True}, r"^sum: there is no argument 'keepdim'; .*; names are the array API's: axis, keepdims$"),
+        ({"foo": 1}, r"^sum: there is no argument 'foo'; there are x, axis, dtype, keepdims$"),
+    ],
+)
+def test_of_an_unknown_argument_it_is_said_which_there_are(settings, message):
+    with pytest.raises(TypeError, match=message):
+        T.sum(f(2), **settings)

@@ -81,6 +81,11 @@ def test_sizes_of_layers_may_be_numpy_integers():
         ),
         (lambda d: nn.Linear(3, 2, device=d), (), r"the last axis of x must be of length 3"),
         (lambda d: nn.Conv2d(3, 2, 3, device=d), (1, 4, 8, 8), "4 channels and 2 kernels of 3 channels do not make 1"),
+        (
+            lambda d: lambda x: tinytorch.conv2d(x, x, tinytorch.ones(2, device=d)),
+            (1, 1, 2, 2),
+            r"the bias must have shape \(1,\)",
+        ),
         (lambda d: nn.Conv2d(3, 2, 3, device=d), (3, 8, 8), r"four dimensions; for one image write x\[None\]"),
         (
             lambda d: nn.Conv2d(1, 1, 3, dilation=2, device=d),
@@ -98,7 +103,7 @@ def test_sizes_of_layers_may_be_numpy_integers():
         (lambda d: nn.MultiHeadAttention(4, 2, device=d), (2, 4), r"query has shape \(N, T, 4\), not \(2, 4\)"),
         (lambda d: nn.MultiHeadAttention(4, 2, device=d), (2, 3, 5), r"query has shape \(N, T, 4\), not \(2, 3, 5\)"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_shapes_that_do_not_fit(layer, shape, message, device):
     module = layer(device)
@@ -575,3 +580,14 @@ def test_a_padding_of_more_than_half_the_window_is_refused_when_given(pool):
         with pytest.raises(ValueError, match=rf"{pool.__name__}: padding .* is more than half of the window \(3, 3\)"):
             pool(3, padding=padding)
     assert pool(4, padding=2).padding == (2, 2)
+
+
+def test_a_weight_or_bias_that_is_none_is_left_out(device):
+    x, w = tinytorch.randn(2, 3, device=device), tinytorch.randn(4, 3, device=device)
+    image, kernel = tinytorch.randn(1, 1, 4, 4, device=device), tinytorch.randn(2, 1, 3, 3, device=device)
+    for found, expected in (
+        (tinytorch.linear(x, w, None), tinytorch.linear(x, w)),
+        (tinytorch.conv2d(image, kernel, None), tinytorch.conv2d(image, kernel)),
+        (tinytorch.layer_norm(x, None, None), tinytorch.layer_norm(x)),
+    ):
+        assert found.tolist() == expected.tolist()

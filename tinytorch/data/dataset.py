@@ -14,7 +14,7 @@ from tinytorch.backends import device as _device
 from tinytorch.creation import asarray
 from tinytorch.ops.index import rows
 from tinytorch.tensor import Tensor
-from tinytorch.words import checked, worded
+from tinytorch.words import bound, checked, worded
 
 
 class TensorDataset:
@@ -28,6 +28,7 @@ class TensorDataset:
     (5, tensor(3, dtype=int64))
     """
 
+    @bound
     def __init__(self, *tensors: Tensor) -> None:
         if not tensors:
             raise ValueError("TensorDataset: takes at least one tensor")
