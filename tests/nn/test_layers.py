@@ -591,3 +591,16 @@ def test_a_weight_or_bias_that_is_none_is_left_out(device):
         (tinytorch.layer_norm(x, None, None), tinytorch.layer_norm(x)),
     ):
         assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("name", "wrong", "least"), [("stride", 0, 1), ("dilation", 0, 1), ("padding", -1, 0)])
+def test_windows_are_at_least_so_far_apart(name, wrong, least, device):
+    x = tinytorch.ones((1, 1, 5, 5), device=device)
+    for call in (
+        lambda n: tinytorch.conv2d(x, x[..., :2, :2], **{name: n}),
+        lambda n: tinytorch.max_pool2d(x, 2, **{name: n}),
+    ):
+        for n in (wrong, (wrong, 2), (2, wrong)):
+            with pytest.raises(ValueError, match=rf"{name} is an integer, at least {least}, or two"):
+                call(n)
+        assert call(least).ndim == call((least, least)).ndim == 4
