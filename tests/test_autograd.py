@@ -15,6 +15,7 @@ import pytest
 import tinytorch
 from tinytorch import Tensor, backends
 from tinytorch.autograd import Observer, op
+from tinytorch.backends.cpu import CpuDevice
 from tinytorch.testing import assert_close
 
 DEEP = 10_000
@@ -927,3 +928,14 @@ def test_a_leaf_that_was_switched_off_gets_no_gradient(device, create_graph):
     x.grad = None
     loss.backward()
     assert (x.grad.tolist(), w.grad.tolist()) == ([2.0], [2.0])
+
+
+def test_large_results_and_gradients_are_held_and_small_ones_not(monkeypatch):
+    held = []
+    monkeypatch.setattr(CpuDevice, "large", 1024)
+    monkeypatch.setattr(CpuDevice, "hold", lambda self, array: held.append(array.shape))
+    for n, expected in ((255, []), (256, [(256,)] * 3)):  # the result, its gradient of two parts, and that of x
+        held.clear()
+        y = leaf(np.ones(n), "cpu") * 2.0
+        (y[:100].sum() + y[100:].sum()).backward()
+        assert held == expected

@@ -385,6 +385,9 @@ def test_what_is_no_number_is_refused_by_name(value):
 
 def test_integers_of_a_dtype(device):
     assert tinytorch.arange(0, 256, dtype="uint8", device=device).tolist() == list(range(256))
+    for wrong in ((0, 257), (-1, 2), (256, 0, -1), (2, -2, -1)):
+        with pytest.raises(OverflowError, match=r"arange: -?\d+ is out of range for uint8"):
+            tinytorch.arange(*wrong, dtype="uint8", device=device)
     assert tinytorch.arange(127, -129, -1, dtype="int8", device=device).tolist() == list(range(127, -129, -1))
     assert tinytorch.arange(0.0, 3.0, dtype="int16", device=device).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match=r"0\.5 is not a whole number"):
