@@ -721,6 +721,7 @@ print(kept, faults() - before > 1000)
         command = [sys.executable, "-c", code.replace("{asked}", str(asked))]
         outputs[asked] = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
     assert outputs[False] == ["False", "True"]
+    assert max(cpu._KEEP.values()) < 2**31  # an int of C's
     assert outputs[True][0] == str(tinytorch.device(device).keep_memory.__func__ is not Device.keep_memory)
     if outputs[True][0] == "True" and not tinytorch.device(device).is_gpu:  # the pages of the host are NumPy's
         assert outputs[True][1] == "False"

@@ -604,3 +604,13 @@ def test_windows_are_at_least_so_far_apart(name, wrong, least, device):
             with pytest.raises(ValueError, match=rf"{name} is an integer, at least {least}, or two"):
                 call(n)
         assert call(least).ndim == call((least, least)).ndim == 4
+
+
+def test_one_mask_may_stand_for_all_sequences(device):
+    layer = nn.MultiHeadAttention(4, 2, device=device)
+    x, mask = tinytorch.randn(3, 5, 4, device=device), tinytorch.ones((5, 5), dtype="bool", device=device).tril()
+    expected = layer(x, x, x, attn_mask=mask)
+    for wide in (mask[None], tinytorch.stack([mask] * 3), tinytorch.stack([mask] * 6)):
+        assert_close(layer(x, x, x, attn_mask=wide), expected)
+    with pytest.raises(ValueError, match=r"attn_mask \(2, 5, 5\) for 3 sequences and 2 heads"):
+        layer(x, x, x, attn_mask=tinytorch.stack([mask] * 2))

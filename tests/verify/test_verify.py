@@ -435,6 +435,9 @@ def test_a_report_as_junit_xml(broken):
     failed = {case.get("name") for case in cases if case.find("failure") is not None}
     assert (suite.get("name"), int(suite.get("tests"))) == ("circle <1>", len(cases))
     assert int(suite.get("failures")) == len(failed)
+    for case in (case for case in cases if "notices" in case.get("name")):
+        assert (case.find("failure") is None) or "proves nothing" in case.find("failure").text
+    assert "metric notices: without `1`" in {case.get("name") for case in cases}
     assert {name for name in failed if "moved" in name} == {
         "every parameter moved > 0.001 x its norm [seed 0]",
         "every parameter moved > 0.001 x its norm [seed 1]",
