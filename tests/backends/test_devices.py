@@ -22,7 +22,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor, backends
-from tinytorch.backends import Device, Unavailable, registry
+from tinytorch.backends import Device, Unavailable, cpu, registry
 from tinytorch.backends.cpu import CpuDevice
 from tinytorch.testing import assert_close
 

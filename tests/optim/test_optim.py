@@ -566,8 +566,9 @@ def test_one_norm_of_several_devices(other):
 
 
 def test_clipping_out_of_range():
-    with pytest.raises(ValueError, match="clip_grad_norm_: norm_type is positive, not 0"):
-        clip_grad_norm_([parameter([1.0], grad=[1.0])], 1.0, 0)
+    for wrong in (0, -1.0):
+        with pytest.raises(ValueError, match=f"clip_grad_norm_: norm_type is positive, not {wrong}"):
+            clip_grad_norm_([parameter([1.0], grad=[1.0])], 1.0, wrong)
     with pytest.raises(ValueError, match="clip_grad_norm_: max_norm is not negative: -1"):
         clip_grad_norm_([parameter([1.0], grad=[1.0])], -1.0)
 
