@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import operator
+import re
 import warnings
 from decimal import Decimal
 from fractions import Fraction
@@ -18,6 +19,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor
+from tinytorch.dtypes import number
 
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 integers = pytest.mark.parametrize("dtype", INTEGERS)
@@ -381,6 +383,16 @@ def test_what_is_no_number_is_refused_by_name(value):
     if isinstance(value, Fraction | Decimal):
         with pytest.raises(TypeError, match=r"write float\("):
             tinytorch.full(2, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [(Fraction(1, 2), r"; write float\(Fraction\(1, 2\)\)"), ("1", ""), (None, ""), (np.array([1.5]), "")],
+    ids=str,
+)
+def test_what_has_a_float_is_told_to_be_one(value, fix):
+    with pytest.raises(TypeError, match=rf"^f: takes a number, not \w+\.\w+ {re.escape(repr(value))}{fix}$"):
+        number("f", value)
 
 
 def test_integers_of_a_dtype(device):

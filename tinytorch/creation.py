@@ -109,8 +109,6 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
     >>> tinytorch.from_dlpack(numpy.ones(2, dtype="float32"))
     tensor([1., 1.])
     """
-    if copy is not None:
-        words.flags("from_dlpack", copy=copy)
     if isinstance(x, Tensor):
         return asarray(x, device=device, copy=copy)
     if not hasattr(x, "__dlpack_device__") or isinstance(x, type):

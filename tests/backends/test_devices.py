@@ -429,6 +429,28 @@ def test_an_installed_distribution_is_asked_for_its_devices(tmp_path):
     assert "no_such_module_of_anybody:Device cannot be imported" in python(code, PYTHONPATH=path)
 
 
+def test_without_an_index_it_is_the_first_device():
+    class Pair(Device):
+        @classmethod
+        def available(cls):
+            return ["pair:a:0", "pair:a:1", "pair:b"]
+
+    spelled = {"": "pair:a:0", "a": "pair:a:0", "a:0": "pair:a:0", "a:1": "pair:a:1", "b": "pair:b", "b:0": "pair:b"}
+    assert {index: Pair.canonical(index) for index in spelled} == spelled
+    for index in ("c", "a:2", "b:1"):
+        with pytest.raises(ValueError, match=f"no 'pair:{index}'; there are pair:a:0, pair:a:1, pair:b"):
+            Pair.canonical(index)
+
+
+def test_new_axes_of_the_cpu_s_namespace():
+    xp, x = backends.device("cpu").xp, np.ones((2, 3))
+    for axis in range(-3, 3):
+        assert xp.expand_dims(x, axis=axis).shape == np.expand_dims(x, axis).shape
+    for axis in (3, -4):
+        with pytest.raises(IndexError, match=rf"axis {axis} is outside \[-3, 3\)"):
+            xp.expand_dims(x, axis=axis)
+
+
 def test_a_device_class_says_what_it_is():
     class Bare(Device):
         pass
