@@ -687,3 +687,48 @@ def test_of_a_sequence_it_is_said_which_element_is_wrong(call, message):
 def test_of_an_unknown_argument_it_is_said_which_there_are(settings, message):
     with pytest.raises(TypeError, match=message):
         T.sum(f(2), **settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: T.zeros(2, 3), r"^zeros: the shape is one argument: zeros\(\(2, 3\)\)$"),
+        (lambda: T.zeros((2, None)), r"^zeros: shape is an integer or a tuple of integers, not tuple \(2, None\)$"),
+        (lambda: nn.CrossEntropyLoss(weight=f(2)), r"^CrossEntropyLoss: there is no argument 'weight'; there are \w+"),
+        (lambda: T.data.DataLoader([1.0], num_workers=2), "^DataLoader: there is no argument 'num_workers'; .*shuffle"),
+        (lambda: f(2).numpy(1), r"^numpy: too many positional arguments; there are none$"),
+        (lambda: Tensor(2, 3), r"^Tensor: dtype is such as .*, not 3; .*tinytorch\.zeros\(\(2, 3\)\)$"),
+        (lambda: f(2, 2) @ f(3), r"^matmul\(float32 \(2, 2\) on cpu, float32 \(3,\) on cpu\): the shapes do not fit; "),
+        (lambda: f(4)[: 4 / 2], "where a slice starts and stops are integers; write n // 2, not n / 2"),
+        (lambda: T.searchsorted(f(2, 2), f(2)), r"x1 has one axis, along which it ascends, not 2$"),
+        (
+            lambda: T.data.random_split(T.data.TensorDataset(f(2)), 2),
+            r"lengths is a sequence of numbers, not int \(2\)$",
+        ),
+        (lambda: T.data.DataLoader({"x": f(2)}), r"^DataLoader: dataset has the items 0, 1, .*, not 'x'; write Tensor"),
+        (lambda: T.asarray([[1], [2, 3]]), "^asarray: nested lists must have equal lengths, not 1 and 2$"),
+        (
+            lambda: Tensor(np.array([1, None])),
+            r'^Tensor: there is no dtype object; .*x\.astype\("float32"\)',
+        ),
+        (lambda: Tensor(np.ma.array([1, 2], mask=[0, 1])), r"^Tensor: a masked array .* write x\.filled\(0\)$"),
+        (lambda: nn.init.normal_(f(2), std=-1.0), r"^normal_: std is not negative: -1\.0$"),
+        (lambda: nn.init.uniform_(i(1)), r"^uniform_: tensor has a floating dtype, not int64; convert"),
+        (
+            lambda: setattr(nn.Linear(1, 1), "weight", np.ones(1)),
+            r"^Linear\.weight is a Parameter, and numpy\.ndarray of",
+        ),
+    ],
+    ids=range(17),
+)
+def test_what_newcomers_do_is_refused_in_words_of_its_own(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_a_dict_of_examples_by_number_is_a_data_set():
+    assert [x.tolist() for x in T.data.DataLoader({0: 1.0, 1: 2.0})] == [[1.0], [2.0]]
+
+
+def test_a_masked_array_that_hides_nothing_is_one_like_others():
+    assert Tensor(np.ma.array([1, 2], mask=[0, 0])).tolist() == [1, 2]

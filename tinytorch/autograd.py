@@ -1094,6 +1094,12 @@ _ERRORS = (
 )
 
 
+_IN_WORDS = {  # what is in the words of Python or NumPy -> what is meant
+    "gufunc signature": "the shapes do not fit",
+    "slice indices must be integers": "where a slice starts and stops are integers; write n // 2, not n / 2",
+}
+
+
 def _explained(error: Exception, op: Any, wants: str, inputs: Sequence[Any], meta: dict[str, Any]) -> Exception:
     """The library's error as one of the standard's, with the op and what it was given; or the error, if it is a bug."""
     name, text = op.name, str(error)
@@ -1111,6 +1117,7 @@ def _explained(error: Exception, op: Any, wants: str, inputs: Sequence[Any], met
             text = f"axis {i} is outside [{-ndim}, {ndim}) for {ndim} dimensions"
             break
     given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
+    text = next((ours for theirs, ours in _IN_WORDS.items() if theirs in text), text)
     if text.startswith(f"{name}: "):
         text = text[len(name) + 2 :]
     hint = f"; {name} takes {wants}" if wants else ""

@@ -531,6 +531,8 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
         source, array = data.device, data.array
         target = source if where is None else device(where)
     elif isinstance(data, np.ndarray):
+        if hasattr(data, "mask") and np.any(data.mask):
+            raise ValueError("Tensor: a masked array has no numbers where it is masked; write x.filled(0)")
         source, array, target = device("cpu"), np.asarray(data), device(where)
         if not array.dtype.isnative:
             if copy is False:

@@ -116,6 +116,8 @@ def shown(value: Any) -> str:
     if isinstance(value, str | bytes | bool | int | float):
         text = repr(value)
         return f"{type(value).__name__} ({text if len(text) <= 40 else text[:37] + '...'})"
+    if isinstance(value, tuple | list) and all(type(v) in _ATOMS for v in value) and len(repr(value)) <= 40:
+        return f"{type(value).__name__} {value!r}"
     cls = type(value)
     name = (
         cls.__qualname__
@@ -133,6 +135,7 @@ def flags(name: str, **given: Any) -> None:
 
 
 _BOOLS = (bool, np.bool)
+_ATOMS = {type(None), bool, int, float, str}
 _signature = functools.cache(inspect.signature)
 
 
@@ -173,7 +176,7 @@ def misfit(name: str, function: Callable[..., Any], given: Mapping[str, Any]) ->
                 nth = next(i for i, v in enumerate(value) if not fits(v, kind))
                 argument, value = f"{argument}[{nth}]", value[nth]
             hint = "; make it one with tinytorch.asarray(...)" if kind is OneTensor else ""
-            if hasattr(type(value), "__float__") and not hasattr(value, "shape") and "number" in spelled(kind):
+            if hasattr(type(value), "__float__") and not hasattr(value, "shape") and fits(1.0, kind):
                 hint = f"; write float({value!r})"
             return TypeError(f"{name}: {argument} is {spelled(kind)}, not {shown(value)}{hint}")
         if argument == "dtype" and value is not None:
@@ -192,13 +195,28 @@ def given(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any
     """
     out: dict[str, Any] = {}
     signature = _signature(function)
-    for argument, value in signature.bind(*args, **kwargs).arguments.items():
+    try:
+        found = signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise TypeError(_unbound(str(error), function, args, kwargs)) from None
+    for argument, value in found.items():
         kind = signature.parameters[argument].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
             out |= {f"{argument}[{i}]": v for i, v in enumerate(value)}
         else:
             out |= value if kind is inspect.Parameter.VAR_KEYWORD else {argument: value}
     return out
+
+
+def _unbound(text: str, function: Callable[..., Any], args: Any, kwargs: Any) -> str:
+    """What is said of arguments that do not fit: with those that there are, if one is unknown or too many."""
+    names = [p for p in _signature(function).parameters if p != "self"]
+    if names[:1] == ["shape"] and "too many" in text and all(type(a) is int for a in args):
+        return f"the shape is one argument: {function.__name__}({args})"
+    unknown = [k for k in kwargs if f"{k!r}" in text] if "unexpected" in text else []
+    if unknown:
+        text = f"there is no argument {unknown[0]!r}"
+    return f"{text}; there are {', '.join(names) or 'none'}" if unknown or "too many" in text else text
 
 
 def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, error: Exception) -> Exception:
@@ -224,7 +242,7 @@ def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, erro
     if kind is RuntimeError and type(error) is not RuntimeError:  # such as Unavailable, or out of memory
         return error
     inner = getattr(error, "said_by", "")
-    told: Any = kind(f"{name}: {text.removeprefix(f'{inner}: ') if inner else text}")
+    told: Any = kind(f"{name}: {text.removeprefix(f'{inner}: ' if inner else 'Tensor: ')}")
     told.said_by = name
     return told
 

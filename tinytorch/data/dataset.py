@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,9 @@ class TensorDataset:
 
 def _expect_dataset(name: str, dataset: Any) -> None:
     """Raise TypeError unless a data set has a length and items."""
+    if isinstance(dataset, Mapping) and 0 not in dataset:
+        keys = ", ".join(map(repr, [*dataset][:3]))
+        raise TypeError(f"{name}: dataset has the items 0, 1, 2, ..., not {keys}; write TensorDataset(*d.values())")
     if isinstance(dataset, type) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise TypeError(f"{name}: dataset is anything with a length and items, not {words.shown(dataset)}")
 

@@ -38,19 +38,32 @@ def _set(tensor: Tensor, values: np.ndarray[Any, Any]) -> Tensor:
     return tensor
 
 
+def _floating(name: str, tensor: Tensor) -> Any:
+    """The dtype to draw numbers of."""
+    if tensor.dtype.kind != "f":
+        raise TypeError(f"{name}: tensor has a floating dtype, not {tensor.dtype.name}; convert with .astype(...)")
+    return tensor.dtype
+
+
 @checked
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b).
 
     >>> w = tinytorch.nn.init.uniform_(tinytorch.zeros((2, 2)), -1.0, 1.0)
     """
-    return _set(tensor, random.generator.random(tensor.shape, dtype=tensor.dtype) * (b - a) + a)
+    return _set(tensor, random.generator.random(tensor.shape, dtype=_floating("uniform_", tensor)) * (b - a) + a)
 
 
 @checked
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Normal."""
-    return _set(tensor, random.generator.standard_normal(tensor.shape, dtype=tensor.dtype) * std + mean)
+    """Normal.
+
+    Raises:
+        ValueError: the deviation is negative.
+    """
+    if std < 0:
+        raise ValueError(f"normal_: std is not negative: {std}")
+    return _set(tensor, random.generator.standard_normal(tensor.shape, dtype=_floating("normal_", tensor)) * std + mean)
 
 
 @checked
@@ -62,7 +75,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     """
     if not a < b or a > mean + 4 * std or b < mean - 4 * std or b - a < 1e-4 * std:
         raise ValueError(f"trunc_normal_: [{a}, {b}] holds next to nothing of a normal of mean {mean}, deviation {std}")
-    values = np.full(tensor.shape, math.inf, dtype=tensor.dtype)
+    values = np.full(tensor.shape, math.inf, dtype=_floating("trunc_normal_", tensor))
     outside = np.ones(tensor.shape, dtype=bool)
     while outside.any():
         drawn = random.generator.standard_normal(int(outside.sum()), dtype=tensor.dtype)

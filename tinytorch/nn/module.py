@@ -164,9 +164,10 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name)
-        if isinstance(old, Parameter) and isinstance(value, Tensor) and not isinstance(value, Parameter):
+        if isinstance(old, Parameter) and value is not None and not isinstance(value, Parameter):
+            what = "a plain Tensor" if isinstance(value, Tensor) else words.shown(value)
             raise TypeError(
-                f"{type(self).__name__}.{name} is a Parameter, and a plain Tensor in its place would not be learned; "
+                f"{type(self).__name__}.{name} is a Parameter, and {what} in its place would not be learned; "
                 f"assign a Parameter, or {name}.data = ... for new values"
             )
         if isinstance(value, Parameter) and not value.name:

@@ -440,6 +440,8 @@ def argsort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = Fals
 
 @op(kinds="iuf")
 def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
+    if x1.ndim != 1:
+        raise ValueError(f"x1 has one axis, along which it ascends, not {x1.ndim}")
     places = dev.xp.searchsorted(x1, x2, side=side)
     return dev.xp.astype(places, dev.dtype(dev.default_int), copy=False), None, None  # JAX (0.10) gives int32
 
