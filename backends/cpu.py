@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinytorch.backends.device import Array, Device
+from tinytorch.backends.device import Array, Device, expect_flag
 from tinytorch.backends.forks import importing
 from tinytorch.backends.standard import Key, Pair, added, backwards, counts, shifts
 
@@ -384,6 +384,7 @@ class CpuDevice(Device):
 
     def keep_memory(self, keep: bool = True) -> bool:
         """Set glibc's thresholds (mallopt(3)), so that large arrays of one step do not cost page faults in the next."""
+        expect_flag("keep_memory", "keep", keep)
         if not keep:
             self.large, self.held = 0, (0, None)
             return False

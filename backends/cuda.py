@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends import cuda_source as source
-from tinytorch.backends.device import Array, Device, Stream, Unavailable
+from tinytorch.backends.device import Array, Device, Stream, Unavailable, expect_flag
 from tinytorch.backends.standard import Key, Pair, added, backwards, counts, last_of
 from tinytorch.backends.tracing import Kernel
 
@@ -253,6 +253,7 @@ class CudaStream(Stream):
                 event = _recorded(other.native)
             self.native.wait_event(event)
         else:
+            super().wait(other)
             other.synchronize()
 
 
@@ -449,6 +450,7 @@ class CudaDevice(Device):
 
     def keep_memory(self, keep: bool = True) -> bool:
         """Unless memory is to be kept, which CuPy does anyway, give back what no array uses now."""
+        expect_flag("keep_memory", "keep", keep)
         if not keep:
             self.synchronize()
             self.current(cupy.get_default_memory_pool().free_all_blocks)

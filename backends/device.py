@@ -43,6 +43,12 @@ class Unavailable(RuntimeError):
         self.fix = fix
 
 
+def expect_flag(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError unless the value is True or False."""
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{name}: {argument} is True or False, not {type(value).__name__} {value!r}")
+
+
 class Stream:
     """An ordered queue of work on a device. This one is for devices that finish each call before it returns.
 
@@ -66,7 +72,13 @@ class Stream:
         """Return when all work of the stream is complete."""
 
     def wait(self, other: Stream) -> None:
-        """Let work submitted from now on start only after the work `other` holds now."""
+        """Let work submitted from now on start only after the work `other` holds now.
+
+        Raises:
+            TypeError: it is no stream.
+        """
+        if not isinstance(other, Stream):
+            raise TypeError(f"wait: other is a stream, as of device.stream(), not {type(other).__name__}")
 
 
 class Device:
@@ -208,6 +220,7 @@ class Device:
         ask for. With `keep=False` the device lets go of what it held by itself: the CPU of what `hold` kept, from now
         on; a GPU, whose library keeps memory anyway, of what no array uses now.
         """
+        expect_flag("keep_memory", "keep", keep)
         return False
 
     # Extension points: standard names only, overridden where a library does better --------------------------------
@@ -475,6 +488,9 @@ class Device:
 
     def __str__(self) -> str:
         return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(self.name, spec)
 
     def __deepcopy__(self, memo: object) -> Device:
         return self

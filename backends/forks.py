@@ -3,6 +3,10 @@
 A lock that another thread holds at a fork stays held in the child for good, since that thread is not there. So whoever
 forks takes these locks first, and lets go of them in both processes: then nobody was halfway, and the child finds no
 work half done either. Of two locks that one thread takes, the outer one comes later here: forking takes it first.
+
+What tinytorch imports on first use is covered. An `import` statement that another thread is in at the fork is not: the
+lock of that module is Python's, and stays held in the child, which waits for ever where it imports the same module, as
+tinytorch.compare or NumPy. So import before threads are started, or start processes with "spawn" or "forkserver".
 """
 
 from __future__ import annotations

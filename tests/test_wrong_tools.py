@@ -295,10 +295,17 @@ DEVICES = [
     Call("families", backends.families),
     Call("default_device", backends.default_device),
     Call("map_tree", backends.map_tree, lambda: str, lambda: [1], names=["function", "tree"]),
+    method("keep_memory", False, made=lambda: object.__new__(backends.Device), names=["keep"]),  # of no process
+    method("stream", made=lambda: backends.device("cpu")),
+    method("synchronize", made=lambda: backends.device("cpu")),
+    method("wait", lambda: backends.Stream(), made=lambda: backends.device("cpu").stream(), names=["other"]),
     method("default_dtypes", made=T.__array_namespace_info__, device="cpu", called="default_dtypes|device"),
     method("dtypes", made=T.__array_namespace_info__, device="cpu", kind="numeric", called="dtypes|device|isdtype"),
     method("capabilities", made=T.__array_namespace_info__),
 ]
+for call in DEVICES:
+    if call.name in ("keep_memory", "stream", "synchronize", "wait"):
+        call.function.__module__ = "tinytorch.backends"
 MODES = [
     Call("debug", T.debug, False, names=["mode"]),
     Call("no_grad", T.no_grad, lambda: print, names=["function"]),
@@ -382,7 +389,7 @@ def test_an_argument_too_many_for_these_names_the_function_that_was_called(call)
     for _, _, args, kwargs in functions.unbound(call):
         if call.name == "result_type" and not kwargs:  # takes any number
             continue
-        with pytest.raises(TypeError, match=rf"^{call.name}(\.__init__)?\(\)"):
+        with pytest.raises(TypeError, match=rf"^(\w+\.)?{call.name}(\.__init__)?\(\)"):
             call.function(*args, **kwargs)
 
 

@@ -118,7 +118,7 @@ def arguments() -> Parser:
 def list_devices(options: argparse.Namespace) -> int:
     """`devices`: every known device and its state."""
     default = tinytorch.default_device().name
-    with Progress() as progress:
+    with Progress(always=True) as progress:
         found = []
         for info in tinytorch.devices():
             progress.say(f"looking for devices: {info.name}")
@@ -230,7 +230,7 @@ def compare_devices(options: argparse.Namespace) -> int:
     recipes = {name: find_recipe(name) for name in options.recipes}
     found: dict[str, Comparison] = {}
     try:
-        with Progress() as progress:
+        with Progress(always=True) as progress:
             for name, recipe in recipes.items():
                 found[name] = compare(
                     recipe,

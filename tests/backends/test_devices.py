@@ -1053,3 +1053,12 @@ def test_metadata_that_cannot_be_read_is_a_line(monkeypatch):
     monkeypatch.setattr(registry, "_discovered", False)
     assert "UnicodeDecodeError" in _line("entry points").reason
     assert tinytorch.device("cpu") in backends.usable_devices()
+
+
+def test_whether_to_keep_memory_is_true_or_false(device):
+    with pytest.raises(TypeError, match=r"^keep_memory: keep is True or False, not str 'no'$"):
+        backends.device(device).keep_memory("no")
+
+
+def test_a_device_is_written_in_columns():
+    assert f"{backends.device('cpu'):>5}|" == "  cpu|"
