@@ -360,8 +360,8 @@ class Tensor(Variable):
         """The memory of the tensor for another library: what `np.from_dlpack(x)` and `torch.from_dlpack(x)` call.
 
         It is shared, also with tensors that were detached or deep-copied from this one or are on another library's
-        device of the same memory: do not write into it, but into a copy. NumPy takes memory of the host only; on a GPU
-        write `x.cpu()`. JAX takes no slices with steps; write `x.copy()`.
+        device of the same memory: do not write into it, but into a copy. Slices that lie backwards are copied. NumPy
+        takes memory of the host only; on a GPU write `x.cpu()`. JAX takes no slices with steps; write `x.copy()`.
 
         Raises:
             BufferError: the tensor requires a gradient, or its library does not give its memory away.
