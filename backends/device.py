@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -479,9 +479,10 @@ class Device:
     def __exit__(self, *exc: object) -> None:
         _stack().pop()
 
-    def __getattr__(self, name: str) -> Any:
-        fix = {"type": "; write device.name, or device.is_gpu", "index": "; write device.name"}.get(name, "")
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{fix}", name=name, obj=self)
+    @property
+    def type(self) -> NoReturn:
+        """Raise AttributeError: it is PyTorch's name. A `__getattr__` would make every attribute slower."""
+        raise AttributeError("a device has no attribute 'type'; write device.name, or device.is_gpu")
 
     def __repr__(self) -> str:
         return f"device('{self.name}')"
