@@ -525,13 +525,13 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
     `copy` is as in `asarray`: True always copies, None only if it must, False never.
     """
     wanted = None if dtype is None else as_dtype(dtype)
-    if hasattr(data, "__array__") and not isinstance(data, (Tensor, np.ndarray, np.generic, type)):
+    if not isinstance(data, (np.ndarray, Tensor, np.generic, type)) and hasattr(data, "__array__"):
         data = _of_a_table(data)
     if isinstance(data, Tensor):
         source, array = data.device, data.array
         target = source if where is None else device(where)
     elif isinstance(data, np.ndarray):
-        if hasattr(data, "mask") and np.any(data.mask):
+        if type(data) is not np.ndarray and np.any(getattr(data, "mask", False)):
             raise ValueError("Tensor: a masked array has no numbers where it is masked; write x.filled(0)")
         source, array, target = device("cpu"), np.asarray(data), device(where)
         if not array.dtype.isnative:

@@ -231,7 +231,8 @@ class Optimizer:
     @worded
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or make them zero."""
-        flags("zero_grad", set_to_none=set_to_none)
+        if set_to_none is not True and set_to_none is not False:
+            flags("zero_grad", set_to_none=set_to_none)
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None if set_to_none or p.grad is None else zeros_like(p.grad)
