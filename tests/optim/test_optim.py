@@ -97,6 +97,7 @@ def textbook(name, w, gradients, lr, momentum=0.0, dampening=0.0, nesterov=False
     return w
 
 
+@pytest.mark.device(skip="strict:no_float64", reason="compares in float64")
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
