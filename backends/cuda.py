@@ -142,6 +142,32 @@ def _rows(code: str, name: str, shape: tuple[int, int], T: Any, *args: Any) -> N
     _raw(code, name, T.name)((shape[0],), (threads,), args)
 
 
+# Sums of single precision, added in double: a thread adds many numbers one after another, and their errors add up.
+_SUM = cupy.ReductionKernel("T x", "T y", "(double)x", "a + b", "y = (T)a", "0", "add_up", reduce_type="double")
+_MEAN = cupy.ReductionKernel(
+    "T x", "T y", "(double)x", "a + b", "y = (T)(a * _out_ind.size() / _in_ind.size())", "0", "mean_of",
+    reduce_type="double",
+)  # fmt: skip
+
+
+def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+    if x.dtype == np.float32 and (dtype is None or dtype == np.float32):
+        return _SUM(x, axis=axis, keepdims=keepdims)
+    return compat.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
+    if x.dtype == np.float32 and x.size:
+        return _MEAN(x, axis=axis, keepdims=keepdims)
+    return compat.mean(x, axis=axis, keepdims=keepdims)
+
+
+def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
+    own = x.dtype if dtype is None else np.dtype(dtype)
+    wide = np.dtype("float64") if own == np.float32 else dtype
+    return compat.cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial).astype(own, copy=False)
+
+
 _TABLE = np.dtype([("at", np.uint64, source.JOIN_MOST), ("end", np.int64, source.JOIN_MOST)])
 
 
@@ -337,7 +363,10 @@ class CudaDevice(Device):
 
     library = "cupy"
     is_gpu = True
-    xp = SimpleNamespace(**{**vars(compat), "concat": _concat, "stack": _stack})
+    xp = SimpleNamespace(
+        **vars(compat)
+        | {"concat": _concat, "stack": _stack, "sum": _sum, "mean": _mean, "cumulative_sum": _cumulative_sum}
+    )
     array_type = cupy.ndarray
 
     def __init__(self, index: str) -> None:
@@ -469,8 +498,10 @@ class CudaDevice(Device):
             if out.size:
                 _elementwise(*source.SCATTER_ADD)(values, indices, count, width, out)
             return out
-        wide = np.dtype("int32") if values.dtype.itemsize < 4 and values.dtype.kind != "f" else values.dtype
-        out = cupy.zeros(shape, wide)  # in 32 bits what CUDA cannot add in fewer
+        wide = np.dtype("float64") if values.dtype == np.float32 else values.dtype
+        if values.dtype.itemsize < 4 and values.dtype.kind != "f":
+            wide = np.dtype("int32")  # CUDA cannot add in fewer bits
+        out = cupy.zeros(shape, wide)
         cupy.add.at(out, indices, values.astype(wide, copy=False))
         return out.astype(values.dtype, copy=False)
 

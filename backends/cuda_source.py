@@ -112,11 +112,15 @@ SCATTER_ADD = (
     "T out",
     r"""
     long long row = i / width, column = i % width;
+    const bool single = sizeof(T) == 4 && T(0.5) != T(0);  // added in double
+    double wide = 0;
     T sum = 0;
     for (long long n = 0; n < count; n++) {
-        if (indices[n] == row) sum += values[n * width + column];
+        if (indices[n] != row) continue;
+        if (single) wide += values[n * width + column];
+        else sum += values[n * width + column];
     }
-    out = sum;
+    out = single ? T(wide) : sum;
     """,
     "scatter_add",
 )

@@ -66,7 +66,27 @@ def _matmul(x1: Array, x2: Array, /) -> Array:
     return dpnp.matmul(*(x.copy() if 0 in x.strides else x for x in (x1, x2)))
 
 
-xp = SimpleNamespace(**{**vars(dpnp), "matmul": _matmul})
+def _wide(x: Array, dtype: Any) -> Any:
+    """The dtype to add in: dpnp adds one number after another, and their errors add up."""
+    own = x.dtype if dtype is None else np.dtype(dtype)
+    return dpnp.float64 if own == np.float32 and x.sycl_device.has_aspect_fp64 else own
+
+
+def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+    if x.dtype != np.float32:
+        return dpnp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+    y = dpnp.sum(x, axis=axis, dtype=_wide(x, dtype), keepdims=keepdims)
+    return y.astype(np.float32 if dtype is None else dtype, copy=False)
+
+
+def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
+    if x.dtype != np.float32:
+        return dpnp.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
+    y = dpnp.cumulative_sum(x, axis=axis, dtype=_wide(x, dtype), include_initial=include_initial)
+    return y.astype(np.float32 if dtype is None else dtype, copy=False)
+
+
+xp = SimpleNamespace(**vars(dpnp) | {"matmul": _matmul, "sum": _sum, "cumulative_sum": _cumulative_sum})
 
 
 class SyclDevice(Device):

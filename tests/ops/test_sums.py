@@ -9,8 +9,6 @@ import tinytorch
 from tinytorch import Tensor
 from tinytorch.backends import cpu
 
-pytestmark = pytest.mark.device(skip="cuda", reason="CuPy adds as its kernels do: not as accurate yet")
-
 
 def assert_close(found, expected, rtol, atol):
     np.testing.assert_allclose(np.asarray(found, "float64"), np.asarray(expected, "float64"), rtol=rtol, atol=atol)
@@ -54,10 +52,6 @@ def test_every_axis_and_layout(case, layout, kind, device):
         assert_close(tinytorch.std(x, axis=axes).numpy(), exact.std(axis=axes), rtol=2e-6, atol=0)
 
 
-one_by_one = pytest.mark.device(skip="sycl", reason="dpnp adds one number after another: not as accurate yet")
-
-
-@one_by_one
 @pytest.mark.parametrize(("shape", "axis"), [((100_000,), 0), ((100_000, 2), 0), ((2, 100_000), 1)])
 def test_cumulative_sums(shape, axis, device):
     a = numbers(shape, "equal")
@@ -69,7 +63,6 @@ def test_cumulative_sums(shape, axis, device):
     assert tinytorch.cumulative_sum(Tensor([True, True], device=device).astype(tinytorch.int64)).tolist() == [1, 2]
 
 
-@one_by_one
 def test_gradients_that_were_broadcast(device):
     a = numbers((2000, 200), "equal")
     for shape, axes in (((200,), (0,)), ((2000, 1), (1,)), ((1, 1), (0, 1))):
@@ -80,10 +73,11 @@ def test_gradients_that_were_broadcast(device):
 
 
 @pytest.mark.parametrize("columns", [1, 3])
-def test_many_rows_of_one_index(columns, device):
-    values = numbers((20_000, columns), "equal")
+@pytest.mark.parametrize("rows", [4000, 20_000])
+def test_many_rows_of_one_index(rows, columns, device):
+    values = numbers((rows, columns), "equal")
     w = Tensor(np.ones((300, columns), "float32"), device=device, requires_grad=True)
-    tinytorch.embedding(tinytorch.zeros(20_000, dtype=tinytorch.int64, device=device), w).backward(
+    tinytorch.embedding(tinytorch.zeros(rows, dtype=tinytorch.int64, device=device), w).backward(
         Tensor(values, device=device)
     )
     assert_close(w.grad.numpy()[0], values.astype("float64").sum(axis=0), rtol=1e-6, atol=0)
