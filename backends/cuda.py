@@ -142,23 +142,23 @@ def _rows(code: str, name: str, shape: tuple[int, int], T: Any, *args: Any) -> N
     _raw(code, name, T.name)((shape[0],), (threads,), args)
 
 
-# Sums of single precision, added in double: a thread adds many numbers one after another, and their errors add up.
-_SUM = cupy.ReductionKernel("T x", "T y", "(double)x", "a + b", "y = (T)a", "0", "add_up", reduce_type="double")
-_MEAN = cupy.ReductionKernel(
-    "T x", "T y", "(double)x", "a + b", "y = (T)(a * _out_ind.size() / _in_ind.size())", "0", "mean_of",
-    reduce_type="double",
-)  # fmt: skip
+@functools.cache
+def _in_double(name: str, result: str) -> Any:
+    """A sum of single precision, added in double: a thread adds many numbers one after another, and errors add up."""
+    return cupy.ReductionKernel(
+        "T x", "T y", "(double)x", "a + b", f"y = (T)({result})", "0", name, reduce_type="double"
+    )
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
     if x.dtype == np.float32 and (dtype is None or dtype == np.float32):
-        return _SUM(x, axis=axis, keepdims=keepdims)
+        return _in_double("add_up", "a")(x, axis=axis, keepdims=keepdims)
     return compat.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
     if x.dtype == np.float32 and x.size:
-        return _MEAN(x, axis=axis, keepdims=keepdims)
+        return _in_double("mean_of", "a * _out_ind.size() / _in_ind.size()")(x, axis=axis, keepdims=keepdims)
     return compat.mean(x, axis=axis, keepdims=keepdims)
 
 
