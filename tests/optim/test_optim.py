@@ -294,6 +294,30 @@ def test_groups_have_settings_of_their_own():
     assert repr(optimizer).startswith("SGD(lr=0.5, momentum=0.0")
 
 
+def test_groups_may_be_put_in_and_taken_out_by_hand():
+    def made():
+        a, b = (parameter([1.0, 2.0], grad=[1.0, 1.0]) for _ in range(2))
+        return a, b, tinytorch.Adam([a], lr=0.1)
+
+    a, b, optimizer = made()
+    optimizer.add_param_group({"params": [b], "lr": 0.5})
+    x, y, other = made()
+    other.param_groups.append({"params": [y], "lr": 0.5})
+    with pytest.raises(ValueError, match=r"Adam: a group lacks \['betas', 'eps', 'weight_decay'\].*add_param_group"):
+        other.step()
+    assert x.tolist() == y.tolist() == [1.0, 2.0]
+    other.param_groups[1] = {**other.defaults, "params": [y], "lr": 0.5}
+    for _ in range(2):
+        optimizer.step()
+        other.step()
+    assert (a.tolist(), b.tolist()) == (x.tolist(), y.tolist()) != ([1.0, 2.0], [1.0, 2.0])
+    del other.param_groups[1]
+    other.step()
+    optimizer.step()
+    assert x.tolist() == a.tolist()
+    assert other.state_dict()["state"][0]["step"] == 3
+
+
 @pytest.mark.parametrize(("at", "to"), [(0, 1), (1, 0)], ids=["later", "earlier"])
 def test_a_parameter_moves_to_another_group_with_its_state(at, to):
     a, b, c = (parameter([0.0], grad=[1.0]) for _ in range(3))

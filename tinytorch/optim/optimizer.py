@@ -242,20 +242,28 @@ class Optimizer:
         """Change every parameter that has a gradient: all of them, or none if there is an error or an interrupt.
 
         Raises:
-            ValueError: a gradient has another shape, dtype or device than its parameter.
+            ValueError: a gradient has another shape, dtype or device than its parameter, or a group lacks a setting.
         """
-        gradients = self._gradients()
+        gradients, groups = self._gradients(), self.param_groups
+        if len(groups) != len(self._arranged):  # somebody has put one in by hand, or taken one out
+            for group in groups:
+                if lacking := self.defaults.keys() - group.keys():
+                    raise ValueError(
+                        f"{type(self).__name__}: a group lacks {sorted(lacking)}; optimizer.add_param_group(group) "
+                        "fills in what it does not say"
+                    )
+            gradients = None
         if gradients is None or not all(  # mostly all parameters have gradients, and those that are arranged do
             _same(group["params"], arranged) or _same(_ready(group), arranged)
-            for group, arranged in zip(self.param_groups, self._arranged, strict=True)
+            for group, arranged in zip(groups, self._arranged, strict=True)
         ):
-            ready = list(map(_ready, self.param_groups))
+            ready = list(map(_ready, groups))
             for parameters in ready:
                 self._check_gradients(parameters)
             self._arrange(ready)
             gradients = self._gradients() or []
         remaining, flats, after = iter(gradients), [], []  # type: Any, list[_Flat], list[_Now]
-        for settings, some in zip(self.param_groups, self._flats, strict=True):
+        for settings, some in zip(groups, self._flats, strict=True):
             group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
             for flat in some:
                 flats.append(flat)
