@@ -274,10 +274,11 @@ def test_scatter_add_takes_every_dtype(dtype, in_order, dev, module, monkeypatch
     np.testing.assert_array_equal(dev.to_numpy(found), expected)
 
 
-def test_scatter_add_sums_in_the_order_of_the_indices(dev):
-    values = np.array([1e8, 1.0, -1e8, 1.0, 2.0], "float32")
+@pytest.mark.parametrize(("dtype", "large", "total"), [("float64", 1e16, 3.0), ("float32", 1e8, 4.0)])
+def test_scatter_add_sums_in_the_order_of_the_indices(dtype, large, total, dev):
+    values = np.array([large, 1.0, -large, 1.0, 2.0], dtype)  # float32 is added in float64, which loses nothing here
     found = dev.current(dev.scatter_add, dev.from_numpy(values), dev.from_numpy(np.zeros(5, "int64")), 1)
-    assert dev.to_numpy(found).tolist() == [3.0]
+    assert dev.to_numpy(found).tolist() == [total]
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 64, 65, 130])
