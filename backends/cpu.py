@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinytorch.backends.device import Array, Device, expect_flag
+from tinytorch.backends.device import Array, Device
 from tinytorch.backends.forks import importing
-from tinytorch.backends.standard import Key, Pair, added, backwards, counts, shifts
+from tinytorch.backends.standard import Key, Pair, added, added_up, backwards, counts, shifts
 
 # Functions of the standard in the form that is fastest with NumPy: methods and ufuncs, since on small arrays its own
 # functions of these names take longer to look at their arguments than to compute; sums as products with ones, and
@@ -140,10 +140,7 @@ def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def _cumulative_sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False) -> Array:
-    own = x.dtype if dtype is None else np.dtype(dtype)
-    wide = np.dtype("float64") if own == np.float32 else dtype  # else the errors of all steps before add up
-    y = _compat().cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial)
-    return y.astype(own) if own == np.float32 else y
+    return added_up(_compat(), x, axis, dtype, include_initial)
 
 
 def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
@@ -384,7 +381,7 @@ class CpuDevice(Device):
 
     def keep_memory(self, keep: bool = True) -> bool:
         """Set glibc's thresholds (mallopt(3)), so that large arrays of one step do not cost page faults in the next."""
-        expect_flag("keep_memory", "keep", keep)
+        super().keep_memory(keep)
         if not keep:
             self.large, self.held = 0, (0, None)
             return False

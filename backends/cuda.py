@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends import cuda_source as source
-from tinytorch.backends.device import Array, Device, Stream, Unavailable, expect_flag
-from tinytorch.backends.standard import Key, Pair, added, backwards, counts, last_of
+from tinytorch.backends.device import Array, Device, Stream, Unavailable
+from tinytorch.backends.standard import Key, Pair, added, added_up, backwards, counts, last_of
 from tinytorch.backends.tracing import Kernel
 
 _FIX = "python -m pip install 'tinytorch-xp[cuda12]' (or [cuda13], to match the driver)"
@@ -163,9 +163,7 @@ def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
-    own = x.dtype if dtype is None else np.dtype(dtype)
-    wide = np.dtype("float64") if own == np.float32 else dtype
-    return compat.cumulative_sum(x, axis=axis, dtype=wide, include_initial=include_initial).astype(own, copy=False)
+    return added_up(compat, x, axis, dtype, include_initial)
 
 
 _TABLE = np.dtype([("at", np.uint64, source.JOIN_MOST), ("end", np.int64, source.JOIN_MOST)])
@@ -479,7 +477,7 @@ class CudaDevice(Device):
 
     def keep_memory(self, keep: bool = True) -> bool:
         """Unless memory is to be kept, which CuPy does anyway, give back what no array uses now."""
-        expect_flag("keep_memory", "keep", keep)
+        super().keep_memory(keep)
         if not keep:
             self.synchronize()
             self.current(cupy.get_default_memory_pool().free_all_blocks)

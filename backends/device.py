@@ -43,12 +43,6 @@ class Unavailable(RuntimeError):
         self.fix = fix
 
 
-def expect_flag(name: str, argument: str, value: Any) -> None:
-    """Raise TypeError unless the value is True or False."""
-    if not isinstance(value, bool | np.bool):
-        raise TypeError(f"{name}: {argument} is True or False, not {type(value).__name__} {value!r}")
-
-
 class Stream:
     """An ordered queue of work on a device. This one is for devices that finish each call before it returns.
 
@@ -220,7 +214,8 @@ class Device:
         ask for. With `keep=False` the device lets go of what it held by itself: the CPU of what `hold` kept, from now
         on; a GPU, whose library keeps memory anyway, of what no array uses now.
         """
-        expect_flag("keep_memory", "keep", keep)
+        if not isinstance(keep, bool | np.bool):
+            raise TypeError(f"keep_memory: keep is True or False, not {type(keep).__name__} {keep!r}")
         return False
 
     # Extension points: standard names only, overridden where a library does better --------------------------------

@@ -87,6 +87,14 @@ def added(out: Array, parts: Sequence[Array], keys: Sequence[Key]) -> Array:
     return out
 
 
+def added_up(xp: Any, x: Array, axis: int | None, dtype: Any, include_initial: bool) -> Array:
+    """The cumulative sum. Of float32 it is made in float64: else the errors of all steps before add up."""
+    own = x.dtype if dtype is None else dtype
+    if own != xp.float32:
+        return xp.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
+    return xp.astype(xp.cumulative_sum(x, axis=axis, dtype=xp.float64, include_initial=include_initial), own)
+
+
 def backwards(array: Any) -> bool:
     """Whether elements lie backwards in memory: PyTorch (2.13) ends the process when it is given such an array."""
     return any(s < 0 for s in array.strides)

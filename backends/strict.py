@@ -17,7 +17,7 @@ import numpy as np
 
 from tinytorch.backends.device import Array, Device, Unavailable
 from tinytorch.backends.forks import over_forks
-from tinytorch.backends.standard import backwards
+from tinytorch.backends.standard import added_up, backwards
 
 try:
     import array_api_strict as xp
@@ -45,12 +45,9 @@ def _mean(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
-    """In float64, where the device has it: the errors of all steps before add up."""
-    own = x.dtype if dtype is None else dtype
-    if own != xp.float32 or "float64" not in xp.__array_namespace_info__().dtypes(device=x.device):
-        return xp.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
-    y = xp.cumulative_sum(x, axis=axis, dtype=xp.float64, include_initial=include_initial)
-    return xp.astype(y, own)
+    if "float64" in xp.__array_namespace_info__().dtypes(device=x.device):
+        return added_up(xp, x, axis, dtype, include_initial)
+    return xp.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
 
 
 _HOST = xp.Device("CPU_DEVICE")

@@ -86,9 +86,6 @@ class Counted(np.ndarray[Any, Any]):
     def take(self, indices, axis=None):
         return COUNTS.see(plain(self).take, plain(indices), axis).view(Counted)
 
-    def argmax(self, axis=None):
-        return COUNTS.see(plain(self).argmax, axis).view(Counted)
-
     def copy(self, order="C"):
         return COUNTS.see(plain(self).copy, order).view(Counted)
 

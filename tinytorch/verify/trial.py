@@ -43,7 +43,7 @@ def step(
         if np.linalg.norm(old):
             relative = max(relative, float(np.linalg.norm(to - old) / np.linalg.norm(old)))
             wanted = max(wanted, ORDINARY * float(np.linalg.norm(g) / np.linalg.norm(old)))
-    lr = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for o in optimizers for group in o.param_groups if "lr" in group))
+    lr = ", ".join(dict.fromkeys(f"{rate:.3g}" for rate in rates))
     learns = norms > SLOW * abs(loss)  # there is something left to learn
     if rise > 0 and learns:
         yield Finding(
