@@ -5,6 +5,9 @@ and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts
 `check_index`, `check_unit`, `dropout_mask`, `normalized`, `class_losses`, `hold`, `synchronize`). Each extension
 point has a default here that uses standard names only; a library's own file may override it. Nothing here knows about
 tensors or gradients.
+
+The engine and bodies of ops call extension points, and what moves arrays, with arrays of the device: they do not look at
+the kind of what they are given.
 """
 
 from __future__ import annotations
@@ -192,7 +195,11 @@ class Device:
         Raises:
             TypeError: the device has no such dtype.
         """
-        return getattr(self.xp, np.dtype(dtype).name)
+        name = np.dtype(dtype).name
+        try:
+            return getattr(self.xp, name)
+        except AttributeError:
+            raise TypeError(f"{self.name} has no {name}") from None
 
     def dtype_of(self, array: Array) -> np.dtype:
         """The NumPy dtype that names the array's dtype."""

@@ -84,7 +84,10 @@ class TorchDevice(Device):
         name = np.dtype(dtype).name
         if self.native.type == "mps" and name == "float64":
             raise TypeError(f"{self.name} has no float64; use float32")
-        return getattr(torch, name)
+        found = getattr(torch, name, None)
+        if not isinstance(found, torch.dtype):
+            raise TypeError(f"{self.name} has no {name}")
+        return found
 
     def dtype_of(self, array: Array) -> np.dtype:
         try:

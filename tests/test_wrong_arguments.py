@@ -11,6 +11,7 @@ Where an argument is of a wrong kind, a TypeError names it.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -539,6 +540,8 @@ METHODS = [
         called="getitem|setitem|x\\[...\\]|x\\[...\\] = value|where|broadcast_to",
     ),
     method("__contains__", 1.0, names=["x2"], called="equal"),
+    method("__array__", np.float64, names=["dtype"], copy=True, called="np.asarray|__array__"),
+    method("__dlpack__", stream=None, max_version=(1, 0), dl_device=(1, 0), copy=True),
     method("to", "cpu", names=["argument|device|dtype"], called="to|device"),
     method("to", device="cpu", dtype=T.float64, called="to|device"),
     method("to_device", "cpu", names=["device"], stream=None, called="to_device|to|device"),
@@ -625,7 +628,8 @@ def unbound(call):
 def complaint(call, argument, kind, args, kwargs):
     """What is not right with what comes out of a call; nothing if it is a result."""
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Data type alias 'a'")  # which np.asarray(x, dtype="a") takes
             call.function(*args, **kwargs)
     except Exception as error:
         state = isinstance(error, KeyError) and call.name == "load_state_dict"  # whose docstring says so

@@ -354,8 +354,14 @@ class Tensor(Variable):
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("a Tensor is not pickled, which would run code on loading; save model.state_dict()")
 
+    @words.worded
     def __dlpack__(
-        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
     ) -> Any:
         """The memory of the tensor for another library: what `np.from_dlpack(x)` and `torch.from_dlpack(x)` call.
 
@@ -365,29 +371,44 @@ class Tensor(Variable):
 
         Raises:
             BufferError: the tensor requires a gradient, or its library does not give its memory away.
+            ValueError: there is a stream, of a device on the host.
         """
         if self._requires_grad:
             raise BufferError("__dlpack__: the tensor requires a gradient, which would be lost; use x.detach()")
+        if copy is not None:
+            words.flags("__dlpack__", copy=copy)
+        if stream is not None and self.device.memory == (1, 0):
+            raise ValueError(f"__dlpack__: stream is None on {self.device}, which has none, not {words.shown(stream)}")
         array = self.device.exported(self.array)
         if copy is False and array is not self.array:
             raise BufferError("__dlpack__: not without a copy: its elements lie backwards in memory; use x.copy()")
-        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        version, where = (None if pair is None else tuple(pair) for pair in (max_version, dl_device))
+        given = {"stream": stream, "max_version": version, "dl_device": where, "copy": copy}
         given = {key: value for key, value in given.items() if value is not None}
         return run_on(self.device, lambda: array.__dlpack__(**given))  # in order after the work of its own device
 
+    @words.bound
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.array.__dlpack_device__()
 
+    @words.bound
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """The values for `np.asarray(x)`, and for libraries that call it: of a host's tensor without a gradient."""
         if self._requires_grad:
             raise TypeError("np.asarray: the tensor requires a gradient, which would be lost; use x.detach().numpy()")
         if self.device.memory != (1, 0):
             raise TypeError(f"np.asarray: the tensor is on {self.device}, and copied when asked only: x.cpu().numpy()")
+        if copy is not None:
+            words.flags("np.asarray", copy=copy)
         if copy is False:
             raise ValueError("np.asarray: the values are copied; use copy=None, or np.from_dlpack(x) to share memory")
         values = autograd.leaving("numpy", self, self.device.to_numpy(self.array))
-        return values if dtype is None else values.astype(dtype, copy=False)
+        try:
+            return values if dtype is None else values.astype(dtype, copy=False)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"np.asarray: dtype is one of NumPy's, such as 'float32', not {words.shown(dtype)}"
+            ) from None
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """What NumPy calls for its own functions of elements, as np.exp(x), which are refused, and for its operators,

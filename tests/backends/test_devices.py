@@ -507,6 +507,16 @@ def test_what_comes_out_of_a_library_is_made_an_array(device):
     assert (type(total.array), total.shape) == (dev.array_type, ())
 
 
+@pytest.mark.parametrize("dtype", ["bytes", "datetime64", 5, "nonsense"])
+def test_of_another_dtype_a_device_says_that_it_has_none(dtype, device):
+    dev = tinytorch.device(device)
+    if dtype in ("bytes", "datetime64") and isinstance(dev.dtype("float32"), np.dtype):  # whose dtypes are NumPy's
+        assert dev.dtype(dtype) == dtype
+        return
+    with pytest.raises(TypeError, match=f"{device} has no {dtype}|data type"):
+        dev.dtype(dtype)
+
+
 def test_dtypes_have_numpy_s_names(device):
     dev = tinytorch.device(device)
     for name in ("bool", "int8", "int32", "uint8", "float32"):
