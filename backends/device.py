@@ -6,8 +6,8 @@ and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts
 point has a default here that uses standard names only; a library's own file may override it. Nothing here knows about
 tensors or gradients.
 
-The engine and bodies of ops call extension points, and what moves arrays, with arrays of the device: they do not look at
-the kind of what they are given.
+The engine and bodies of ops call extension points, and what moves arrays, with arrays of the device: they do not look
+at the kind of what they are given.
 """
 
 from __future__ import annotations

@@ -50,6 +50,12 @@ def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include
     return xp.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
 
 
+def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
+    """At most max, also where min is above it: the standard does not say, and array-api-strict (2.6) refuses it."""
+    x = x if min is None else xp.maximum(x, min)
+    return x if max is None else xp.minimum(x, max)
+
+
 _HOST = xp.Device("CPU_DEVICE")
 _NAMES = [str(d).partition("'")[2].partition("'")[0] for d in xp.__array_namespace_info__().devices()]
 _FLAGS = {
@@ -84,7 +90,7 @@ class StrictDevice(Device):
     """One of array-api-strict's devices: "CPU_DEVICE", "device1", "device2", "no_float64" or "no_x64"."""
 
     library = "array_api_strict"
-    xp = SimpleNamespace(**{**vars(xp), "sum": _sum, "mean": _mean, "cumulative_sum": _cumulative_sum})
+    xp = SimpleNamespace(**{**vars(xp), "sum": _sum, "mean": _mean, "cumulative_sum": _cumulative_sum, "clip": _clip})
     array_type = type(xp.zeros(1))
 
     def __init__(self, index: str) -> None:

@@ -18,8 +18,21 @@ BELOW = {  # what a module, or all of a package, may import of ours: itself and 
     "pytest_tinytorch": ("tinytorch.backends",),
     "tinytorch.dtypes": ("tinytorch.backends",),
     "tinytorch.words": ("tinytorch.backends", "tinytorch.dtypes"),
-    "tinytorch.autograd": ("tinytorch.backends", "tinytorch.dtypes", "tinytorch.spelled", "tinytorch.words"),
-    "tinytorch.ops": ("tinytorch.backends", "tinytorch.words", "tinytorch.dtypes", "tinytorch.autograd"),
+    "tinytorch.shapes": (),
+    "tinytorch.autograd": (
+        "tinytorch.backends",
+        "tinytorch.dtypes",
+        "tinytorch.shapes",
+        "tinytorch.spelled",
+        "tinytorch.words",
+    ),
+    "tinytorch.ops": (
+        "tinytorch.backends",
+        "tinytorch.words",
+        "tinytorch.dtypes",
+        "tinytorch.shapes",
+        "tinytorch.autograd",
+    ),
     "tinytorch.namespace": ("tinytorch.backends", "tinytorch.dtypes", "tinytorch.words"),
     "tinytorch.origin": ("tinytorch.backends", "tinytorch.autograd", "tinytorch.words"),
     "tinytorch.tensor": (

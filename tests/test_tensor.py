@@ -363,13 +363,12 @@ def test_parameters_change_under_no_grad_as_in_pytorch():
         (lambda x: Tensor([1, 2]) + 0.5, r"the float 0\.5 does not go with int64; convert the tensor with \.astype"),
         (lambda x: Tensor([True]) + 1, "takes integer or floating dtypes"),
         (lambda x: Tensor([1, 2]) / 2.5, r"divide: the float 2\.5 does not go with int64"),
-        (lambda x: x + Tensor([[1.0, 2.0, 3.0]]), "array"),
+        (lambda x: x + Tensor([[1.0, 2.0, 3.0]]), r"^add\(.*: \(2,\) and \(1, 3\) do not broadcast"),
     ],
     ids=range(13),
 )
 def test_operands_that_do_not_go_together(call, message):
-    error = ValueError if message == "array" else TypeError
-    with pytest.raises(error, match="add.*shapes" if message == "array" else message):
+    with pytest.raises(ValueError if "broadcast" in message else TypeError, match=message):
         call(Tensor([1.0, 2.0]))
 
 

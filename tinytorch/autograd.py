@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, overlo
 
 import numpy as np
 
-from tinytorch import words
+from tinytorch import shapes, words
 from tinytorch.backends import Array, Device, device_of
 from tinytorch.backends import device as find_device
 from tinytorch.backends.forks import over_forks
@@ -1095,7 +1095,6 @@ _ERRORS = (
 
 
 _IN_WORDS = {  # what is in the words of Python or NumPy -> what is meant
-    "gufunc signature": "the shapes do not fit",
     "slice indices must be integers": "where a slice starts and stops are integers; write n // 2, not n / 2",
 }
 
@@ -1117,6 +1116,9 @@ def _explained(error: Exception, op: Any, wants: str, inputs: Sequence[Any], met
             text = f"axis {i} is outside [{-ndim}, {ndim}) for {ndim} dimensions"
             break
     given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
+    unfit = shapes.misfit(op, inputs, meta)
+    if unfit is not None:
+        kind, text = ValueError, unfit
     text = next((ours for theirs, ours in _IN_WORDS.items() if theirs in text), text)
     if text.startswith(f"{name}: "):
         text = text[len(name) + 2 :]

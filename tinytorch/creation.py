@@ -234,6 +234,7 @@ def arange(
         raise ValueError(f"arange({first}, {last}, {apart}): there is no end")
     if wanted.kind == "b":
         raise TypeError("arange: takes integer and floating dtypes, not bool")
+    lengths("arange", math.ceil(min(max(0, (last - first) / apart), 2**60)))
     if wanted.kind == "f":
         return _make("arange", dev, wanted, *(fitting("arange", v, wanted) for v in (first, last, apart)))
     first, last, apart = (fitting("arange", v, uint64 if v > 0 else int64) for v in (first, last, apart))
@@ -264,6 +265,7 @@ def linspace(
     count = whole("linspace", num)
     if count < 0:
         raise ValueError(f"linspace({first}, {last}, {count}): there is no negative number of them")
+    lengths("linspace", count)
     words.flags("linspace", endpoint=endpoint)
     return _make("linspace", device, wanted, first, last, count, endpoint=bool(endpoint))
 

@@ -50,7 +50,7 @@ def lengths(name: str, shape: Any) -> tuple[int, ...]:
 
     Raises:
         TypeError: a length is no integer.
-        ValueError: a length is negative.
+        ValueError: a length is negative, or no machine has that many elements, which ends the process in JAX (0.10).
     """
     axes = getattr(shape, "ndim", 0 if hasattr(shape, "__index__") else 1)
     given = shape if axes else (shape,)
@@ -59,6 +59,8 @@ def lengths(name: str, shape: Any) -> tuple[int, ...]:
     found = tuple(n if type(n) is int else whole(name, n) for n in given)
     if any(n < 0 for n in found):
         raise ValueError(f"{name}({shape!r}): an axis has no negative length")
+    if math.prod(found) >= 2**60:
+        raise ValueError(f"{name}({shape!r}): these are more elements than any memory holds")
     return found
 
 

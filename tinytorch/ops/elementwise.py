@@ -768,6 +768,8 @@ def _clip(dev: Device, x: Array, min: Array = None, max: Array = None, /) -> Any
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     """x, but at least `min` and at most `max`, each a number, a tensor or None. At the limits x keeps its gradient.
 
+    Where `min` is above `max` the result is `max`, as in NumPy and PyTorch.
+
     >>> tinytorch.clip(Tensor([-1.0, 0.5, 2.0]), min=0, max=1)
     tensor([0. , 0.5, 1. ])
     """

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinytorch import shapes
 from tinytorch.autograd import Parts, Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import Key
 from tinytorch.dtypes import whole
-from tinytorch.ops.axes import axis_of
+from tinytorch.ops.axes import axis_of, lengths
 from tinytorch.ops.elementwise import clip, where
 from tinytorch.ops.reduce import cumulative_sum
 from tinytorch.ops.shape import astype, broadcast_to, reshape
@@ -152,6 +153,10 @@ def add_parts(parts: Sequence[Any], keys: Sequence[Key], shape: tuple[int, ...])
     >>> tinytorch.ops.add_parts([Tensor([1.0, 2.0]), Tensor([10.0, 20.0])], key, (4,))
     tensor([ 1., 12., 20.,  0.])
     """
+    for part, key in zip(parts, keys, strict=True):
+        there = tuple(len(range(*k.indices(n))) for k, n in zip(key, shape, strict=True))
+        if part.shape != there:
+            raise ValueError(f"add_parts: the part of shape {part.shape} belongs at a key of shape {there}")
     return _add_parts(*parts, keys=keys, shape=shape)
 
 
@@ -256,6 +261,7 @@ def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
     tensor([4., 0., 2.])
     """
     size = whole("scatter_add", size)
+    lengths("scatter_add", (size, *values.shape[1:]))
     places = checked_index(indices, size, "scatter_add")
     if places.shape != values.shape[:1]:
         raise ValueError(f"scatter_add: {places.shape} indices for values of shape {values.shape}; one for each row")
@@ -417,6 +423,9 @@ def _unmasked(x: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
 def _flat(x: Any, lead: tuple[Any, ...]) -> tuple[Any, Any]:
     """x with its leading axes as one, and integers and integer tensors that index them as one index into that one."""
     rest = x.shape[len(lead) :]
+    unfit = shapes.broadcast([k.shape for k in lead if isinstance(k, Variable)]) if len(lead) > 1 else None
+    if unfit:
+        raise IndexError(f"getitem: integer tensors of shapes {unfit}")
     flat: Any = 0
     for k, n in zip(lead, x.shape):
         if isinstance(k, int) and not -n <= k < n:
@@ -482,6 +491,14 @@ def setitem(x: Any, key: Any, value: Any) -> None:
     x.assign(new.array, new.node)
 
 
+def _spread(value: Any, shape: tuple[int, ...]) -> Any:
+    """The value of an assignment, broadcast to the shape of x[key]."""
+    unfit = shapes.repeated(value.shape, shape)
+    if unfit:
+        raise ValueError(f"setitem: the value {unfit}")
+    return broadcast_to(value, shape)
+
+
 def _at_places(x: Any, keys: tuple[Any, ...], value: Any) -> Any:
     """As `_at_rows`, for any integers, slices and integer tensors that `getitem` takes."""
     n, device = x.size, x.device
@@ -497,7 +514,7 @@ def _at_rows(x: Any, lead: tuple[Any, ...], value: Any) -> Any:
     if flat.size == 0:
         return x
     if isinstance(value, Variable) and value.ndim:
-        value = broadcast_to(value, (*flat.shape, *rows.shape[1:]))
+        value = _spread(value, (*flat.shape, *rows.shape[1:]))
         value = reshape(value, (flat.size, *rows.shape[1:]))
     return reshape(_put(rows, value, reshape(flat, (-1,))), x.shape)
 
@@ -511,7 +528,7 @@ def _masked(x: Any, mask: Any, value: Any) -> Any:
     if not isinstance(value, Variable) or value.ndim == 0:
         return where(wide, value, x)
     nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # 1, 2, ... where the mask is true
-    rows = broadcast_to(value, (int(nth[-1]), *rest))
+    rows = _spread(value, (int(nth[-1]), *rest))
     if rows.size == 0:
         return x
     chosen = _take(rows, clip(nth - 1, min=0), axis=0)
@@ -574,7 +591,12 @@ def put(x: Any, key: Any, values: Any) -> Any:
     >>> tinytorch.ops.put(Tensor([1.0, 2.0, 3.0]), Tensor([0, 2]), Tensor([10.0, 30.0]))
     tensor([10.,  2., 30.])
     """
-    return _setitem(x, values, key=key) if isinstance(key, tuple) else _put(x, values, key)
+    if isinstance(key, tuple):
+        return _setitem(x, values, key=key)
+    unfit = shapes.repeated(shapes.of(values), (*key.shape, *x.shape[1:]))
+    if unfit:
+        raise ValueError(f"put: the values {unfit}")
+    return _put(x, values, key)
 
 
 # Functions whose result has a shape that depends on values: they read them, and have no gradient -------------------
@@ -583,7 +605,14 @@ def put(x: Any, key: Any, values: Any) -> Any:
 def _run(x: Any, name: str) -> Any:
     """The namespace's function of that name applied to the array, its results as tensors."""
     function = getattr(x.device.xp, name)
-    out = function(x.array) if x.device.current is None else x.device.current(function, x.array)
+    try:
+        out = run_on(x.device, function, x.array)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # out of memory, say
+            raise
+        raise RuntimeError(
+            f"{name}: the shape of the result depends on values, which {x.device} does not allow; use x.cpu()"
+        ) from None
     made = [wrap(a, x.device) for a in out] if isinstance(out, tuple) else wrap(out, x.device)
     return type(out)(*made) if hasattr(out, "_fields") else tuple(made) if isinstance(out, tuple) else made
 
@@ -595,6 +624,8 @@ def nonzero(x: Any, /) -> tuple[Any, ...]:
     >>> tinytorch.nonzero(Tensor([0.0, 1.0, 2.0]))
     (tensor([1, 2], dtype=int64),)
     """
+    if x.ndim == 0:
+        raise ValueError("nonzero: a tensor without axes has no indices; write x.reshape((1,))")
     return _run(x, "nonzero")
 
 

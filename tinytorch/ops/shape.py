@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch import shapes
 from tinytorch.autograd import Variable, expect_one_device, expect_tensors, op
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along, padded
@@ -302,10 +303,10 @@ def stack(arrays: Sequence[OneTensor], /, axis: int = 0) -> Any:
     if not arrays:
         raise ValueError("stack: takes at least one tensor")
     expect_one_device("stack", *arrays)
-    shapes = [tuple(a.shape) for a in arrays]
-    if len(set(shapes)) != 1:
-        raise ValueError(f"stack: takes tensors of one shape, not {shapes}")
-    return concat([expand_dims(a, axis=axis) for a in arrays], axis=axis_of(axis, len(shapes[0]) + 1))
+    found = [tuple(a.shape) for a in arrays]
+    if len(set(found)) != 1:
+        raise ValueError(f"stack: takes tensors of one shape, not {found}")
+    return concat([expand_dims(a, axis=axis) for a in arrays], axis=axis_of(axis, len(found[0]) + 1))
 
 
 @worded
@@ -369,6 +370,7 @@ def pad(dev: Device, x: Array, /, pad_width: Widths, *, value: float = 0.0) -> A
         widths = []
     if len(widths) != x.ndim or any(n < 0 for pair in widths for n in pair):
         raise ValueError(f"pad_width takes a pair of lengths, not negative, for each of {x.ndim} axes, not {pad_width}")
+    lengths("pad", [n + before + after for (before, after), n in zip(widths, x.shape)])
     inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
     return padded(dev, x, widths, value), lambda g: g[inner]
 
@@ -434,7 +436,11 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
     >>> a.shape, b.shape
     ((2, 3), (2, 3))
     """
-    shape = np.broadcast_shapes(*(tuple(a.shape) for a in arrays))
+    found = [tuple(a.shape) for a in arrays]
+    wrong = shapes.broadcast(found)
+    if wrong:
+        raise ValueError(f"broadcast_arrays: {wrong}")
+    shape = np.broadcast_shapes(*found)
     return [broadcast_to(a, shape) for a in arrays]
 
 
