@@ -206,7 +206,7 @@ def test_no_thread_or_observer_is_left():
     with pytest.raises(RuntimeError, match="breaks off"):
         compare(lambda device, seed, dtype, report: 1 / 0, ["cpu", "cpu"])
     assert [t.name for t in threading.enumerate() if t.name.startswith("compare on")] == []
-    assert tinytorch.autograd._observers == []
+    assert tinytorch.tape.observer.observers == []
 
 
 # What is an error ---------------------------------------------------------------------------------------------------

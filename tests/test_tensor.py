@@ -13,8 +13,8 @@ import pytest
 import tinytorch
 from tinytorch import Tensor, backends
 from tinytorch.backends.cpu import CpuDevice
+from tinytorch.intake import expect_dtype
 from tinytorch.nn import Parameter
-from tinytorch.tensor import expect_dtype
 from tinytorch.testing import assert_close
 
 FLOATS = np.array([[1.5, -2.0, 3.0], [0.5, 4.0, -1.0]], dtype="float32")

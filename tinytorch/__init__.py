@@ -35,7 +35,8 @@ from tinytorch.backends import (
 from tinytorch import backends as backends
 from tinytorch.backends.forks import importing
 from tinytorch import creation, data, dtypes, namespace, nn, ops, optim, random, testing, words
-from tinytorch.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from tinytorch.autograd import grad
+from tinytorch.tape.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from tinytorch.creation import *
 from tinytorch.dtypes import *
 from tinytorch.namespace import *

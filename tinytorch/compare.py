@@ -20,11 +20,12 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from tinytorch import random
-from tinytorch.autograd import Node, Observer, Variable
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
 from tinytorch.dtypes import as_dtype, float32
 from tinytorch.nn import Module
+from tinytorch.tape.observer import Observer
+from tinytorch.tape.variable import Node, Variable
 from tinytorch.tensor import Tensor
 from tinytorch.words import expecting
 

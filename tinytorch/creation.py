@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from tinytorch import words
-from tinytorch.autograd import run_on, wrap
 from tinytorch.backends import Device, device_of
 from tinytorch.backends import device as _device
-from tinytorch.dtypes import as_dtype, fitting, float32, int64, number, uint64, whole
+from tinytorch.dtypes import as_dtype, fitting, float32, int64, number, of_numbers, uint64, whole
+from tinytorch.intake import expect_dtype, to_array
 from tinytorch.ops.axes import lengths
 from tinytorch.origin import noted
-from tinytorch.tensor import Tensor, expect_dtype, to_array
+from tinytorch.tape.variable import run_on, wrap
+from tinytorch.tensor import Tensor
 from tinytorch.words import worded
 
 __all__ = [
@@ -165,13 +166,6 @@ def ones(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
     return _make("ones", device, float32 if dtype is None else dtype, lengths("ones", shape))
 
 
-def _dtype_for(dev: Device, *values: Any) -> Any:
-    """The dtype of Python numbers: bool, the device's integer, or float32."""
-    if any(isinstance(v, float) for v in values):
-        return float32
-    return np.dtype("bool") if any(isinstance(v, bool) for v in values) else dev.default_int
-
-
 @worded
 def full(shape: Shape, fill_value: bool | float, *, dtype: Any = None, device: Where = None) -> Tensor:
     """A tensor of one value: a number, or a tensor or array without axes, whose value is read.
@@ -184,7 +178,7 @@ def full(shape: Shape, fill_value: bool | float, *, dtype: Any = None, device: W
     tensor([0.5, 0.5])
     """
     value = number("full", fill_value)
-    wanted = as_dtype(_dtype_for(_device(device), value) if dtype is None else dtype)
+    wanted = as_dtype(of_numbers(_device(device), value) if dtype is None else dtype)
     return _make("full", device, wanted, lengths("full", shape), fitting("full", value, wanted))
 
 
@@ -229,7 +223,7 @@ def arange(
     """
     dev = _device(device)
     first, last, apart = (+number("arange", v) for v in ((0, start, step) if stop is None else (start, stop, step)))
-    wanted = as_dtype(_dtype_for(dev, first, last, apart) if dtype is None else dtype)
+    wanted = as_dtype(of_numbers(dev, first, last, apart) if dtype is None else dtype)
     if apart == 0 or not math.isfinite(first + last + apart):
         raise ValueError(f"arange({first}, {last}, {apart}): there is no end")
     if wanted.kind == "b":

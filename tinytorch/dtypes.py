@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import builtins
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinytorch.backends import Device, device, device_of
+from tinytorch.backends import Device, device_of
 
 __all__ = [
     "bool",
@@ -46,9 +47,8 @@ uint64 = np.dtype("uint64")
 float32 = np.dtype("float32")
 float64 = np.dtype("float64")
 
-_WEAK = {builtins.bool: "b", int: "if", float: "f"}  # kinds that Python numbers go with
+NUMBERS = {builtins.bool: "b", int: "if", float: "f"}  # Python numbers -> the kinds of dtypes that they go with
 ALL = (bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, float64)
-_NAMES = frozenset(d.name for d in ALL)
 
 
 def _dtype_of(name: str, x: Any) -> np.dtype[Any]:
@@ -60,6 +60,30 @@ def _dtype_of(name: str, x: Any) -> np.dtype[Any]:
         raise TypeError(f"{name}: {error}") from None
 
 
+def promoted(dtypes: Iterable[np.dtype[Any]], numbers: Iterable[type] = ()) -> np.dtype[Any] | None:
+    """The dtype that arrays of these dtypes, and Python numbers of these types, have together; None if they do not mix.
+
+    They mix if all dtypes are bool, or all integers (but uint64 and a signed one), or all floating, and the numbers
+    go with that. Source: array API standard 2024.12, "Type Promotion Rules".
+    """
+    out = np.result_type(*dtypes)
+    kinds = {"i" if d.kind == "u" else d.kind for d in dtypes}
+    if len(kinds) > 1 or (kinds == {"i"} and out.kind == "f"):
+        return None
+    return out if all(kinds <= {*NUMBERS[n]} for n in numbers) else None
+
+
+def of_numbers(device: Device, *values: Any) -> np.dtype[Any]:
+    """The dtype of a tensor made of these Python numbers: float32, the device's integer, or bool."""
+    types = {type(v) for v in values}
+    return of_kind(device, next(NUMBERS[t][0] for t in (float, int, builtins.bool) if t in types))
+
+
+def of_kind(device: Device, kind: str) -> np.dtype[Any]:
+    """The dtype of a tensor made of Python numbers, which NumPy takes for ones of the kind: "f", "i", "u" or "b"."""
+    return {"f": float32, "b": bool}.get(kind, device.default_int)
+
+
 def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     """The dtype that operands of these dtypes (or tensors, or Python numbers) give together.
 
@@ -69,14 +93,12 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     >>> tinytorch.result_type(tinytorch.int8, tinytorch.uint8)
     dtype('int16')
     """
-    numbers = [x for x in arrays_and_dtypes if type(x) in _WEAK]
-    dtypes = [_dtype_of("result_type", x) for x in arrays_and_dtypes if type(x) not in _WEAK]
+    numbers = [x for x in arrays_and_dtypes if type(x) in NUMBERS]
+    dtypes = [_dtype_of("result_type", x) for x in arrays_and_dtypes if type(x) not in NUMBERS]
     if not dtypes:
         raise ValueError("result_type: at least one tensor or dtype")
-    out = np.result_type(*dtypes)
-    kinds = {"i" if d.kind == "u" else d.kind for d in dtypes}
-    mixed = len(kinds) > 1 or (kinds == {"i"} and out.kind == "f")
-    if mixed or any(next(iter(kinds)) not in _WEAK[type(x)] for x in numbers):
+    out = promoted(dtypes, map(type, numbers))
+    if out is None:
         given = ", ".join(str(x) for x in [*dtypes, *numbers])
         raise TypeError(f"result_type: {given} do not mix; convert with .astype(...)")
     return out
@@ -168,14 +190,14 @@ def number(name: str, x: Any) -> Any:
     Raises:
         TypeError: it is something else, such as a Fraction or a string; `name` says who was given it.
     """
-    if type(x) in _WEAK:
+    if type(x) in NUMBERS:
         return x
     if getattr(x, "shape", None) == () and hasattr(x, "dtype"):
         value = x.item() if hasattr(x, "item") else device_of(x).to_numpy(x).item()
         value = float(value) if isinstance(value, np.floating) else value  # a long double is no Python number
     else:
         value = next((kind(x) for kind in (int, float) if isinstance(x, kind)), None)  # such as an IntEnum
-    if type(value) not in _WEAK:
+    if type(value) not in NUMBERS:
         convert = f"; write float({x!r})" if hasattr(x, "__float__") and not hasattr(x, "shape") else ""
         raise TypeError(f"{name}: takes a number, not {type(x).__module__}.{type(x).__qualname__} {x!r}{convert}")
     return value
@@ -217,21 +239,3 @@ def fitting(name: str, x: Any, dtype: np.dtype[Any]) -> Any:
     if not limits.min <= x <= limits.max:
         raise OverflowError(f"{name}: {x} is out of range for {dtype.name}, [{limits.min}, {limits.max}]")
     return int(x)
-
-
-def in_words(name: str, args: Any, where: Any, dtype: Any) -> tuple[Device | None, np.dtype[Any] | None]:
-    """The device and dtype in the arguments of `to`, in either order or by keyword; None for what was not given."""
-    for x in args:
-        spelled = isinstance(x, Device) or (isinstance(x, str) and x not in _NAMES)
-        if x is None:
-            continue
-        if spelled and where is None:
-            where = x
-        elif not spelled and dtype is None:
-            dtype = x
-        else:
-            raise TypeError(f"{name}: takes one device and one dtype, not {len(args)} arguments")
-    try:
-        return None if where is None else device(where), None if dtype is None else as_dtype(dtype)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from None

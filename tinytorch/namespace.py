@@ -10,7 +10,7 @@ import numpy as np
 from tinytorch.backends import Device, default_device
 from tinytorch.backends import device as _device
 from tinytorch.backends import usable_devices as _usable
-from tinytorch.dtypes import ALL, float32, isdtype
+from tinytorch.dtypes import ALL, isdtype, of_kind
 from tinytorch.words import bound
 
 __all__ = ["__array_api_version__", "__array_namespace_info__", "e", "inf", "nan", "newaxis", "pi"]
@@ -44,8 +44,8 @@ class __array_namespace_info__:
     @bound
     def default_dtypes(self, *, device: str | Device | None = None) -> dict[str, np.dtype[Any]]:
         """The dtypes that Python numbers get on the device."""
-        integer = _device(device).default_int
-        return {"real floating": float32, "integral": integer, "indexing": integer}
+        dev = _device(device)
+        return {"real floating": of_kind(dev, "f"), "integral": of_kind(dev, "i"), "indexing": dev.default_int}
 
     @bound
     def dtypes(self, *, device: str | Device | None = None, kind: Any = None) -> dict[str, np.dtype[Any]]:

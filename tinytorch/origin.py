@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytorch import backends
-from tinytorch.autograd import Observer
+from tinytorch.tape.observer import Observer
 from tinytorch.words import expecting
 
 _OURS = tuple(str(Path(file).parent) + os.sep for file in (__file__, backends.__file__))

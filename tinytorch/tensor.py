@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from tinytorch import autograd, ops, words
-from tinytorch.autograd import Variable, run_on
-from tinytorch.backends import Device, device, device_of
-from tinytorch.dtypes import ALL, as_dtype, fitting, float32, in_words
-from tinytorch.ops.index import getitem, may_change, setitem
+from tinytorch.backends import Device
+from tinytorch.dtypes import float32
+from tinytorch.intake import device_and_dtype, to_array
+from tinytorch.ops.subscript import getitem, may_change, setitem
 from tinytorch.origin import Origin, caller
 from tinytorch.spelled import KNOWN, hint, missing
+from tinytorch.tape.checks import expect_one_device
+from tinytorch.tape.observer import leaving
+from tinytorch.tape.variable import Variable, run_on, wrap
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -165,15 +168,15 @@ class Tensor(Variable):
     @property
     def data(self) -> Tensor:
         """The same values without the graph. Assigning replaces the values, by those of a tensor like this one."""
-        out: Tensor = autograd.wrap(self.array, self.device)
+        out: Tensor = wrap(self.array, self.device)
         out.shared = True
-        return autograd.leaving("detach", self, out)
+        return leaving("detach", self, out)
 
     @data.setter
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"data: assign a Tensor, not {type(value).__name__}")
-        autograd.expect_one_device("data", self, value)
+        expect_one_device("data", self, value)
         for what in ("shape", "dtype"):
             new, old = getattr(value, what), getattr(self, what)
             if new != old:
@@ -222,7 +225,7 @@ class Tensor(Variable):
         """
         if self._requires_grad:
             raise RuntimeError("numpy: the tensor requires a gradient, which NumPy would lose; use x.detach().numpy()")
-        return autograd.leaving("numpy", self, self.device.to_numpy(self.array))
+        return leaving("numpy", self, self.device.to_numpy(self.array))
 
     @words.bound
     def item(self) -> Any:
@@ -233,12 +236,12 @@ class Tensor(Variable):
         """
         if self.size != 1:
             raise ValueError(f"item: the tensor has {self.size} elements (shape {self.shape}), not one; see tolist()")
-        return autograd.leaving("item", self, self.device.to_numpy(self.array).item())
+        return leaving("item", self, self.device.to_numpy(self.array).item())
 
     @words.bound
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return autograd.leaving("tolist", self, self.device.to_numpy(self.array).tolist())
+        return leaving("tolist", self, self.device.to_numpy(self.array).tolist())
 
     @words.bound
     def copy(self) -> Tensor:
@@ -259,7 +262,7 @@ class Tensor(Variable):
         """
         if len(args) == 1 and isinstance(args[0], Tensor):
             args = (args[0].device, args[0].dtype)
-        where, kind = in_words("to", args, device, dtype)
+        where, kind = device_and_dtype("to", args, device, dtype)
         out = self
         if where is not None and where is not self.device:
             out = ops.transfer(out, source=self.device, device=where)
@@ -335,7 +338,7 @@ class Tensor(Variable):
         return format(self.item(), spec) if spec else repr(self)
 
     def __copy__(self) -> Tensor:
-        return self.__deepcopy__({}) if self.node is None else autograd.wrap(self.array, self.device, self.node)
+        return self.__deepcopy__({}) if self.node is None else wrap(self.array, self.device, self.node)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
@@ -402,7 +405,7 @@ class Tensor(Variable):
             words.flags("np.asarray", copy=copy)
         if copy is False:
             raise ValueError("np.asarray: the values are copied; use copy=None, or np.from_dlpack(x) to share memory")
-        values = autograd.leaving("numpy", self, self.device.to_numpy(self.array))
+        values = leaving("numpy", self, self.device.to_numpy(self.array))
         try:
             return values if dtype is None else values.astype(dtype, copy=False)
         except (TypeError, ValueError):
@@ -540,140 +543,6 @@ class Tensor(Variable):
 Variable.result = Tensor
 
 
-def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | None) -> tuple[Any, Device]:
-    """Data as an array of a device, and the device: what creating a tensor starts with.
-
-    `copy` is as in `asarray`: True always copies, None only if it must, False never.
-    """
-    wanted = None if dtype is None else as_dtype(dtype)
-    if not isinstance(data, (np.ndarray, Tensor, np.generic, type)) and hasattr(data, "__array__"):
-        data = _of_a_table(data)
-    if isinstance(data, Tensor):
-        source, array = data.device, data.array
-        target = source if where is None else device(where)
-    elif isinstance(data, np.ndarray):
-        if type(data) is not np.ndarray and np.any(getattr(data, "mask", False)):
-            raise ValueError("Tensor: a masked array has no numbers where it is masked; write x.filled(0)")
-        source, array, target = device("cpu"), np.asarray(data), device(where)
-        if not array.dtype.isnative:
-            if copy is False:
-                raise ValueError(f"asarray: {array.dtype.str}, in another byte order, is not without a copy")
-            array, copy = array.astype(array.dtype.newbyteorder("=")), None
-    elif hasattr(data, "dtype") and not isinstance(data, np.generic):
-        source = device_of(data)
-        array = source.asarray(data)
-        target = source if where is None else device(where)
-    else:
-        source, target = device("cpu"), device(where)
-        array = _host_array(data, wanted, target)
-        wanted, copy = array.dtype, None if copy else copy  # the host array is new
-        if copy is False:
-            raise ValueError(f"asarray: {type(data).__name__} cannot become a tensor without a copy")
-    expect_dtype(source, array, wanted)
-    changes = wanted is not None and array.dtype != source.dtype(wanted)
-    if copy is False and (target is not source or changes):
-        raise ValueError(
-            f"asarray: from {array.dtype} on {source} to {wanted or array.dtype} on {target} is not without a copy"
-        )
-
-    def converted() -> Any:
-        out = source.xp.astype(array, source.dtype(wanted)) if changes else array
-        if copy and out is array and (target is source or target.memory == source.memory is not None):
-            out = source.xp.asarray(out, copy=True)
-        return out
-
-    out = converted() if source.current is None else source.current(converted)
-    return Device.transfer(out, source, target), target
-
-
-def _of_a_table(data: Any) -> Any:
-    """The values of a column or table, as of pandas, which NumPy can have though no device holds it; or the data."""
-    try:
-        device_of(data)
-    except TypeError:
-        return np.asarray(data)
-    return data
-
-
 def host_values(data: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """The values of an array or tensor of any library, converted to the dtype: what a saved state is read by."""
     return Tensor(data.detach() if hasattr(data, "detach") else data, dtype, "cpu").numpy()
-
-
-def expect_dtype(source: Device, array: Any, wanted: Any) -> None:
-    """Raise TypeError unless the array's dtype is one of tensors, or a floating one to be converted to `wanted`."""
-    found = array.dtype
-    try:
-        known = source.dtype_of(array)
-    except TypeError:
-        known = None
-    if isinstance(known, np.dtype) and known in ALL:
-        return
-    if isinstance(found, np.dtype):  # of bfloat16, too, which is another package's
-        floating = np.can_cast(found, float) or found == np.longdouble
-    else:
-        floating = source.xp.isdtype(found, "real floating")
-    if not floating or wanted is None or wanted not in ALL:  # NumPy takes None for float64
-        fix = "; tinytorch.asarray(x, dtype=tinytorch.float32) converts it" if floating else ""
-        fix = '; if all are numbers, x.astype("float32") makes them so' if getattr(found, "kind", "") == "O" else fix
-        names = ", ".join(d.name for d in ALL)
-        raise TypeError(f"Tensor: there is no dtype {getattr(found, 'name', found)}; there are {names}{fix}")
-
-
-def _of_large(array: np.ndarray[Any, Any], given: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """What numbers are as floats if they are to be, or there are floats among them; the array itself if they are none.
-
-    Raises:
-        OverflowError: all are integers, and one does not fit the dtype.
-    """
-    if not all(isinstance(x, int | float) for x in given.flat):
-        return array
-    if dtype.kind in "iu" and all(isinstance(x, int) for x in given.flat):
-        for value in given.flat:
-            fitting("Tensor", value, dtype)
-        return given.astype(dtype)
-    return given.astype(float)
-
-
-def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.ndarray[Any, Any]:
-    """Python numbers, or nested sequences of them, as a NumPy array of the dtype they have on the device."""
-    if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
-        raise TypeError("Tensor: join tensors with tinytorch.stack or tinytorch.concat, not in a list")
-    try:
-        array = np.asarray(data)
-    except ValueError:
-        raise ValueError(f"Tensor: nested lists must have equal lengths, not {_uneven(data)}") from None
-    if array.size and (array.dtype.kind == "O" or (array.dtype.kind == "f" and np.abs(array).max() >= 2**63)):
-        array = _of_large(array, np.asarray(data, dtype=object), dtype or target.default_int)
-    if array.dtype.kind not in "biuf":
-        strange = next(_strangers(data), data)
-        given = words.shown(data) if strange is data else f"a list with {words.shown(strange)} in it"
-        raise TypeError(f"Tensor: data is a number, a nested list of numbers, an array or a Tensor, not {given}")
-    if dtype is None:
-        dtype = array.dtype
-        if not isinstance(data, np.generic):
-            dtype = {"f": float32, "i": target.default_int, "u": target.default_int}.get(array.dtype.kind, array.dtype)
-            dtype = float32 if array.size == 0 else dtype
-    if dtype.kind in "iu" and array.dtype.kind != "b" and array.size:
-        for value in (array.min(), array.max(), *array[array != np.trunc(array)][:1]):  # a NaN is all of these
-            fitting("Tensor", value.item(), dtype)
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, as in every library
-        return array.astype(dtype)
-
-
-def _strangers(data: Any) -> Iterator[Any]:
-    """What is in nested lists and no number."""
-    for x in data if isinstance(data, list | tuple) else ():
-        if isinstance(x, list | tuple):
-            yield from _strangers(x)
-        elif not isinstance(x, bool | int | float | np.generic | np.ndarray):
-            yield x
-
-
-def _uneven(data: Any) -> str:
-    """In what nested lists that make no array differ: the lengths of lists side by side, or a number beside a list."""
-    lists = [x for x in data if isinstance(x, list | tuple | np.ndarray)]
-    if len(lists) < len(data):
-        return "numbers beside lists" if lists else "what they are"
-    lengths = dict.fromkeys(len(x) for x in lists)
-    return " and ".join(map(str, lengths)) if len(lengths) > 1 else _uneven([y for x in lists for y in x])

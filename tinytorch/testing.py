@@ -47,8 +47,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch.autograd import enable_grad, grad, no_grad
+from tinytorch.autograd import grad
 from tinytorch.dtypes import float32, float64
+from tinytorch.tape.modes import enable_grad, no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.words import expecting, shown
 

@@ -12,7 +12,7 @@ from tinytorch import ops, random, words
 from tinytorch.backends import Device, map_tree
 from tinytorch.backends import device as _device
 from tinytorch.creation import asarray
-from tinytorch.ops.index import rows
+from tinytorch.ops.index import taken
 from tinytorch.tensor import Tensor
 from tinytorch.words import bound, checked, worded
 
@@ -67,7 +67,7 @@ class TensorDataset:
         for t in self.tensors:
             if t.device not in found:
                 found[t.device] = asarray(at, dtype=t.device.default_int, device=t.device)
-        return tuple(rows(t, found[t.device]) for t in self.tensors)
+        return tuple(taken(t, found[t.device]) for t in self.tensors)
 
 
 def _expect_dataset(name: str, dataset: Any) -> None:

@@ -488,7 +488,7 @@ INDEX = [
     Case("take", (normal(4, 5), integers(-5, 5, 7)), {"axis": 1}, torch=lambda t, x, i: t.index_select(x, 1, i % 5)),
     Case("take", (normal(4, 5), integers(0, 4, 7)), {"axis": 0}, note="rows", torch=lambda t, x, i: t.index_select(x, 0, i)),
     Case("wrapped", (integers(-4, 4, 7),), call=lambda xp, x: xp.ops.index._wrapped(x, 4), gradient=False, numpy=lambda x: x % 4, torch=lambda t, x: x % 4),
-    Case("setitem", (normal(4, 5), normal(2, 1)), call=lambda xp, x, v: xp.ops.index._setitem(x, v, (slice(1, 4, 2), slice(0, 3))), numpy=lambda x, v: _np_set(x, v), torch=lambda t, x, v: t.index_put(x, (t.tensor([[1], [3]]), t.tensor([[0, 1, 2]])), v.expand(2, 3))),
+    Case("setitem", (normal(4, 5), normal(2, 1)), call=lambda xp, x, v: xp.ops.subscript._setitem(x, v, (slice(1, 4, 2), slice(0, 3))), numpy=lambda x, v: _np_set(x, v), torch=lambda t, x, v: t.index_put(x, (t.tensor([[1], [3]]), t.tensor([[0, 1, 2]])), v.expand(2, 3))),
     Case("put", (normal(5, 3), normal(4, 3), given(1, 3, 1, 0)), call=lambda xp, x, v, i: xp.ops.put(x, i, v), numpy=lambda x, v, i: np.stack([v[3], v[2], x[2], v[1], x[4]]), torch=lambda t, x, v, i: t.stack([v[3], v[2], x[2], v[1], x[4]])),
     Case("add_parts", (normal(3, 2), normal(2, 4), normal(3, 2)), call=lambda xp, *parts: xp.ops.add_parts(parts, KEYS, (3, 4)), numpy=lambda *parts: _added(np.zeros((3, 4)), parts), torch=lambda t, *parts: _added(t.zeros(3, 4, dtype=t.float64), parts)),
     Case(

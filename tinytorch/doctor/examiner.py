@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinytorch
-from tinytorch.autograd import grad, run_on, wrap
+from tinytorch.autograd import grad
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
 from tinytorch.doctor.cases import CASES, Case
 from tinytorch.doctor.reads import Reads
 from tinytorch.dtypes import ALL, float32, float64
+from tinytorch.tape.variable import run_on, wrap
 from tinytorch.tensor import Tensor
 from tinytorch.testing import GradcheckError, gradcheck, gradgradcheck
 from tinytorch.words import expecting

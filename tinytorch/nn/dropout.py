@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tinytorch import ops, random
-from tinytorch.autograd import run_on, wrap
 from tinytorch.nn.linear import check_number
 from tinytorch.nn.module import Module
+from tinytorch.tape.variable import run_on, wrap
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from tinytorch import words
-from tinytorch.autograd import Observer
 from tinytorch.backends import Device
-from tinytorch.dtypes import in_words
+from tinytorch.intake import device_and_dtype
 from tinytorch.origin import Origin, caller, raised_here
 from tinytorch.spelled import missing
+from tinytorch.tape.observer import Observer
 from tinytorch.tensor import Tensor, host_values
 from tinytorch.words import bound, expecting
 
@@ -367,7 +367,7 @@ class Module:
         """
         if len(args) == 1 and isinstance(args[0], Tensor):
             args = (args[0].device, args[0].dtype)
-        where, kind = in_words("to", args, device, dtype)
+        where, kind = device_and_dtype("to", args, device, dtype)
         if kind is not None and kind.kind != "f":
             raise TypeError(f"to: a module has a floating dtype, not {kind.name}")
         found = {id(t): t for _, t in self._named_tensors()}

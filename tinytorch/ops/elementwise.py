@@ -11,11 +11,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
-from tinytorch.dtypes import fitting, float32
+from tinytorch.dtypes import fitting, of_numbers
 from tinytorch.words import worded
 
 __all__ = [
@@ -737,8 +735,7 @@ def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     if condition.dtype != xp.bool:
         raise TypeError(f"the condition must be boolean, not {condition.dtype}; compare, as in where(x != 0, ...)")
     if isinstance(x1, bool | int | float) and isinstance(x2, bool | int | float):
-        kind = next(k for k in (float, int, bool) if k in (type(x1), type(x2)))
-        dtype = {float: float32, int: dev.default_int, bool: np.dtype("bool")}[kind]
+        dtype = of_numbers(dev, x1, x2)
         x1, x2 = (xp.full((), fitting("where", x, dtype), dtype=dev.dtype(dtype), device=dev.native) for x in (x1, x2))
     return (
         xp.where(condition, x1, x2),

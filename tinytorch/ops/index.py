@@ -1,31 +1,27 @@
-"""Indexing: `x[...]` and `x[...] = v`, gathering by index, and the scatter that is its gradient.
+"""Gathering by index, and the scatter that is its gradient.
 
-Slices get their gradient by adding it up at their places in zeros (`Device.add_parts`), integer indices by summing rows
-(`Device.scatter_add`), and an assignment is a copy with other values (`Device.put`): nothing is mutated here, so that
-immutable libraries work as they are. All of these take memory and time in proportion to the arrays.
+Gradients sum rows of one index (`Device.scatter_add`): nothing is mutated here, so that immutable libraries work as
+they are. All takes memory and time in proportion to the arrays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from tinytorch import shapes
-from tinytorch.autograd import Parts, Variable, expect_one_device, is_grad_enabled, op, run_on, wrap
+from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
-from tinytorch.backends.standard import Key
 from tinytorch.dtypes import whole
+from tinytorch.intake import to_array
 from tinytorch.ops.axes import axis_of, lengths
-from tinytorch.ops.elementwise import clip, where
-from tinytorch.ops.reduce import cumulative_sum
-from tinytorch.ops.shape import astype, broadcast_to, reshape
-from tinytorch.words import worded
+from tinytorch.ops.shape import astype, broadcast_to, expand_dims, reshape
+from tinytorch.tape.variable import Variable, run_on, wrap
+from tinytorch.words import OneTensor, worded
 
 __all__ = [
     "nonzero",
+    "repeat",
+    "searchsorted",
     "take",
     "take_along_axis",
     "unique_all",
@@ -33,134 +29,6 @@ __all__ = [
     "unique_inverse",
     "unique_values",
 ]
-
-# Slices -----------------------------------------------------------------------------------------------------------
-
-
-class _Part(NamedTuple):
-    """What a basic index takes of one axis: `length` elements from `start`, `step` apart (backwards if `reverse`)."""
-
-    start: int
-    step: int
-    length: int
-    reverse: bool
-
-    def forwards(self) -> slice:
-        """The elements in ascending order, with no bound outside the axis: the standard does not say what that does."""
-        last = self.start + (self.length - 1) * self.step
-        return slice(self.start, last + 1, self.step) if self.length else slice(0, 0, 1)
-
-
-def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], tuple[Any, ...], tuple[int, ...]]:
-    """A basic key, axis by axis; a key that takes the same elements forwards; the axes of the result to flip then.
-
-    Raises:
-        IndexError: too many indices, or one outside its axis.
-    """
-    axes = sum(k is not None and k is not Ellipsis for k in key)
-    if axes > len(shape) or sum(k is Ellipsis for k in key) > 1:
-        raise IndexError(f"{axes} indices for {len(shape)} dimensions, or more than one '...'")
-    parts: list[_Part] = []
-    taken: list[Any] = []
-    flipped: list[int] = []
-    place = 0
-    for k in key if Ellipsis in key else (*key, Ellipsis):
-        if k is None:
-            taken.append(None)
-            place += 1
-            continue
-        missing = len(shape) - axes if k is Ellipsis else 1
-        for n in shape[len(parts) : len(parts) + missing]:
-            if isinstance(k, int):
-                if not -n <= k < n:
-                    raise IndexError(f"index {k} is outside axis {len(parts)} of length {n}")
-                parts.append(_Part(k % n, 1, 1, False))
-                taken.append(k % n)
-                continue
-            start, stop, step = (slice(None) if k is Ellipsis else k).indices(n)
-            length = len(range(start, stop, step))
-            reverse = step < 0 and length > 1
-            if step < 0:
-                start, step = start + (length - 1) * step, -step
-            if reverse:
-                flipped.append(place)
-            parts.append(_Part(max(start, 0), step, length, reverse))
-            taken.append(parts[-1].forwards())
-            place += 1
-    return parts, tuple(taken), tuple(flipped)
-
-
-def _sliced(dev: Any, x: Array, taken: tuple[Any, ...], flipped: tuple[int, ...]) -> Array:
-    """x[key] for what `_parts` makes of a basic key: not every library has negative steps."""
-    return dev.xp.flip(x[taken], axis=flipped) if flipped else x[taken]
-
-
-def _forwards(dev: Any, g: Array, parts: list[_Part]) -> Array:
-    """What was sliced, with an axis for each of the array that it was sliced from, all in ascending order."""
-    g = dev.xp.reshape(g, tuple([p.length for p in parts]))
-    backwards = tuple([i for i, p in enumerate(parts) if p.reverse])
-    return dev.xp.flip(g, axis=backwards) if backwards else g
-
-
-_WHOLE = slice(None)
-
-
-def _rows(key: tuple[Any, ...], shape: tuple[int, ...]) -> Key | None:
-    """The slices of a key that holds only integers and whole axes, as in x[:, i]; None of any other.
-
-    What `_parts` finds out of any key takes three times as long.
-    """
-    out = []
-    for k, n in zip(key, shape):
-        if k == _WHOLE:
-            out.append(slice(0, n, 1))
-        elif type(k) is int and -n <= k < n:
-            k %= n
-            out.append(slice(k, k + 1, 1))
-        else:
-            return None
-    return tuple(out)
-
-
-@op
-def _getitem(dev: Device, x: Array, /, key: tuple[Any, ...]) -> Any:
-    shape, rows = x.shape, _rows(key, x.shape)
-    if rows is not None:
-        lengths = tuple([k.stop - k.start for k in rows])
-        return x[key], lambda g: Parts(dev.xp.reshape(g, lengths), rows, shape)
-    parts, taken, flipped = _parts(key, shape)
-
-    def of_x(g: Array) -> Parts:
-        return Parts(_forwards(dev, g, parts), tuple([p.forwards() for p in parts]), shape)
-
-    return _sliced(dev, x, taken, flipped), of_x
-
-
-@op
-def _add_parts(dev: Device, *parts: Array, keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
-    rules = [lambda g, key=key: g[key] for key in keys]
-    return dev.add_parts(list(parts), list(keys), shape), *rules
-
-
-def add_parts(parts: Sequence[Any], keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
-    """Zeros of the shape, with each part added at its key. The gradient of slicing, for all slices of one tensor.
-
-    Args:
-        parts: tensors with as many axes as the shape.
-        keys: for each part a slice for each axis, with a positive step, and a start and stop that are not negative.
-
-    >>> key = (slice(0, 2),), (slice(1, 3),)
-    >>> tinytorch.ops.add_parts([Tensor([1.0, 2.0]), Tensor([10.0, 20.0])], key, (4,))
-    tensor([ 1., 12., 20.,  0.])
-    """
-    for part, key in zip(parts, keys, strict=True):
-        there = tuple(len(range(*k.indices(n))) for k, n in zip(key, shape, strict=True))
-        if part.shape != there:
-            raise ValueError(f"add_parts: the part of shape {part.shape} belongs at a key of shape {there}")
-    return _add_parts(*parts, keys=keys, shape=shape)
-
-
-# Integer indices --------------------------------------------------------------------------------------------------
 
 
 def as_index(indices: Any, what: str) -> Any:
@@ -234,9 +102,9 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     return _take(x, places, axis=axis)
 
 
-def rows(x: Any, places: Any) -> Any:
-    """The rows of x at integers of the device's own that are known to be in [0, len(x)): `take` that does not look."""
-    return _take(x, places, axis=0)
+def taken(x: Any, places: Any, axis: int = 0) -> Any:
+    """`take` of integers of the device's own kind that are known to be in [0, n): it does not look."""
+    return _take(x, places, axis=axis)
 
 
 @op(apart=(1,))
@@ -303,300 +171,55 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     return _take_along_axis(x, checked_index(indices, x.shape[axis], "take_along_axis", negative=True), axis=axis)
 
 
-# x[key] and x[key] = value ----------------------------------------------------------------------------------------
-
-
-def getitem(x: Any, key: Any) -> Any:
-    """x[key], for integers, slices, `...`, None, integer tensors and boolean tensors, as in NumPy.
-
-    Integer tensors stand either in front, where they broadcast with integers, or one of them stands among slices. A
-    boolean tensor stands for the indices of its true elements, an integer tensor for each of its axes; the shape of the
-    result then depends on its values, which are read.
-
-    Raises:
-        IndexError: an index is outside its axis, or the key mixes what cannot be mixed.
-
-    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]])
-    >>> x[:, 1]
-    tensor([2., 4.])
-    >>> x[Tensor([1, 1, 0])].shape
-    (3, 2)
-    >>> x[x > 1.5]
-    tensor([2., 3., 4.])
-    """
-    keys = (key, *(_WHOLE,) * (x.ndim - 1)) if type(key) is int and x.ndim else _keys(x, key)
-    arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
-    if not arrays:
-        part = _getitem(x, key=keys)
-        part.shared = True  # so that x[i][j] = value, which would not reach x, is refused
-        return part
-    first, last = arrays[0], arrays[-1]
-    lead, rest = keys[: last + 1], keys[last + 1 :]
-    if keys[first].dtype.kind == "b":
-        mask = keys[first]
-        rows = reshape(x, (math.prod(x.shape[: mask.ndim]), *x.shape[mask.ndim :]))
-        return _take(rows, nonzero(reshape(mask, (-1,)))[0], axis=0)
-    if all(isinstance(k, int | Variable) for k in lead):
-        y = _gather(x, lead)
-        kept = y.ndim - (x.ndim - len(lead))  # dimensions of the broadcast indices
-        return y if all(k == slice(None) for k in rest) else _getitem(y, key=(*(slice(None),) * kept, *rest))
-    if len(arrays) > 1 or any(isinstance(k, int) for k in keys):
-        raise IndexError(
-            "getitem: integer tensors stand in front, or one of them among slices; index in two steps, as in x[i][:, j]"
-        )
-    sliced = _getitem(x, key=(*keys[:first], slice(None), *keys[first + 1 :]))
-    places = checked_index(keys[first], sliced.shape[first], "getitem", negative=True)
-    y = _take(sliced, reshape(places, (-1,)), axis=first)
-    return reshape(y, (*sliced.shape[:first], *places.shape, *sliced.shape[first + 1 :]))
-
-
-def _keys(x: Any, key: Any) -> tuple[Any, ...]:
-    """The key as a tuple of integers, slices, None and tensors that says something of every axis."""
-    keys: list[Any] = []
-    axes, masks = 0, False
-    for k in key if isinstance(key, tuple) else (key,):
-        if isinstance(k, list | np.ndarray):
-            from tinytorch.creation import asarray
-
-            try:
-                k = asarray(k, dtype=x.device.default_int if len(k) == 0 else None, device=x.device)
-            except (TypeError, ValueError):
-                raise IndexError(
-                    f"getitem: an index is an integer, a slice, '...', None, a Tensor or a list of integers, not {k!r}"
-                ) from None
-        if isinstance(k, Variable):
-            expect_one_device("x[...]", x, k)
-            kind = x.device.dtype_of(k.array).kind
-            if kind not in "biu":
-                raise IndexError(
-                    f"getitem: an index tensor holds integers or booleans, not {k.device.dtype_of(k.array)}"
-                )
-            masks = masks or kind == "b"
-            axes += k.ndim if kind == "b" else 1
-        elif isinstance(k, bool | np.bool):
-            raise IndexError("getitem: an index is not a bool; for a new axis write None")
-        elif isinstance(k, int | np.integer):
-            k = int(k)
-            axes += 1
-        elif isinstance(k, slice):
-            axes += 1
-        elif k is not None and k is not Ellipsis:
-            raise IndexError(
-                f"getitem: an index is an integer, a slice, '...', None or a Tensor, not {type(k).__name__} ({k!r})"
-            )
-        keys.append(k)
-    dots = [i for i, k in enumerate(keys) if k is Ellipsis]
-    if axes > x.ndim or len(dots) > 1:
-        raise IndexError(f"getitem: {axes} indices and {len(dots)} '...' for {x.ndim} dimensions")
-    at = dots[0] if dots else len(keys)
-    every = (*keys[:at], *(_WHOLE,) * (x.ndim - axes), *keys[at + 1 :])
-    return _unmasked(x, every) if masks else every
-
-
-def _unmasked(x: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The keys with the indices of its true elements for each mask; a mask that stands alone, in front, stays.
-
-    Raises:
-        IndexError: a mask has not the lengths of its axes.
-    """
-    out: list[Any] = []
-    axis = 0
-    for i, k in enumerate(keys):
-        if not isinstance(k, Variable) or k.dtype.kind != "b":
-            out.append(k)
-            axis += k is not None
-            continue
-        lengths = x.shape[axis : axis + k.ndim]
-        if any(m not in (0, n) for m, n in zip(k.shape, lengths)):
-            raise IndexError(
-                f"getitem: a mask of shape {tuple(k.shape)} does not fit shape {tuple(x.shape)} at axis {axis}; "
-                "it must have the lengths of the axes it stands for, or 0"
-            )
-        alone = i == 0 and not any(isinstance(other, Variable) or other != _WHOLE for other in keys[1:])
-        if k.ndim == 0 and not alone:
-            raise IndexError("getitem: a mask without axes stands alone; index in two steps, as in x[mask][:, i]")
-        out.extend([k] if alone else nonzero(k))
-        axis += k.ndim
-    return tuple(out)
-
-
-def _flat(x: Any, lead: tuple[Any, ...]) -> tuple[Any, Any]:
-    """x with its leading axes as one, and integers and integer tensors that index them as one index into that one."""
-    rest = x.shape[len(lead) :]
-    unfit = shapes.broadcast([k.shape for k in lead if isinstance(k, Variable)]) if len(lead) > 1 else None
-    if unfit:
-        raise IndexError(f"getitem: integer tensors of shapes {unfit}")
-    flat: Any = 0
-    for k, n in zip(lead, x.shape):
-        if isinstance(k, int) and not -n <= k < n:
-            raise IndexError(f"index {k} is outside an axis of length {n}")
-        flat = flat * n + (k % n if isinstance(k, int) else checked_index(k, n, "getitem", negative=True))
-    return reshape(x, (math.prod(x.shape[: len(lead)]), *rest)), flat
-
-
-def _gather(x: Any, lead: tuple[Any, ...]) -> Any:
-    """x[lead], for integers and integer tensors."""
-    rows, flat = _flat(x, lead)
-    return reshape(_take(rows, reshape(flat, (-1,)), axis=0), (*flat.shape, *rows.shape[1:]))
-
-
-def may_change(x: Any, written: str, instead: str) -> None:
-    """Raise RuntimeError if the tensor must not be changed now.
-
-    A leaf that requires a gradient may be changed only while nothing is recorded, and a recorded tensor only while
-    everything is: otherwise a gradient would be of values that are no longer there.
-    """
-    if x._requires_grad and x.node is None and is_grad_enabled():
-        raise RuntimeError(
-            f"{written}: x is a leaf that requires a gradient, which would be lost; do it under tinytorch.no_grad(), "
-            f"or write {instead}"
-        )
-    if x.node is not None and not is_grad_enabled():
-        raise RuntimeError(f"{written}: x is part of a graph, and this would not be recorded; write {instead}")
-
-
-def setitem(x: Any, key: Any, value: Any) -> None:
-    """x[key] = value, for a key that `x[key]` takes: integers, slices, `...`, None, integer and boolean tensors.
-
-    The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values. The assignment
-    is recorded, so that gradients reach the value. Where an index occurs twice, the last value stays. Of a mask and a
-    value with axes the number of true elements is read.
-
-    Raises:
-        RuntimeError: x is a leaf that requires a gradient, or was detached or sliced from another tensor, which would
-            not see the change.
-        IndexError: an index is outside its axis, or the key mixes what cannot be mixed.
-    """
-    may_change(x, "x[...] = value", "x = tinytorch.where(mask, value, x)")
-    if x.shared:
-        raise RuntimeError(
-            "x[...] = value: x was detached or sliced from another tensor, which would not see the change; write into "
-            "x.copy(), or into the other tensor: x[i, j] = value instead of x[i][j] = value, and under "
-            "tinytorch.no_grad() if it is a leaf that requires a gradient"
-        )
-    expect_one_device("x[...] = value", x, value)
-    keys = _keys(x, key)
-    arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
-    lead, rest = (keys[: arrays[-1] + 1], keys[arrays[-1] + 1 :]) if arrays else ((), keys)
-    alone = all(k == _WHOLE for k in rest)
-    if not arrays:
-        new = _setitem(x, value, key=keys)
-    elif keys[arrays[0]].dtype.kind == "b":
-        new = _masked(x, keys[0], value)
-    elif alone and all(isinstance(k, int | Variable) for k in lead):
-        new = _at_rows(x, lead, value)
-    else:
-        new = _at_places(x, keys, value)
-    new = new.to(x.dtype)
-    x.assign(new.array, new.node)
-
-
-def _spread(value: Any, shape: tuple[int, ...]) -> Any:
-    """The value of an assignment, broadcast to the shape of x[key]."""
-    unfit = shapes.repeated(value.shape, shape)
-    if unfit:
-        raise ValueError(f"setitem: the value {unfit}")
-    return broadcast_to(value, shape)
-
-
-def _at_places(x: Any, keys: tuple[Any, ...], value: Any) -> Any:
-    """As `_at_rows`, for any integers, slices and integer tensors that `getitem` takes."""
-    n, device = x.size, x.device
-    dtype = device.dtype(device.default_int)
-    each = wrap(run_on(device, lambda: device.xp.arange(n, dtype=dtype, device=device.native)), device)
-    places = getitem(reshape(each, x.shape), keys)  # in one row, of the elements that are picked
-    return reshape(_at_rows(reshape(x, (n,)), (places,), value), x.shape)
-
-
-def _at_rows(x: Any, lead: tuple[Any, ...], value: Any) -> Any:
-    """x with the value, which broadcasts against x[lead], at integer tensors and integers; the last of equals stays."""
-    rows, flat = _flat(x, lead)
-    if flat.size == 0:
-        return x
-    if isinstance(value, Variable) and value.ndim:
-        value = _spread(value, (*flat.shape, *rows.shape[1:]))
-        value = reshape(value, (flat.size, *rows.shape[1:]))
-    return reshape(_put(rows, value, reshape(flat, (-1,))), x.shape)
-
-
-def _masked(x: Any, mask: Any, value: Any) -> Any:
-    """x with the value, which broadcasts against x[mask], where the mask is true."""
-    if mask.size == 0:  # it selects nothing, and may be of another shape than x
-        return x
-    rest = x.shape[mask.ndim :]
-    wide = reshape(mask, (*mask.shape, *(1,) * len(rest)))
-    if not isinstance(value, Variable) or value.ndim == 0:
-        return where(wide, value, x)
-    nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # 1, 2, ... where the mask is true
-    rows = _spread(value, (int(nth[-1]), *rest))
-    if rows.size == 0:
-        return x
-    chosen = _take(rows, clip(nth - 1, min=0), axis=0)
-    return where(wide, reshape(chosen, (*mask.shape, *rest)), x)
-
-
-def _filled(dev: Any, ndim: int, value: float, dtype: Any) -> Array:
-    """A number as an array that broadcasts to any of so many axes."""
-    return dev.xp.full((1,) * ndim, value, dtype=dtype, device=dev.native)
-
-
-@op
-def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> Any:
-    xp = dev.xp
-    parts, taken, flipped = _parts(key, x.shape)
-    forwards = tuple([p.forwards() for p in parts])
-    if isinstance(value, bool | int | float):
-        block = _filled(dev, x.ndim, value, x.dtype)
-    else:
-        lengths = iter([p.length for p in parts])
-        each = [(k, 1 if k is None else next(lengths)) for k in taken]
-        shape = tuple([n for k, n in each if not isinstance(k, int)])
-        block = _forwards(dev, xp.broadcast_to(xp.astype(value, x.dtype, copy=False), shape), parts)
-    return (
-        dev.put(x, forwards, block),
-        lambda g: dev.put(g, forwards, _filled(dev, x.ndim, 0.0, g.dtype)),
-        lambda g: _sliced(dev, g, taken, flipped),
-    )
-
-
-@op(apart=(2,))
-def _put(dev: Device, x: Array, value: Array, indices: Array, /) -> Any:
-    """Rows of x replaced: value is (N, ...), of no axis, or a number, and indices (N,)."""
-    xp, size, count = dev.xp, x.shape[0], indices.shape[0]
-
-    def of_value(g: Array) -> Array:  # to the one that stayed, where an index occurs twice
-        places = xp.arange(count, dtype=indices.dtype, device=dev.native)
-        last = dev.put(xp.zeros((size,), dtype=indices.dtype, device=dev.native), indices, places)
-        stayed = xp.reshape(xp.take(last, indices) == places, (-1, *(1,) * (x.ndim - 1)))
-        return xp.where(stayed, xp.take(g, indices, axis=0), 0.0)
-
-    if isinstance(value, bool | int | float):
-        rows = _filled(dev, x.ndim, value, x.dtype)
-    else:
-        rows = xp.astype(xp.reshape(value, value.shape or (1,) * x.ndim), x.dtype, copy=False)
-    return (
-        dev.put(x, indices, rows),
-        lambda g: dev.put(g, indices, _filled(dev, x.ndim, 0.0, g.dtype)),
-        of_value,
-        None,
-    )
-
-
-def put(x: Any, key: Any, values: Any) -> Any:
-    """A copy of x with `x[key] = values`: what `Device.put` is, of tensors.
+@worded
+def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> Any:
+    """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
 
     Args:
-        key: a slice for each axis, with a positive step, or integers (N,) for the first; the last of equals stays.
+        repeats: a number, or an integer tensor with a number for each element along the axis (the shape of the result
+            then depends on its values, which are read).
 
-    >>> tinytorch.ops.put(Tensor([1.0, 2.0, 3.0]), Tensor([0, 2]), Tensor([10.0, 30.0]))
-    tensor([10.,  2., 30.])
+    >>> tinytorch.repeat(Tensor([1.0, 2.0]), 2)
+    tensor([1., 1., 2., 2.])
     """
-    if isinstance(key, tuple):
-        return _setitem(x, values, key=key)
-    unfit = shapes.repeated(shapes.of(values), (*key.shape, *x.shape[1:]))
-    if unfit:
-        raise ValueError(f"put: the values {unfit}")
-    return _put(x, values, key)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    axis = axis_of(axis, x.ndim)
+    shape = x.shape
+    if not isinstance(repeats, Variable):
+        repeats = whole("repeat", repeats)
+        if repeats < 0:
+            raise ValueError(f"repeat: repeats are not negative: {repeats}")
+        wide = broadcast_to(expand_dims(x, axis=axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
+        return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
+    if repeats.dtype.kind not in "iu" or repeats.ndim > 1:
+        raise TypeError(f"repeat: repeats are integers along one axis, not {repeats.dtype.name} {repeats.shape}")
+    counts: Any = repeats.tolist()  # type: ignore[attr-defined]
+    counts = [counts] * shape[axis] if isinstance(counts, int) else counts * (shape[axis] if len(counts) == 1 else 1)
+    if any(n < 0 for n in counts):
+        raise ValueError(f"repeat: repeats are not negative: {min(counts)}")
+    if len(counts) != shape[axis]:
+        raise ValueError(f"repeat: {len(counts)} repeats for {shape[axis]} elements along axis {axis}")
+    rows = [i for i, n in enumerate(counts) for _ in range(n)]
+    return take(x, wrap(*to_array(rows, x.device.default_int, x.device, None)), axis=axis)
+
+
+@op(kinds="iuf")
+def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
+    if x1.ndim != 1:
+        raise ValueError(f"x1 has one axis, along which it ascends, not {x1.ndim}")
+    places = dev.xp.searchsorted(x1, x2, side=side)
+    return dev.xp.astype(places, dev.dtype(dev.default_int), copy=False), None, None  # JAX (0.10) gives int32
+
+
+@worded
+def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor | None = None) -> Any:
+    """Where the elements of x2 belong in x1, which is in ascending order (or is put in it by `sorter`).
+
+    >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))
+    tensor([2], dtype=int64)
+    """
+    return _searchsorted(x1 if sorter is None else take(x1, sorter, axis=0), x2, side=side)
 
 
 # Functions whose result has a shape that depends on values: they read them, and have no gradient -------------------

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.autograd import expect_tensors, op, shared
+from tinytorch.autograd import op, shared
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import checked_index
 from tinytorch.ops.reduce import top_of
+from tinytorch.tape.checks import expect_tensors
 from tinytorch.words import worded
 
 __all__ = [

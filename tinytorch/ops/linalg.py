@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd import expect_one_device, op
+from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.dtypes import whole
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.reduce import sum as _sum
 from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
+from tinytorch.tape.checks import expect_one_device
 from tinytorch.words import worded
 
 __all__ = [

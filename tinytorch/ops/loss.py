@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.autograd import Variable, expect_tensors, op, run_on
+from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.ops.elementwise import logistic
 from tinytorch.ops.index import as_index
 from tinytorch.ops.reduce import top_of
+from tinytorch.tape.checks import expect_tensors
+from tinytorch.tape.variable import Variable, run_on
 from tinytorch.words import bound, worded
 
 __all__ = [

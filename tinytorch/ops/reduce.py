@@ -15,7 +15,6 @@ from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along
 from tinytorch.dtypes import as_dtype
 from tinytorch.ops.axes import axes_of, axis_of, checked, count_of, inverse, kept
-from tinytorch.words import OneTensor, worded
 
 __all__ = [
     "all",
@@ -32,7 +31,6 @@ __all__ = [
     "mean",
     "min",
     "prod",
-    "searchsorted",
     "softmax",
     "sort",
     "std",
@@ -436,23 +434,3 @@ def argsort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = Fals
     tensor([1, 2, 0], dtype=int64)
     """
     return dev.xp.argsort(x, axis=axis_of(axis, x.ndim), descending=descending, stable=stable), None
-
-
-@op(kinds="iuf")
-def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
-    if x1.ndim != 1:
-        raise ValueError(f"x1 has one axis, along which it ascends, not {x1.ndim}")
-    places = dev.xp.searchsorted(x1, x2, side=side)
-    return dev.xp.astype(places, dev.dtype(dev.default_int), copy=False), None, None  # JAX (0.10) gives int32
-
-
-@worded
-def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor | None = None) -> Any:
-    """Where the elements of x2 belong in x1, which is in ascending order (or is put in it by `sorter`).
-
-    >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))
-    tensor([2], dtype=int64)
-    """
-    from tinytorch.ops.index import take
-
-    return _searchsorted(x1 if sorter is None else take(x1, sorter, axis=0), x2, side=side)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from tinytorch import shapes
-from tinytorch.autograd import Variable, expect_one_device, expect_tensors, op
+from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import along, padded
 from tinytorch.dtypes import as_dtype, fitting, number, whole
 from tinytorch.ops.axes import axes_of, axis_of, checked, inverse, lengths
+from tinytorch.tape.checks import expect_one_device, expect_tensors
 from tinytorch.words import OneTensor, worded
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "moveaxis",
     "pad",
     "permute_dims",
-    "repeat",
     "reshape",
     "roll",
     "split",
@@ -373,42 +373,6 @@ def pad(dev: Device, x: Array, /, pad_width: Widths, *, value: float = 0.0) -> A
     lengths("pad", [n + before + after for (before, after), n in zip(widths, x.shape)])
     inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
     return padded(dev, x, widths, value), lambda g: g[inner]
-
-
-@worded
-def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> Any:
-    """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
-
-    Args:
-        repeats: a number, or an integer tensor with a number for each element along the axis (the shape of the result
-            then depends on its values, which are read).
-
-    >>> tinytorch.repeat(Tensor([1.0, 2.0]), 2)
-    tensor([1., 1., 2., 2.])
-    """
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    axis = axis_of(axis, x.ndim)
-    shape = x.shape
-    if not isinstance(repeats, Variable):
-        repeats = whole("repeat", repeats)
-        if repeats < 0:
-            raise ValueError(f"repeat: repeats are not negative: {repeats}")
-        wide = broadcast_to(expand_dims(x, axis=axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
-        return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
-    from tinytorch.creation import asarray
-    from tinytorch.ops.index import take
-
-    if repeats.dtype.kind not in "iu" or repeats.ndim > 1:
-        raise TypeError(f"repeat: repeats are integers along one axis, not {repeats.dtype.name} {repeats.shape}")
-    counts: Any = repeats.tolist()  # type: ignore[attr-defined]
-    counts = [counts] * shape[axis] if isinstance(counts, int) else counts * (shape[axis] if len(counts) == 1 else 1)
-    if any(n < 0 for n in counts):
-        raise ValueError(f"repeat: repeats are not negative: {min(counts)}")
-    if len(counts) != shape[axis]:
-        raise ValueError(f"repeat: {len(counts)} repeats for {shape[axis]} elements along axis {axis}")
-    rows = [i for i, n in enumerate(counts) for _ in range(n)]
-    return take(x, asarray(rows, dtype=x.device.default_int, device=x.device), axis=axis)
 
 
 @worded

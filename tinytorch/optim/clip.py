@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 from tinytorch import ops
-from tinytorch.autograd import expect_tensors, no_grad
+from tinytorch.tape.checks import expect_tensors
+from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.words import worded
 

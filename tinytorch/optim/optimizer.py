@@ -20,11 +20,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from tinytorch.autograd import assign_all, describe, run_on
 from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
 from tinytorch.dtypes import number
 from tinytorch.spelled import missing
+from tinytorch.tape.checks import describe
+from tinytorch.tape.variable import assign_all, run_on
 from tinytorch.tensor import Tensor, host_values
 from tinytorch.words import bound, flags, shown, worded
 

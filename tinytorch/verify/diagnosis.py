@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from tinytorch import random
-from tinytorch.autograd import is_grad_enabled
 from tinytorch.nn import Module
 from tinytorch.nn.module import Parameter
 from tinytorch.optim import Optimizer
 from tinytorch.table import plain, width, wrapped
+from tinytorch.tape.modes import is_grad_enabled
 from tinytorch.tensor import Tensor
 from tinytorch.verify import mistakes, trial
 from tinytorch.verify.mistakes import Finding, together

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd import grad, no_grad
+from tinytorch.autograd import grad
+from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.verify.run import Run, given_to
 from tinytorch.words import bound, constructor, expecting, shown

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd import is_grad_enabled
 from tinytorch.nn import Dropout, Module
 from tinytorch.nn.module import Parameter
+from tinytorch.tape.modes import is_grad_enabled
 from tinytorch.tensor import Tensor
 from tinytorch.verify.trace import Event, Trace
 from tinytorch.words import constructor, expecting

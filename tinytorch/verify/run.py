@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from tinytorch import random
-from tinytorch.autograd import no_grad
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
 from tinytorch.nn import Module
 from tinytorch.ops import stack
 from tinytorch.optim import Optimizer
+from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.verify.controls import Control
 from tinytorch.verify.trace import Trace

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd import Node, Observer, is_grad_enabled, wrap
 from tinytorch.nn import Module
 from tinytorch.origin import Origin, caller
+from tinytorch.tape.modes import is_grad_enabled
+from tinytorch.tape.observer import Observer
+from tinytorch.tape.variable import Node, wrap
 from tinytorch.tensor import Tensor
 
 Key = int  # the id of an array: tensors that share their values, as `detach` makes them, have the same

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd import no_grad
 from tinytorch.nn.module import Parameter
 from tinytorch.optim import Optimizer
+from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.verify.mistakes import Finding
 

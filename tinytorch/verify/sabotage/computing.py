@@ -9,9 +9,9 @@ from unittest.mock import patch
 import numpy as np
 
 from tinytorch import ops
-from tinytorch.autograd import no_grad
 from tinytorch.creation import ones, zeros_like
 from tinytorch.nn import Dropout, PositionalEncoding, init
+from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.verify.sabotage.tools import Tampering, bug, rule
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from tinytorch.autograd import Observer
+from tinytorch.tape.observer import Observer
 from tinytorch.words import expecting
 
 Bug = Callable[[], AbstractContextManager[None]]

@@ -1,0 +1,88 @@
+"""Gradients of gradients: an op's body is run again, on tensors, so that its rules are made of ops and are recorded.
+
+A device is an interpreter of bodies, and `Taped` is the one whose arrays are tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinytorch.backends import Device
+from tinytorch.dtypes import NUMBERS
+from tinytorch.tape.checks import describe
+from tinytorch.tape.graph import FREED, reachable
+from tinytorch.tape.mixing import fitting_of
+from tinytorch.tape.variable import Node, Place, Rule, Variable, run_on, wrap
+
+
+class _Taped:
+    """A device whose arrays are tensors: what an op's body is given when its rules are to be recorded.
+
+    Its namespace is tinytorch, and its extension points are the ops of the same name, or else their standard defaults.
+    """
+
+    def __init__(self, device: Device, xp: Any) -> None:
+        self.native = device
+        self.xp = xp
+        self.dtype = np.dtype
+        self.dtype_of = operator.attrgetter("dtype")
+        self.default_int = device.default_int
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.xp.ops, name, None) or functools.partial(getattr(Device, name), self)
+
+
+def replayed(starts: Iterable[Place]) -> dict[Node, Any]:
+    """The tensor of each node, computed again from the leaves: a graph does not keep them."""
+    values: dict[Node, Any] = {}
+    for node in reachable(starts):
+        if node.rules is None:
+            raise RuntimeError(FREED)
+        device, arrays = node.device, []
+        for source in node.inputs:
+            if isinstance(source, Variable):
+                if getattr(source, "changed", 0) < node.order:
+                    raise RuntimeError(
+                        f"backward: {describe(source)} was changed after {node.op.name} used it, by an optimizer "
+                        "step or an assignment; take gradients with create_graph=True before changing it"
+                    )
+                device = source.device
+                arrays.append(source.array)
+            elif type(source) is Node:
+                device = source.device
+                arrays.append(values[source].array)
+            else:
+                arrays.append(source)
+        made_by: Any = node.op
+        fit = fitting_of(device, arrays, made_by.apart, made_by.beyond)
+        arrays = arrays if fit is None else run_on(device, fit, arrays)
+        body = functools.partial(node.op.body, device, *arrays, **node.meta)
+        out = run_on(device, body)[0]
+        values[node] = wrap(out, node.device, node)
+    return values
+
+
+def taped_rules(node: Node, values: dict[Node, Any]) -> tuple[_Taped, tuple[Rule | None, ...]]:
+    """The rules of a node made of ops: its body run on the tensors themselves."""
+    given = [values[s] if type(s) is Node else s for s in node.inputs]
+    device = next(x.device for x in given if isinstance(x, Variable))
+    plain = (Variable, *NUMBERS, type(None))
+    tensors = [x if isinstance(x, plain) else wrap(x, device) for x in given]
+    xp = next(iter(values.values())).__array_namespace__()
+    dev, op = _Taped(device, xp), node.op
+    rules = op.body(dev, *tensors, **node.meta)[1:]
+    if op.kinked:
+        apart = op.apart
+        on = [x for i, x in enumerate(tensors) if i not in apart and isinstance(x, Variable)]
+        rules = tuple([rule and functools.partial(_kinked, xp, rule, on) for rule in rules])
+    return dev, rules
+
+
+def _kinked(xp: Any, rule: Rule, inputs: Sequence[Any], g: Any) -> Any:
+    """What the rule makes of g, as something that depends on the inputs of its op, too."""
+    return xp.ops.flat_in(rule(g), *inputs)
