@@ -18,6 +18,7 @@ from tinytorch.backends.registry import (
     families,
     register,
     set_default_device,
+    unregister,
     usable_devices,
 )
 from tinytorch.backends.tree import map_tree
@@ -46,5 +47,6 @@ __all__ = [
     "map_tree",
     "register",
     "set_default_device",
+    "unregister",
     "usable_devices",
 ]

@@ -28,20 +28,15 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends import cuda_source as source
+from tinytorch.backends import importing
 from tinytorch.backends.device import Array, Device, Stream, Unavailable
-from tinytorch.backends.standard import Key, Pair, added, added_up, backwards, counts, last_of
+from tinytorch.backends.standard import Key, Pair, added, added_up, backwards, counts, last_of, out_of_range
 from tinytorch.backends.tracing import Kernel
 
 _FIX = "python -m pip install 'tinytorch-xp[cuda12]' (or [cuda13], to match the driver)"
 
-try:
+with importing.library("CuPy", _FIX, "cupy"):
     import cupy
-except ImportError as error:
-    if getattr(error, "name", None) == "cupy":
-        raise Unavailable("CuPy is not installed", _FIX) from error
-    raise Unavailable(
-        f"CuPy is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX
-    ) from error
 
 import array_api_compat.cupy as compat  # noqa: E402
 from cupyx.scipy.special import erf  # noqa: E402
@@ -307,7 +302,7 @@ class _Checks:
         """What was out of range, in words; the table is then as new."""
         host = cupy.asnumpy(self.table[: len(self.asked)])
         wrong = [
-            Device.out_of_range(what, shown.format(value.view(kind)), int(count), interval)
+            out_of_range(what, shown.format(value.view(kind)), int(count), interval)
             for (what, interval, kind, shown), (_, count, _, value) in zip(self.asked, host)
             if count
         ]

@@ -1,10 +1,9 @@
 """What a device is: a place where arrays live, and the array library that computes there.
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host transfer,
-and a closed list of extension points (`fused`, `scatter_add`, `put`, `add_parts`, `windows`, `add_windows`, `erf`,
-`check_index`, `check_unit`, `dropout_mask`, `normalized`, `class_losses`, `hold`, `synchronize`). Each extension
-point has a default here that uses standard names only; a library's own file may override it. Nothing here knows about
-tensors or gradients.
+and a closed list of extension points, which stand together in one block. Their defaults, in names of the standard only,
+are in `standard.py`; a library's own file may override them. Nothing here knows about tensors or gradients. The file is
+long because a contract is read as a whole: most of it says what a device promises.
 
 The engine and bodies of ops call extension points, and what moves arrays, with arrays of the device: they do not look
 at the kind of what they are given.
@@ -12,9 +11,7 @@ at the kind of what they are given.
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,12 +19,11 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from tinytorch.backends.forks import importing
-from tinytorch.backends.standard import Key, Pair, assembled, padded, placed, shifts, summed_by, unshift
+from tinytorch.backends import standard
+from tinytorch.backends.standard import Array as Array  # for whoever writes a device
+from tinytorch.backends.standard import Key, Pair
 
 log = logging.getLogger(__name__)
-
-Array = Any  # an array of whatever library the device uses: the standard has no common base class
 
 _scopes = threading.local()  # .stack: devices entered with `with`, innermost last
 
@@ -256,7 +252,7 @@ class Device:
 
         The default sorts the rows and adds neighbours of one index up in log2(N) steps, which needs no mutation.
         """
-        return summed_by(self, values, indices, size)
+        return standard.scatter_add(self, values, indices, size)
 
     def put(self, x: Array, key: tuple[slice, ...] | Array, values: Array) -> Array:
         """A copy of x with `x[key] = values`.
@@ -268,7 +264,7 @@ class Device:
 
         The default puts zeros around the values, or sorts the integers, which needs no mutation.
         """
-        return placed(self, x, key, values)
+        return standard.put(self, x, key, values)
 
     def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
         """Zeros of the shape, with each part added at its key: the gradient of slicing, for all slices of one array.
@@ -279,7 +275,7 @@ class Device:
 
         The default joins the parts, and zeros for the gaps, along one axis after the other, which needs no mutation.
         """
-        return assembled(self, parts, keys, shape)
+        return standard.add_parts(self, parts, keys, shape)
 
     def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
         """What is under each element of a kernel at each of its places: (C, H, W, N) -> (C, KH, KW, H', W', N).
@@ -293,10 +289,7 @@ class Device:
 
         The default stacks slices. It may be a view of the images.
         """
-        xp, (kh, kw) = self.xp, kernel
-        wide = padded(self, x, [(0, 0), *((p, p) for p in padding), (0, 0)])
-        stacked = xp.stack(shifts(wide, kernel, stride, dilation), axis=1)
-        return xp.reshape(stacked, (x.shape[0], kh, kw, *stacked.shape[2:]))
+        return standard.windows(self, x, kernel, stride, padding, dilation)
 
     def add_windows(
         self, parts: list[Array], size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
@@ -309,9 +302,7 @@ class Device:
 
         The default puts zeros around the parts, which needs no mutation.
         """
-        (H, W), (ph, pw) = size, padding
-        wide = unshift(self, parts, (H + 2 * ph, W + 2 * pw), kernel, stride, dilation)
-        return wide[:, ph : ph + H, pw : pw + W, :]
+        return standard.add_windows(self, parts, size, kernel, stride, padding, dilation)
 
     def erf(self, x: Array) -> Array:
         """The error function `2/sqrt(pi) * integral of exp(-t**2) from 0 to x`, to a few units in the last place.
@@ -320,19 +311,7 @@ class Device:
         For float64 it is a polynomial in `(4 - |x|) / (4 + |x|)` for `erfc(|x|) * exp(x**2)`, its coefficients fitted
         to Python's `math.erfc` on first use; up to |x| = 1 the Taylor series, so that small x keep all their digits.
         """
-        xp = self.xp
-        if self.dtype_of(x).itemsize <= 4:
-            z = xp.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
-            square = z * z
-            y = _polynomial(square, _ERF_ABOVE)
-            y *= z
-            y /= _polynomial(square, _ERF_BELOW)
-            return xp.clip(y, -1.0, 1.0)
-        z = xp.minimum(xp.abs(x), 9.0)  # erfc(9) is below the least difference from 1
-        tail, series = _erf_coefficients()
-        p = _polynomial((4.0 - z) / (4.0 + z), tail)
-        q = _polynomial(xp.minimum(z, 1.0) ** 2, series)
-        return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
+        return standard.erf(self, x)
 
     def normalized(self, x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
         """Rows less their mean and divided by their standard deviation: (h * weight + bias, h, r), h = (x - mean) * r.
@@ -342,18 +321,7 @@ class Device:
             weight: (N,), as bias; either may be None.
             eps: r (M, 1) is 1 / sqrt(variance + eps).
         """
-        xp = self.xp
-        h = x - xp.mean(x, axis=1, keepdims=True)
-        h -= xp.mean(h, axis=1, keepdims=True)  # what rounding left of a mean far from zero
-        r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
-        h *= r
-        y = h if weight is None else h * weight
-        if bias is not None:
-            if weight is None:
-                y = h + bias
-            else:
-                y += bias
-        return y, h, r
+        return standard.normalized(self, x, weight, bias, eps)
 
     def normalized_rule(self, g: Array, gh: Array, h: Array, r: Array, weight: Array | None) -> Array:
         """The gradient of the rows given to `normalized`: (d - mean(d) - h * mean(d * h)) * r with d = g * weight.
@@ -362,18 +330,7 @@ class Device:
             g: (M, N), the gradient of its result.
             gh: g * h, which that of the weight needs, too.
         """
-        xp, n = self.xp, h.shape[1]
-        if weight is None:
-            mean, slope = xp.mean(g, axis=1, keepdims=True), xp.mean(gh, axis=1, keepdims=True)
-            d = g - mean
-        else:
-            share = xp.reshape(weight / n, (n, 1))
-            mean, slope = xp.matmul(g, share), xp.matmul(gh, share)
-            d = g * weight
-            d -= mean
-        d -= h * slope
-        d *= r
-        return d
+        return standard.normalized_rule(self, g, gh, h, r, weight)
 
     def class_losses(
         self, z: Array, labels: Array, ignore: int | None, smooth: float
@@ -388,32 +345,11 @@ class Device:
         Returns:
             The losses (M,); which labels count (M,), or None for all; and what `class_losses_rule` needs.
         """
-        xp, (M, C) = self.xp, z.shape
-        kept = None if ignore is None else labels != ignore
-        if kept is not None:
-            z, labels = xp.where(kept[:, None], z, 0.0), xp.where(kept, labels, 0)
-        if C:
-            z = z - xp.max(z, axis=1, keepdims=True)
-        e = xp.exp(z)
-        s = xp.sum(e, axis=1, keepdims=True)
-        starts = xp.arange(0, M * C, C, dtype=labels.dtype, device=self.native)
-        losses = xp.reshape(xp.log(s), (M,)) - xp.take(xp.reshape(z, (-1,)), labels + starts, axis=0)
-        if smooth:
-            losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=1) * (smooth / C)
-        if kept is not None:
-            losses = xp.where(kept, losses, 0.0)
-        return losses, kept, (e, s, labels, kept, smooth)
+        return standard.class_losses(self, z, labels, ignore, smooth)
 
     def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
         """The gradient of the logits, (softmax(z) - q) * g, and 0 of ignored labels; g is (M, 1) or ()."""
-        xp, (e, s, labels, kept, smooth) = self.xp, state
-        C = e.shape[1]
-        classes = xp.arange(C, dtype=labels.dtype, device=self.native)
-        q = xp.astype(labels[:, None] == classes, e.dtype)
-        d = e / s
-        d -= q * (1.0 - smooth) + smooth / C if smooth else q
-        d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # g is infinite if none is kept
-        return d
+        return standard.class_losses_rule(self, state, g)
 
     def hold(self, array: Array) -> None:
         """Is shown a large result or gradient, and may keep it, so that the memory below it stays with the process.
@@ -429,44 +365,21 @@ class Device:
         The default reads the answer at once. A device whose reads wait for its whole queue may put the error off to the
         next time values are read or it is synchronized.
         """
-        xp = self.xp
-        if not xp.any(self._outside(indices, size, None)):
-            return True
-        if ignore is None or xp.any(self._outside(indices, size, ignore)):
-            raise IndexError(self._out_of_range(self.to_numpy(indices), size, what, ignore))
-        return False
+        return standard.check_index(self, indices, size, what, ignore)
 
     def check_unit(self, values: Array, what: str) -> None:
         """Raise ValueError if any of the floating numbers `values` is outside [0, 1]; NaN passes.
 
         As for `check_index` a device may put the error off.
         """
-        bad = (values < 0) | (values > 1)
-        if self.xp.any(bad):
-            wrong = self.to_numpy(values)[self.to_numpy(bad)]
-            raise ValueError(self.out_of_range(what, f"{wrong[0]:g}", wrong.size, "[0, 1]"))
-
-    def _outside(self, indices: Array, size: int, ignore: int | None) -> Array:
-        bad = (indices < 0) | (indices >= size)
-        return bad if ignore is None else bad & (indices != ignore)
-
-    def _out_of_range(self, host: np.ndarray, size: int, what: str, ignore: int | None) -> str:
-        bad = host[self._outside(host, size, ignore)]
-        return self.out_of_range(what, bad[0], bad.size, f"[0, {size})")
-
-    @staticmethod
-    def out_of_range(what: str, first: object, count: int, interval: str) -> str:
-        """That the first of so many values is outside the interval, in words."""
-        return f"{what}: {first} is outside {interval}" + (f" ({count} such values)" if count > 1 else "")
+        standard.check_unit(self, values, what)
 
     def dropout_mask(self, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         """0 with probability p, else 1 / (1 - p): from the next numbers of a generator, the same on every device.
 
         The default draws them on the host.
         """
-        kept = generator.random(shape, dtype=np.float32) >= p
-        scale = 1 / (1 - p) if p < 1 else 0.0
-        return self.from_numpy((kept * scale).astype(dtype))
+        return standard.dropout_mask(self, generator, shape, p, dtype)
 
     def activated(self) -> AbstractContextManager[Any]:
         """A block in which the library's own functions work as `current` calls them, on this thread."""
@@ -508,37 +421,3 @@ def _stack() -> list[Device]:
     except AttributeError:
         _scopes.stack = []
         return _scopes.stack
-
-
-# erf(x) / x for x up to the limit, from the highest power of x**2: fitted so that the largest relative error is least,
-# 3e-8 (by tools/fit_erf.py); the quotient reaches 1 at the limit, where erf is 1 to half a unit in the last place
-_ERF_LIMIT = 4.0
-_ERF_ABOVE = [1.98676503e-06, 0.000284564623, 0.00388334529, 0.053101752, 0.193545297, 1.12837911]
-_ERF_BELOW = [3.74199226e-05, 0.00118556886, 0.0152072562, 0.115350075, 0.50485760, 1.0]
-
-
-def _polynomial(x: Array, coefficients: list[float]) -> Array:
-    """The polynomial with these coefficients, highest power first."""
-    p = x * coefficients[0]
-    for c in coefficients[1:-1]:
-        p += c
-        p *= x
-    p += coefficients[-1]
-    return p
-
-
-@functools.cache
-def _erf_coefficients() -> tuple[list[float], list[float]]:
-    """Highest power first: the polynomial for erfc(z) * exp(z**2) in (4 - z) / (4 + z), and erf(x) / x in x**2."""
-    with importing:
-        from numpy.polynomial import chebyshev
-
-    def tail(t: np.ndarray) -> np.ndarray:
-        z = 4.0 * (1.0 - t) / (1.0 + t)
-        return np.asarray([math.erfc(v) * math.exp(v * v) for v in z])
-
-    lowest = (4.0 - 9.0) / (4.0 + 9.0)  # z = 9
-    fit = chebyshev.Chebyshev.interpolate(tail, 24, domain=[lowest, 0.6])  # z = 1
-    power = fit.convert(kind=np.polynomial.Polynomial, domain=[-1, 1]).coef
-    series = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(18)]
-    return [float(c) for c in power[::-1]], series[::-1]

@@ -16,18 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.backends import importing
 from tinytorch.backends.device import Array, Device, Unavailable
 from tinytorch.backends.standard import Key
 
 _FIX = "python -m pip install 'tinytorch-xp[jax]'"
 
-try:
+with importing.library("JAX", _FIX, "jax"):
     import jax
     import jax.numpy as xp
-except ImportError as error:
-    if error.name == "jax":
-        raise Unavailable("JAX is not installed", _FIX) from error
-    raise Unavailable(f"JAX is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX) from error
 
 
 @functools.cache

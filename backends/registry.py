@@ -19,15 +19,22 @@ from tinytorch.backends.forks import over_forks
 ENTRY_POINTS = "tinytorch.backends"
 VARIABLE = "TINYTORCH_DEVICE"
 
-_factories: dict[str, type[Device] | str] = {}  # family -> class, or "module:Class" until first used
-_libraries: dict[str, str] = {}  # family -> top-level module of its arrays, where that was said
+
+class Family(NamedTuple):
+    """What is known of the devices of one name."""
+
+    factory: type[Device] | str  # the class, or "module:Class" until first used
+    library: str = ""  # the top-level module of its arrays, where that was said
+    foreign: bool = False  # another distribution offers it
+    failed: str = ""  # why a foreign one cannot be imported
+
+
+_families: dict[str, Family] = {}  # by name
 _devices: dict[str, Device] = {}  # canonical name -> the one Device of that name
 _lock = over_forks(threading.RLock())
 _default: Device | None = None
 _automatic: Device | None = None  # what "auto" in the environment was found to be
 _discovered = False
-_foreign: set[str] = set()  # families that other distributions offer
-_failed: dict[str, str] = {}  # of these, why one cannot be imported
 _refused: list[DeviceInfo] = []  # lines for what they offer and cannot be registered
 
 
@@ -64,11 +71,27 @@ def register(name: str, factory: type[Device] | str, library: str = "") -> None:
     if name == "auto":
         raise ValueError("register: 'auto' means the first usable GPU and cannot be registered")
     with _lock:
-        if _factories.get(name, factory) != factory:
-            raise ValueError(f"register: {name!r} is registered already, for {_factories[name]}")
-        _factories[name] = factory
-        if library:
-            _libraries[name] = library
+        known = _families.setdefault(name, Family(factory))
+        if known.factory != factory:
+            raise ValueError(f"register: {name!r} is registered already, for {known.factory}")
+        _families[name] = known._replace(library=library or known.library)
+
+
+def unregister(name: str) -> None:
+    """Forget a family and its devices, so that the name can be registered anew. Their arrays stay what they are.
+
+    Raises:
+        TypeError: the name is no string.
+        ValueError: there is no such family.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"unregister: name is a string, such as 'mine', not {type(name).__name__}")
+    with _lock:
+        if name not in _families:
+            raise ValueError(f"unregister: no family {name!r}; there are {', '.join(sorted(_families))}")
+        del _families[name]
+        for known in [d for d in _devices if d.partition(":")[0] == name]:
+            del _devices[known]
 
 
 def device(spec: str | Device | None = None) -> Device:
@@ -96,7 +119,7 @@ def device(spec: str | Device | None = None) -> Device:
     cls = _family(family)
     try:
         name = cls.canonical(index)
-        if family in _foreign and name.partition(":")[0] != family:
+        if _families[family].foreign and name.partition(":")[0] != family:
             raise TypeError(f"it calls itself {name!r}")
         with _lock:
             if name not in _devices:
@@ -113,12 +136,12 @@ def device(spec: str | Device | None = None) -> Device:
 def devices() -> list[DeviceInfo]:
     """Every known device, usable or not, and what is missing where it is not."""
     _discover()
-    return [info for family in list(_factories) for info in _listed(family)] + _refused
+    return [info for family in list(_families) for info in _listed(family)] + _refused
 
 
 def _listed(family: str) -> list[DeviceInfo]:
     """The lines of a family. Whatever is wrong with another distribution's is in its own line, and nowhere else."""
-    library = _libraries.get(family, "")
+    library = _families[family].library
     try:
         cls = _family(family)
         library = str(getattr(cls, "library", library))
@@ -136,7 +159,7 @@ def _line(family: str, library: str, name: Any) -> DeviceInfo:
     """The line of a device that its family says is there: another distribution's is made, to see that it can be."""
     if not isinstance(name, str) or name.partition(":")[0] != family:
         return DeviceInfo(family, library, False, f"a device that it calls {name!r}, not '{family}' or '{family}:...'")
-    if family in _foreign:
+    if _families[family].foreign:
         try:
             device(name)
         except Unavailable as error:
@@ -158,7 +181,7 @@ def _reason(error: BaseException) -> str:
 def families() -> list[str]:
     """The names of all families, usable or not: no library is imported to know them."""
     _discover()
-    return list(_factories)
+    return list(_families)
 
 
 def usable_devices() -> list[Device]:
@@ -209,10 +232,10 @@ def device_of(array: Array) -> Device:
     """
     library = type(array).__module__.partition(".")[0]
     _discover()
-    for family in list(_factories):
-        if _libraries.get(family, library) == library:
+    for name, family in list(_families.items()):
+        if family.library in ("", library):
             try:
-                cls = _family(family)
+                cls = _family(name)
             except Unavailable:
                 continue
             if getattr(cls, "library", None) == library:
@@ -224,16 +247,17 @@ def device_of(array: Array) -> Device:
 
 def _family(name: str) -> type[Device]:
     """The class of a family, imported now if it was not."""
-    if name not in _factories:
+    if name not in _families:
         _discover()
     with _lock:
-        factory = _factories.get(name)
-        if factory is None:
-            known = ", ".join(sorted(_factories))
+        family = _families.get(name)
+        if family is None:
+            known = ", ".join(sorted(_families))
             raise ValueError(f"device: no family {name!r}; there are {known} and 'auto', with an index as in 'cuda:1'")
+        factory = family.factory
         if isinstance(factory, str):
-            if name in _failed:  # an import that fails is not tried again
-                raise Unavailable(_failed[name])
+            if family.failed:  # an import that fails is not tried again
+                raise Unavailable(family.failed)
             module, _, attribute = factory.partition(":")
             try:
                 loaded: Any = getattr(importlib.import_module(module), attribute)
@@ -243,10 +267,11 @@ def _family(name: str) -> type[Device]:
                 raise
             except (Exception, SystemExit) as error:
                 reason = f"{name}: {factory} cannot be imported: {_reason(error)}"
-                if name in _foreign:
-                    _failed[name] = reason
+                if family.foreign:
+                    _families[name] = family._replace(failed=reason)
                 raise Unavailable(reason) from error
-            factory = _factories[name] = loaded
+            factory = loaded
+            _families[name] = family._replace(factory=factory)
     return factory
 
 
@@ -265,12 +290,12 @@ def _discover() -> None:
             entries = []
             refused.append(DeviceInfo("entry points", "", False, _reason(error)))
         for entry in entries:
-            known = _factories.get(entry.name)
+            known = getattr(_families.get(entry.name), "factory", None)
             if isinstance(known, type) and f"{known.__module__}:{known.__qualname__}" == entry.value:
                 continue  # it has registered itself
             try:
                 register(entry.name, entry.value)
-                _foreign.add(entry.name)
+                _families[entry.name] = _families[entry.name]._replace(foreign=True)
             except ValueError as error:
                 refused.append(DeviceInfo(entry.name, "", False, f"{entry.value}: {error}"))
         _refused[:] = refused

@@ -1,16 +1,22 @@
-"""Arrays put together from slices, in names of the array API standard: what extension points do by default.
+"""What the extension points of a device do by default, in names of the array API standard, and what that is made of.
 
-Every function takes a device, or what stands for one, for its namespace `xp`; images are (C, H, W, N).
+Functions of the name of an extension point do what `Device` says of it. Every function takes a device, or what stands
+for one, for its namespace `xp`; images are (C, H, W, N).
 """
 
 from __future__ import annotations
 
 import functools
 import heapq
+import math
 from collections.abc import Sequence
 from typing import Any
 
-Array = Any
+import numpy as np
+
+from tinytorch.backends.forks import importing
+
+Array = Any  # an array of whatever library the device uses: the standard has no common base class
 Pair = tuple[int, int]  # of rows, and of columns
 Key = tuple[slice, ...]  # for each axis the elements from the first to behind the last, with a positive step
 
@@ -49,7 +55,7 @@ def spaced(dev: Any, g: Array, axis: int, step: int) -> Array:
     return wide[along(axis, slice(0, (n - 1) * step + 1))]
 
 
-def assembled(dev: Any, parts: Sequence[Array], keys: Sequence[Key], shape: tuple[int, ...], axis: int = 0) -> Array:
+def add_parts(dev: Any, parts: Sequence[Array], keys: Sequence[Key], shape: tuple[int, ...], axis: int = 0) -> Array:
     """Zeros of the shape with each part added at its key, from an axis on: the axes before are as long as the parts'.
 
     Parts that have the same elements of this axis are put together along the next; what that makes are blocks, which
@@ -65,7 +71,7 @@ def assembled(dev: Any, parts: Sequence[Array], keys: Sequence[Key], shape: tupl
     layers: list[list[tuple[int, Array]]] = []  # of blocks and where they start
     ends: list[tuple[int, int]] = []  # a heap: where each layer ends
     for (start, _, step), chosen in sorted(same.items()):
-        block = assembled(dev, [parts[i] for i in chosen], [keys[i] for i in chosen], shape, axis + 1)
+        block = add_parts(dev, [parts[i] for i in chosen], [keys[i] for i in chosen], shape, axis + 1)
         block = spaced(dev, block, axis, step)
         if ends and ends[0][0] <= start:
             which = heapq.heappop(ends)[1]
@@ -114,7 +120,7 @@ def _joined(dev: Any, blocks: list[tuple[int, Array]], axis: int, size: int) -> 
     return dev.xp.concat(pieces, axis=axis) if len(pieces) > 1 else pieces[0]
 
 
-def placed(dev: Any, x: Array, key: Key | Array, values: Array) -> Array:
+def put(dev: Any, x: Array, key: Key | Array, values: Array) -> Array:
     """A copy of x with `x[key] = values`, for a slice of each axis or integers for the first."""
     xp = dev.xp
     if not isinstance(key, tuple):
@@ -148,7 +154,7 @@ def last_of(dev: Any, indices: Array, size: int) -> Array:
     return xp.where((at >= 0) & (xp.take(ordered, inside) == rows), xp.take(order, inside), -1)
 
 
-def summed_by(dev: Any, values: Array, indices: Array, size: int) -> Array:
+def scatter_add(dev: Any, values: Array, indices: Array, size: int) -> Array:
     """out[i] = the sum of values[n] over all n with indices[n] == i: (N, ...) -> (size, ...)."""
     xp, n = dev.xp, indices.shape[0]
     order = xp.argsort(indices, stable=True)
@@ -218,3 +224,176 @@ def _along(dev: Any, parts: list[Array], axis: int, stride: int, dilation: int, 
         wide = padded(dev, wide, around)
         out = wide if out is None else out + wide
     return out
+
+
+def windows(dev: Any, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+    """See `Device.windows`."""
+    xp, (kh, kw) = dev.xp, kernel
+    wide = padded(dev, x, [(0, 0), *((p, p) for p in padding), (0, 0)])
+    stacked = xp.stack(shifts(wide, kernel, stride, dilation), axis=1)
+    return xp.reshape(stacked, (x.shape[0], kh, kw, *stacked.shape[2:]))
+
+
+def add_windows(
+    dev: Any, parts: list[Array], size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    """See `Device.add_windows`."""
+    (H, W), (ph, pw) = size, padding
+    wide = unshift(dev, parts, (H + 2 * ph, W + 2 * pw), kernel, stride, dilation)
+    return wide[:, ph : ph + H, pw : pw + W, :]
+
+
+def erf(dev: Any, x: Array) -> Array:
+    """See `Device.erf`."""
+    xp = dev.xp
+    if dev.dtype_of(x).itemsize <= 4:
+        z = xp.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
+        square = z * z
+        y = _polynomial(square, _ERF_ABOVE)
+        y *= z
+        y /= _polynomial(square, _ERF_BELOW)
+        return xp.clip(y, -1.0, 1.0)
+    z = xp.minimum(xp.abs(x), 9.0)  # erfc(9) is below the least difference from 1
+    tail, series = _erf_coefficients()
+    p = _polynomial((4.0 - z) / (4.0 + z), tail)
+    q = _polynomial(xp.minimum(z, 1.0) ** 2, series)
+    return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
+
+
+# erf(x) / x for x up to the limit, from the highest power of x**2: fitted so that the largest relative error is least,
+# 3e-8 (by tools/fit_erf.py); the quotient reaches 1 at the limit, where erf is 1 to half a unit in the last place
+_ERF_LIMIT = 4.0
+_ERF_ABOVE = [1.98676503e-06, 0.000284564623, 0.00388334529, 0.053101752, 0.193545297, 1.12837911]
+_ERF_BELOW = [3.74199226e-05, 0.00118556886, 0.0152072562, 0.115350075, 0.50485760, 1.0]
+
+
+def _polynomial(x: Array, coefficients: list[float]) -> Array:
+    """The polynomial with these coefficients, highest power first."""
+    p = x * coefficients[0]
+    for c in coefficients[1:-1]:
+        p += c
+        p *= x
+    p += coefficients[-1]
+    return p
+
+
+@functools.cache
+def _erf_coefficients() -> tuple[list[float], list[float]]:
+    """Highest power first: the polynomial for erfc(z) * exp(z**2) in (4 - z) / (4 + z), and erf(x) / x in x**2."""
+    with importing:
+        from numpy.polynomial import chebyshev
+
+    def tail(t: np.ndarray) -> np.ndarray:
+        z = 4.0 * (1.0 - t) / (1.0 + t)
+        return np.asarray([math.erfc(v) * math.exp(v * v) for v in z])
+
+    lowest = (4.0 - 9.0) / (4.0 + 9.0)  # z = 9
+    fit = chebyshev.Chebyshev.interpolate(tail, 24, domain=[lowest, 0.6])  # z = 1
+    power = fit.convert(kind=np.polynomial.Polynomial, domain=[-1, 1]).coef
+    series = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(18)]
+    return [float(c) for c in power[::-1]], series[::-1]
+
+
+def normalized(dev: Any, x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """See `Device.normalized`."""
+    xp = dev.xp
+    h = x - xp.mean(x, axis=1, keepdims=True)
+    h -= xp.mean(h, axis=1, keepdims=True)  # what rounding left of a mean far from zero
+    r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
+    h *= r
+    y = h if weight is None else h * weight
+    if bias is not None:
+        if weight is None:
+            y = h + bias
+        else:
+            y += bias
+    return y, h, r
+
+
+def normalized_rule(dev: Any, g: Array, gh: Array, h: Array, r: Array, weight: Array | None) -> Array:
+    """See `Device.normalized_rule`."""
+    xp, n = dev.xp, h.shape[1]
+    if weight is None:
+        mean, slope = xp.mean(g, axis=1, keepdims=True), xp.mean(gh, axis=1, keepdims=True)
+        d = g - mean
+    else:
+        share = xp.reshape(weight / n, (n, 1))
+        mean, slope = xp.matmul(g, share), xp.matmul(gh, share)
+        d = g * weight
+        d -= mean
+    d -= h * slope
+    d *= r
+    return d
+
+
+def class_losses(
+    dev: Any, z: Array, labels: Array, ignore: int | None, smooth: float
+) -> tuple[Array, Array | None, tuple[Any, ...]]:
+    """See `Device.class_losses`."""
+    xp, (M, C) = dev.xp, z.shape
+    kept = None if ignore is None else labels != ignore
+    if kept is not None:
+        z, labels = xp.where(kept[:, None], z, 0.0), xp.where(kept, labels, 0)
+    if C:
+        z = z - xp.max(z, axis=1, keepdims=True)
+    e = xp.exp(z)
+    s = xp.sum(e, axis=1, keepdims=True)
+    starts = xp.arange(0, M * C, C, dtype=labels.dtype, device=dev.native)
+    losses = xp.reshape(xp.log(s), (M,)) - xp.take(xp.reshape(z, (-1,)), labels + starts, axis=0)
+    if smooth:
+        losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=1) * (smooth / C)
+    if kept is not None:
+        losses = xp.where(kept, losses, 0.0)
+    return losses, kept, (e, s, labels, kept, smooth)
+
+
+def class_losses_rule(dev: Any, state: tuple[Any, ...], g: Array) -> Array:
+    """See `Device.class_losses_rule`."""
+    xp, (e, s, labels, kept, smooth) = dev.xp, state
+    C = e.shape[1]
+    classes = xp.arange(C, dtype=labels.dtype, device=dev.native)
+    q = xp.astype(labels[:, None] == classes, e.dtype)
+    d = e / s
+    d -= q * (1.0 - smooth) + smooth / C if smooth else q
+    d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # g is infinite if none is kept
+    return d
+
+
+def check_index(dev: Any, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
+    """See `Device.check_index`."""
+    xp = dev.xp
+    if not xp.any(_outside(indices, size, None)):
+        return True
+    if ignore is None or xp.any(_outside(indices, size, ignore)):
+        raise IndexError(_out_of_range(dev.to_numpy(indices), size, what, ignore))
+    return False
+
+
+def check_unit(dev: Any, values: Array, what: str) -> None:
+    """See `Device.check_unit`."""
+    bad = (values < 0) | (values > 1)
+    if dev.xp.any(bad):
+        wrong = dev.to_numpy(values)[dev.to_numpy(bad)]
+        raise ValueError(out_of_range(what, f"{wrong[0]:g}", wrong.size, "[0, 1]"))
+
+
+def _outside(indices: Array, size: int, ignore: int | None) -> Array:
+    bad = (indices < 0) | (indices >= size)
+    return bad if ignore is None else bad & (indices != ignore)
+
+
+def _out_of_range(host: np.ndarray, size: int, what: str, ignore: int | None) -> str:
+    bad = host[_outside(host, size, ignore)]
+    return out_of_range(what, bad[0], bad.size, f"[0, {size})")
+
+
+def out_of_range(what: str, first: object, count: int, interval: str) -> str:
+    """That the first of so many values is outside the interval, in words."""
+    return f"{what}: {first} is outside {interval}" + (f" ({count} such values)" if count > 1 else "")
+
+
+def dropout_mask(dev: Any, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
+    """See `Device.dropout_mask`."""
+    kept = generator.random(shape, dtype=np.float32) >= p
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    return dev.from_numpy((kept * scale).astype(dtype))

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.backends.device import Array, Device, Unavailable
+from tinytorch.backends import importing
+from tinytorch.backends.device import Array, Device
 from tinytorch.backends.forks import over_forks
 from tinytorch.backends.standard import added_up, backwards
 
-try:
+with importing.library("array-api-strict", "python -m pip install array-api-strict", "array_api_strict"):
     import array_api_strict as xp
-except ImportError as error:
-    raise Unavailable("array-api-strict is not installed", "python -m pip install array-api-strict") from error
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.backends import importing
 from tinytorch.backends.device import Array, Device, Unavailable
 from tinytorch.backends.standard import Key, added
 
@@ -36,16 +37,10 @@ def _cpu_driver() -> str:
 if not os.environ.get(_DRIVERS) and (_driver := _cpu_driver()):
     os.environ[_DRIVERS] = _driver
 
-try:
+with importing.library("dpnp", _FIX, "dpctl", "dpnp"):
     import dpctl
     import dpnp
     import dpnp.scipy.special
-except ImportError as error:
-    if error.name in ("dpctl", "dpnp"):
-        raise Unavailable("dpnp is not installed", _FIX) from error
-    raise Unavailable(
-        f"dpnp is installed but cannot be imported: {str(error).strip().splitlines()[0]}", _FIX
-    ) from error
 
 
 @functools.cache

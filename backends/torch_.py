@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.backends import importing
 from tinytorch.backends.device import Array, Device, Unavailable
 from tinytorch.backends.standard import Key, added
 
-try:
+with importing.library("PyTorch", "python -m pip install 'tinytorch-xp[torch]'", "torch"):
     import torch
-except ImportError as error:
-    if error.name == "torch":
-        raise Unavailable("PyTorch is not installed", "python -m pip install 'tinytorch-xp[torch]'") from error
-    raise Unavailable(f"PyTorch is installed but cannot be imported: {str(error).strip().splitlines()[0]}") from error
 
 import array_api_compat.torch as xp
 

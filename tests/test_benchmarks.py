@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.extension import CASES, STEPS
-from tinytorch.backends import Device, cpu
+from tinytorch.backends import Device, cpu, cpu_functions
 
 _MEANT = {"available", "canonical", "of", "from_numpy", "to_numpy", "exported", "asarray", "dtype", "keep_memory"}
-_OWN = sorted(
-    cpu._faster.keys() | {name for name in vars(cpu.CpuDevice) if callable(getattr(Device, name, None))} - _MEANT
-)
+_POINTS = {name for name in vars(cpu.CpuDevice) if callable(getattr(Device, name, None))} - _MEANT
+_OWN = sorted(cpu_functions.FASTER.keys() | _POINTS)
 
 
 @pytest.mark.parametrize("name", [name for name in _OWN if not name.startswith("_")])

@@ -143,8 +143,7 @@ def counted(name: str) -> tuple[int, int, int, int]:
 def _device():
     backends.register("counting", CountingDevice)
     yield
-    for known in (backends.registry._factories, backends.registry._devices):
-        known.pop("counting", None)
+    backends.unregister("counting")
 
 
 @pytest.mark.parametrize("name", EXPECTED)

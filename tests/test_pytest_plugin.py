@@ -12,7 +12,7 @@ import pytest
 
 import pytest_tinytorch
 from tinytorch import backends
-from tinytorch.backends import Unavailable, register, registry
+from tinytorch.backends import Unavailable, register, registry, unregister
 from tinytorch.backends.cpu import CpuDevice
 
 TOY = """
@@ -57,8 +57,7 @@ ON_EACH = "def test_one(device): pass\n"
 def project(pytester, monkeypatch):
     """A project without a conftest, in the machine of this file."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    monkeypatch.setattr(registry, "_factories", {"cpu": CpuDevice})
-    monkeypatch.setattr(registry, "_libraries", {})
+    monkeypatch.setattr(registry, "_families", {"cpu": registry.Family(CpuDevice)})
     monkeypatch.setattr(registry, "_devices", {})
     monkeypatch.setattr(registry, "_discovered", True)
     register("toy", ToyDevice)
@@ -256,7 +255,8 @@ def test_xp_has_its_device_current_and_device_alone_has_not(project):
         def activated(self):
             return self.native
 
-    registry._factories["toy"] = CurrentDevice
+    unregister("toy")
+    register("toy", CurrentDevice)
     project.makepyfile(
         """
         import pytest
@@ -395,7 +395,7 @@ OWN_OPTION = "def pytest_addoption(parser): parser.addoption('--device', default
 
 
 def test_devices_registered_in_a_conftest(project):
-    registry._factories.pop("toy")
+    unregister("toy")
     project.makeconftest(TOY + "def pytest_configure(): backends.register('toy', ToyDevice)")
     project.makepyfile(ON_EACH)
     assert ran(project.runpytest("-v", "--device", "all")) == ["test_one[cpu]", "test_one[toy:a]", "test_one[toy:b]"]

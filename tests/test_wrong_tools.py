@@ -291,6 +291,7 @@ TESTS = [
 ]
 DEVICES = [
     Call("register", backends.register, "mine", "module:Class", names=["name", "factory"], library=""),
+    Call("unregister", backends.unregister, "sycl", names=["name"]),
     Call("device_of", backends.device_of, lambda: np.ones(2), names=["array|registered"]),
     Call("families", backends.families),
     Call("default_device", backends.default_device),
@@ -336,7 +337,7 @@ VALUES = {kind for kind in functions.WRONG if kind not in functions.KINDLESS | {
 def _as_before(monkeypatch):
     """What a wrong call registers or sets is forgotten."""
     registry = importlib.import_module("tinytorch.backends.registry")
-    for name in ("_factories", "_libraries", "_devices", "_foreign", "_failed", "_refused"):
+    for name in ("_families", "_devices", "_refused"):
         monkeypatch.setattr(registry, name, getattr(registry, name).copy())
     yield
     tinytorch.debug(False)

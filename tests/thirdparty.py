@@ -47,5 +47,5 @@ def register(monkeypatch, methods=None, **functions):
     """Make the device "third" known for one test: with methods replaced, and functions of its namespace."""
     cls = type("Third", (ThirdParty,), {"xp": Namespace(**functions), **(methods or {})})
     monkeypatch.setattr(registry, "_devices", dict(registry._devices))
-    monkeypatch.setattr(registry, "_factories", registry._factories | {"third": cls})
+    monkeypatch.setattr(registry, "_families", registry._families | {"third": registry.Family(cls)})
     return registry.device("third")

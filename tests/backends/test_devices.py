@@ -22,7 +22,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor, backends
-from tinytorch.backends import Device, Unavailable, cpu, registry
+from tinytorch.backends import Device, Unavailable, cpu_memory, registry
 from tinytorch.backends.cpu import CpuDevice
 from tinytorch.testing import assert_close
 
@@ -40,7 +40,7 @@ def python(code, **variables):
 @pytest.fixture
 def _registry(monkeypatch):
     """What a test registers is forgotten with it."""
-    for name in ("_factories", "_libraries", "_devices", "_foreign", "_failed", "_refused"):
+    for name in ("_families", "_devices", "_refused"):
         monkeypatch.setattr(registry, name, getattr(registry, name).copy())
     monkeypatch.setattr(registry, "_discovered", True)
 
@@ -204,9 +204,9 @@ def _family(monkeypatch, name, module):
     """A family whose module is imported anew."""
     _without(monkeypatch, module)
     monkeypatch.setattr(backends, module.rpartition(".")[2], None, raising=False)
-    registry._factories[name] = f"{module}:{name.capitalize()}Device"
-    for known in [d for d in registry._devices if d.startswith(name)]:
-        del registry._devices[known]
+    library = registry._families[name].library
+    backends.unregister(name)
+    backends.register(name, f"{module}:{name.capitalize()}Device", library)
 
 
 def _line(name):
@@ -318,12 +318,13 @@ def test_the_real_cupy_without_a_gpu():
 
 
 def test_importing_tinytorch_imports_no_other_array_library_and_verification_only_when_it_is_used():
+    ours = {path.stem for path in (ROOT / "backends").glob("*.py")} - {"cuda", "jax_", "strict", "sycl", "torch_"}
     code = (
-        "import sys, tinytorch, tinytorch.testing\n"
+        f"import sys, tinytorch, tinytorch.testing\nOURS = {ours}\n"
         "tinytorch.Linear(1, 1)(tinytorch.ones((1, 1))).sum().backward()\n"
         "libraries = 'cupy', 'cupyx', 'array_api_strict', 'torch', 'jax', 'dpnp', 'array_api_compat.cupy'\n"
         "print([m for m in sys.modules if m in libraries or m.startswith('tinytorch.backends.') and\n"
-        "       m.rpartition('.')[2] not in ('checkout', 'cpu', 'device', 'forks', 'registry', 'standard', 'tree')],\n"
+        "       m.rpartition('.')[2] not in OURS],\n"
         "      'tinytorch.verify' in sys.modules, 'verify' in dir(tinytorch), tinytorch.verify.gates.__name__)"
     )
     assert python(code, TINYTORCH_DEVICE=None) == "[] False True tinytorch.verify.gates"
@@ -376,11 +377,25 @@ def test_auto_is_the_first_gpu():
 
 
 @pytest.mark.usefixtures("_registry")
+def test_a_family_that_is_unregistered_is_forgotten_with_its_devices():
+    backends.register("twin", TwinDevice)
+    first = tinytorch.device("twin:1")
+    backends.unregister("twin")
+    assert "twin" not in backends.families()
+    with pytest.raises(ValueError, match="no family 'twin'"):
+        tinytorch.device("twin:1")
+    with pytest.raises(ValueError, match=r"unregister: no family 'twin'; there are cpu, "):
+        backends.unregister("twin")
+    backends.register("twin", TwinDevice)
+    assert tinytorch.device("twin:1") is not first
+
+
+@pytest.mark.usefixtures("_registry")
 @pytest.mark.parametrize("name", ["", "a:b", "auto"])
 def test_names_that_cannot_be_registered(name):
     with pytest.raises(ValueError, match="register: "):
         backends.register(name, TwinDevice)
-    assert name not in registry._factories
+    assert name not in backends.families()
 
 
 @pytest.mark.usefixtures("_registry")
@@ -753,7 +768,7 @@ print(kept, faults() - before > 1000)
         command = [sys.executable, "-c", code.replace("{asked}", str(asked))]
         outputs[asked] = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
     assert outputs[False] == ["False", "True"]
-    assert max(cpu._KEEP.values()) < 2**31  # an int of C's
+    assert max(cpu_memory.THRESHOLDS.values()) < 2**31  # an int of C's
     assert outputs[True][0] == str(tinytorch.device(device).keep_memory.__func__ is not Device.keep_memory)
     if outputs[True][0] == "True" and not tinytorch.device(device).is_gpu:  # the pages of the host are NumPy's
         assert outputs[True][1] == "False"
@@ -973,8 +988,7 @@ class Nothing(Device):
 @pytest.fixture
 def _broken(_registry, monkeypatch, tmp_path):
     """Distributions that offer broken devices, each before a good one."""
-    for name in ("_foreign", "_failed", "_refused"):
-        monkeypatch.setattr(registry, name, type(getattr(registry, name))())
+    monkeypatch.setattr(registry, "_refused", [])
     sources = {
         "raises_on_import": "raise RuntimeError('first line\\nsecond line')",
         "leaves_on_import": "raise SystemExit(2)",

@@ -127,8 +127,8 @@ def test_a_fork_waits_until_a_lock_is_free(lock, work):
 def test_a_fork_waits_for_an_import_that_another_thread_has_begun(module):
     """What is imported on first use, halfway: Python keeps the lock of that module in the child for good."""
     use = {
-        "array_api_compat.numpy": "sys.modules['tinytorch.backends.cpu']._Namespace().cumulative_prod",
-        "numpy.polynomial": "sys.modules['tinytorch.backends.device']._erf_coefficients()",
+        "array_api_compat.numpy": "sys.modules['tinytorch.backends.cpu_functions'].Namespace().cumulative_prod",
+        "numpy.polynomial": "sys.modules['tinytorch.backends.standard']._erf_coefficients()",
         "tinytorch.verify": "tinytorch.verify",
     }[module]
     out = run(

@@ -10,7 +10,7 @@ import pytest
 
 import tinytorch
 from tinytorch.autograd import run_on
-from tinytorch.backends import Device, cpu
+from tinytorch.backends import Device, cpu_functions
 from tinytorch.backends.tracing import Kernel
 from tinytorch.ops import elementwise
 from tinytorch.optim import adam, optimizer, sgd
@@ -59,12 +59,12 @@ def test_every_function_that_is_fused_can_be_written_out_as_one_kernel(function)
 @pytest.fixture
 def _small_blocks(monkeypatch):
     """The CPU works on ten numbers at a time, whatever the function."""
-    monkeypatch.setattr(cpu, "_BLOCK", 10)
-    monkeypatch.setattr(cpu, "_MANY", 11)
-    monkeypatch.setattr(cpu, "_PASSES", 0)
-    cpu._in_blocks.cache_clear()
+    monkeypatch.setattr(cpu_functions, "_BLOCK", 10)
+    monkeypatch.setattr(cpu_functions, "_MANY", 11)
+    monkeypatch.setattr(cpu_functions, "_PASSES", 0)
+    cpu_functions.in_blocks.cache_clear()
     yield
-    cpu._in_blocks.cache_clear()
+    cpu_functions.in_blocks.cache_clear()
 
 
 def evaluated(dev, function, arrays, numbers, out=None):

@@ -6,7 +6,6 @@ A device is an interpreter of bodies, and `Taped` is the one whose arrays are te
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,22 +18,29 @@ from tinytorch.tape.graph import FREED, reachable
 from tinytorch.tape.mixing import fitting_of
 from tinytorch.tape.variable import Node, Place, Rule, Variable, run_on, wrap
 
+_OPS = ("add_parts", "erf", "put", "scatter_add", "transfer")
 
-class _Taped:
+
+class Taped(Device):
     """A device whose arrays are tensors: what an op's body is given when its rules are to be recorded.
 
-    Its namespace is tinytorch, and its extension points are the ops of the same name, or else their standard defaults.
+    Its namespace is tinytorch. Methods that are ops themselves are these ops; other extension points do what they do by
+    default, which is made of standard names and so of ops.
     """
+
+    library = "tinytorch"
+    name = "tape"
+    array_type = Variable
 
     def __init__(self, device: Device, xp: Any) -> None:
         self.native = device
         self.xp = xp
-        self.dtype = np.dtype
-        self.dtype_of = operator.attrgetter("dtype")
         self.default_int = device.default_int
+        vars(self).update({name: getattr(xp.ops, name) for name in _OPS})
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.xp.ops, name, None) or functools.partial(getattr(Device, name), self)
+    def dtype(self, dtype: Any) -> np.dtype[Any]:
+        """Itself: tensors have NumPy's."""
+        return np.dtype(dtype)
 
 
 def replayed(starts: Iterable[Place]) -> dict[Node, Any]:
@@ -67,14 +73,14 @@ def replayed(starts: Iterable[Place]) -> dict[Node, Any]:
     return values
 
 
-def taped_rules(node: Node, values: dict[Node, Any]) -> tuple[_Taped, tuple[Rule | None, ...]]:
+def taped_rules(node: Node, values: dict[Node, Any]) -> tuple[Taped, tuple[Rule | None, ...]]:
     """The rules of a node made of ops: its body run on the tensors themselves."""
     given = [values[s] if type(s) is Node else s for s in node.inputs]
     device = next(x.device for x in given if isinstance(x, Variable))
     plain = (Variable, *NUMBERS, type(None))
     tensors = [x if isinstance(x, plain) else wrap(x, device) for x in given]
     xp = next(iter(values.values())).__array_namespace__()
-    dev, op = _Taped(device, xp), node.op
+    dev, op = Taped(device, xp), node.op
     rules = op.body(dev, *tensors, **node.meta)[1:]
     if op.kinked:
         apart = op.apart
