@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import pickle
+import statistics
 from types import SimpleNamespace
 
 import numpy as np
@@ -407,7 +409,9 @@ def test_numbers(device):
 @pytest.mark.parametrize("function", [Tensor.item, float, int, bool])
 @pytest.mark.parametrize("shape", [(2,), (0,), (1, 3)], ids=str)
 def test_more_or_less_than_one_element_is_no_number(function, shape):
-    with pytest.raises(ValueError, match=rf"elements.*{'any' if function is bool else 'tolist'}"):
+    with pytest.raises(
+        ValueError, match=rf"a tensor .*{'any' if function is bool else 'tolist'}|the tensor has .*tolist"
+    ):
         function(tinytorch.zeros(shape))
 
 
@@ -463,8 +467,96 @@ def test_repr_says_where_it_is(other):
 
 def test_format_is_that_of_the_number():
     assert f"{Tensor(3.14159):.2f} {Tensor([7]):03d}" == "3.14 007"
-    with pytest.raises(ValueError, match="2 elements"):
+    with pytest.raises(ValueError, match=r"^format: a tensor of shape \(2,\) is not one number; write x\.tolist\(\)"):
         f"{Tensor([1.0, 2.0]):.2f}"
+
+
+NUMBERS = {  # what Python makes of a tensor of one element
+    "round": (round, 2),
+    "round to digits": (lambda x: round(x, 1), 2.4),
+    "trunc": (math.trunc, 2),
+    "floor": (math.floor, 2),
+    "ceil": (math.ceil, 3),
+    "sqrt": (math.sqrt, math.sqrt(2.4375)),
+    "isnan": (math.isnan, False),
+    "int": (int, 2),
+    "complex": (complex, 2.4375 + 0j),
+    "percent": (lambda x: f"{x:.1%}", "243.8%"),
+    "%": (lambda x: "%.2f" % x, "2.44"),  # noqa: UP031
+    "fmean": (lambda x: statistics.fmean([x, x]), 2.4375),
+    "max": (lambda x: max(x, x + 1).item(), 3.4375),
+    "sorted": (lambda x: [y.item() for y in sorted([x + 1, x])], [2.4375, 3.4375]),
+    "sum": (lambda x: sum([x, x]).item(), 4.875),
+}
+
+
+@pytest.mark.parametrize("gradient", [False, True], ids=["plain", "with gradient"])
+@pytest.mark.parametrize(("call", "expected"), NUMBERS.values(), ids=NUMBERS)
+def test_python_s_functions_of_one_number(call, expected, gradient, device):
+    x = tinytorch.asarray(2.4375, device=device).requires_grad_(gradient)
+    found = call(x)
+    assert type(found) is type(expected)
+    assert found == expected
+
+
+REFUSED = {  # of many elements
+    "math.sqrt": (math.sqrt, ValueError, r"^float: a tensor of shape \(3,\) is not one number; tinytorch\.sqrt\(x\)"),
+    "math.floor": (math.floor, ValueError, r"^float: a tensor of shape \(3,\) is not one number"),
+    "int": (int, ValueError, r"^int: a tensor .*; x\.astype\(tinytorch\.int64\) converts each"),
+    "complex": (complex, ValueError, r"^complex: a tensor of shape"),
+    "round": (
+        round,
+        ValueError,
+        r"^round: a tensor of shape \(3,\) is not one number; tinytorch\.round\(x\) rounds each$",
+    ),
+    "trunc": (math.trunc, ValueError, r"^trunc: .*; tinytorch\.trunc\(x\) is of each$"),
+    "width": (lambda x: f"{x:>40}", ValueError, r"^format: a tensor of shape"),
+    "bytes": (bytes, TypeError, r"^bytes: of the values write bytes\(x\.tolist\(\)\), of their memory x\.numpy"),
+    "index": (lambda x: [1, 2][x], TypeError, r"^an index is an integer, not float32 \(3,\) on \S+; x\.tolist"),
+    "index of many": (
+        lambda x: [1, 2][x.astype("int32")],
+        TypeError,
+        r"^an index is an integer, not int32 \(3,\) on \S+; x\.tolist\(\) is a list$",
+    ),
+    "range": (lambda x: range(x[0]), TypeError, r"^an index is an integer, not float32 \(\) on \S+; write int\(x\)$"),
+    "x == None": (lambda x: x == None, TypeError, r"^equal: x2 is .*, not None; write x is None$"),  # noqa: E711
+    "x != None": (lambda x: x != None, TypeError, r"^not_equal: x2 .*, not None; write x is None$"),  # noqa: E711
+    "sorted": (lambda x: sorted([x, x]), ValueError, r"^bool: a tensor of 3 elements is neither true nor false"),
+    "like": (lambda x: np.zeros(2, like=x), TypeError, r"^zeros: NumPy makes no tensors; write tinytorch\.zeros$"),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_python_does_with_one_number_is_refused_of_many(call, error, message, device):
+    for gradient in (False, True):
+        with pytest.raises(error, match=message):
+            call(tinytorch.asarray([1.0, 2.0, 3.0], device=device).requires_grad_(gradient))
+
+
+def test_divmod_is_a_quotient_and_a_remainder(device):
+    x = tinytorch.asarray([7.0, -7.0], device=device).requires_grad_()
+    quotient, rest = divmod(x, 4)
+    assert (quotient.tolist(), rest.tolist()) == ([1.0, -2.0], [3.0, 1.0])
+    assert rest.requires_grad
+    assert [part.tolist() for part in divmod(9.0, x)] == [[1.0, -2.0], [2.0, -5.0]]
+
+
+def test_numpys_comparisons_of_tensors(device):
+    x = tinytorch.asarray([1.0, 2.0], device=device)
+    host = tinytorch.device(device).memory == (1, 0)
+    for equal in (np.array_equal, np.array_equiv):
+        if host:
+            assert equal(x, x)
+            assert not equal(x, [1.0, 3.0])
+        for refused in [x.copy().requires_grad_()] + [x] * (not host):  # and NumPy itself would say False
+            with pytest.raises(TypeError, match=r"np\.asarray: the tensor (requires a gradient|is on)"):
+                equal(refused, refused)
+            with pytest.raises(TypeError, match=r"np\.asarray: the tensor (requires a gradient|is on)"):
+                equal(a1=[1.0, 2.0], a2=refused)
+    if host:
+        np.testing.assert_allclose(x, [1.0, 2.0])
+        assert np.concatenate([x, x]).tolist() == [1.0, 2.0, 1.0, 2.0]
+        assert np.shape(x.copy().requires_grad_()) == (2,)
 
 
 def test_tensors_are_hashed_by_identity():

@@ -5,6 +5,7 @@ Everything it computes is an op from `tinytorch.ops`; the tape behind it is in `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from tinytorch.intake import device_and_dtype, to_array
 from tinytorch.ops.subscript import getitem, may_change, setitem
 from tinytorch.origin import Origin, caller
 from tinytorch.spelled import KNOWN, hint, missing
-from tinytorch.tape.checks import expect_one_device
+from tinytorch.tape.checks import describe, expect_one_device
 from tinytorch.tape.observer import leaving
 from tinytorch.tape.variable import Variable, run_on, wrap
 
@@ -297,19 +298,41 @@ class Tensor(Variable):
             )
         return bool(self.item())
 
+    def _number(self, name: str, fix: str) -> Any:
+        """The value of a one-element tensor for a function of Python's."""
+        if self.size != 1:
+            raise ValueError(f"{name}: a tensor of shape {self.shape} is not one number; {fix}")
+        return self.item()
+
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number("int", "x.astype(tinytorch.int64) converts each, x.tolist() is a list"))
 
     def __float__(self) -> float:
-        return float(self.item())
-
-    def __index__(self) -> int:
-        if self.dtype.kind not in "iu":
-            raise TypeError(f"an index is an integer, not {self.dtype.name}")
-        return int(self.item())
+        return float(self._number("float", "tinytorch.sqrt(x) and so on are of each, x.tolist() is a list"))
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._number("complex", "x.tolist() is a list"))
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu" or self.size != 1:
+            fix = "x.tolist() is a list" if self.size != 1 else "write int(x)"
+            raise TypeError(f"an index is an integer, not {describe(self)}; {fix}")
+        return int(self.item())
+
+    def __bytes__(self) -> bytes:
+        raise TypeError("bytes: of the values write bytes(x.tolist()), of their memory x.numpy().tobytes()")
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return round(self._number("round", "tinytorch.round(x) rounds each"), ndigits)
+
+    def __trunc__(self) -> int:
+        return math.trunc(self._number("trunc", "tinytorch.trunc(x) is of each"))
+
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -335,7 +358,9 @@ class Tensor(Variable):
         return f"tensor({', '.join([text, *notes])})"
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else repr(self)
+        if not spec:
+            return repr(self)
+        return format(self._number("format", "write x.tolist(), or x without a format"), spec)
 
     def __copy__(self) -> Tensor:
         return self.__deepcopy__({}) if self.node is None else wrap(self.array, self.device, self.node)
@@ -412,6 +437,23 @@ class Tensor(Variable):
             raise TypeError(
                 f"np.asarray: dtype is one of NumPy's, such as 'float32', not {words.shown(dtype)}"
             ) from None
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """What NumPy calls for its other functions, which go on as they would, with `np.asarray(x)`.
+
+        Two take any error of that for "not equal": so it is asked for before.
+        """
+        go_on = getattr(function, "_implementation", None)
+        if go_on is None:  # of np.zeros(..., like=x)
+            name = function.__name__
+            raise TypeError(f"{name}: NumPy makes no tensors; {hint('tinytorch', name, KNOWN)}")
+        if not all(issubclass(t, Tensor | np.ndarray) for t in types):
+            return NotImplemented
+        if function in (np.array_equal, np.array_equiv):
+            for x in (*args, *kwargs.values()):
+                if isinstance(x, Tensor):
+                    np.asarray(x)
+        return go_on(*args, **kwargs)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """What NumPy calls for its own functions of elements, as np.exp(x), which are refused, and for its operators,

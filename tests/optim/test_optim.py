@@ -990,3 +990,17 @@ def test_a_count_of_steps_may_be_a_float():
         state["state"][0]["step"] = step
         optimizer.load_state_dict(state)
         assert optimizer.state_dict()["state"][0]["step"] == 3
+
+
+def test_parameters_of_one_name_are_told_apart_by_their_numbers():
+    first, second = tinytorch.nn.Linear(2, 2), tinytorch.nn.Linear(2, 2)
+    optimizer = tinytorch.SGD([*first.parameters(), *second.parameters()], lr=0.1)
+    for p in (*first.parameters(), *second.parameters()):
+        p.grad = tinytorch.ones_like(p)
+    second.weight.grad = tinytorch.ones((3,))
+    with pytest.raises(ValueError, match=r"of float32 \(2, 2\) 'weight' on cpu \(parameter 2, from 0 to 3\) must be"):
+        optimizer.step()
+    named = tinytorch.Sequential(first, second)
+    optimizer = tinytorch.SGD(named.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"of float32 \(2, 2\) '1\.weight' on cpu must be"):
+        optimizer.step()

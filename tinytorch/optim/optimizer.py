@@ -310,10 +310,19 @@ class Optimizer:
                 and g.array.dtype == p.array.dtype
             ):
                 raise ValueError(
-                    f"{type(self).__name__}: the gradient of {describe(p)} must be a tensor of the same dtype and "
-                    f"shape, on the same device, not {describe(g) if isinstance(g, Tensor) else type(g).__name__}"
+                    f"{type(self).__name__}: the gradient of {self._described(p)} must be a tensor of the same dtype "
+                    f"and shape, on the same device, not {describe(g) if isinstance(g, Tensor) else type(g).__name__}"
                     + ("; p.grad = p.grad.to(p) makes it so" if getattr(g, "shape", None) == p.shape else "")
                 )
+
+    def _described(self, p: Tensor) -> str:
+        """A parameter in an error message: by its number, too, where others have the same name, as those of layers do
+        whose parameters were collected one layer after the other."""
+        every = [q for group in self.param_groups for q in group["params"]]
+        name = getattr(p, "name", "")
+        number = next(i for i, q in enumerate(every) if q is p)
+        alike = sum(getattr(q, "name", "") == name for q in every) > 1
+        return f"{describe(p)} (parameter {number}, from 0 to {len(every) - 1})" if alike else describe(p)
 
     def _arrange(self, ready: list[list[Tensor]]) -> None:
         """Make flat arrays of these parameters of each group. What is known of each stays the same."""

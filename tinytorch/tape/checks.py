@@ -165,6 +165,7 @@ def check_places(op: Any, inputs: Sequence[Any]) -> None:
         if x is None or not number_fits:
             also = " or a Python number" if number_fits else ""
             ends = "; does a forward end without `return`?" if x is None else ""
+            ends = "; write x is None" if x is None and op.name in ("equal", "not_equal") else ends
             raise TypeError(
                 f"{op.name}: {called(op, i)} is a Tensor{also}, not {words.shown(x)}"
                 + (ends or "; make it one with tinytorch.asarray(...)")
