@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import doctest
 import functools
+import importlib.util
+import inspect
+import pkgutil
 import re
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -94,6 +100,60 @@ class Mine(nn.Module):
 def test_hints(get, hint):
     with pytest.raises((AttributeError, TypeError), match=hint):
         get()
+
+
+IMPORTS = {
+    "from tinytorch import cat": r"^there is no 'cat' in 'tinytorch'; write tinytorch\.concat\(\[x, y\], axis=",
+    "from tinytorch import Tensor, from_numpy": r"'from_numpy' in 'tinytorch'; write tinytorch\.asarray\(x\)$",
+    "from tinytorch import relu_": "'relu_' in 'tinytorch'; nothing is changed in place",
+    "from tinytorch import fft": "'fft' in 'tinytorch'; Fourier transforms are not in tinytorch",
+    "import tinytorch.cuda": r"'cuda' in 'tinytorch'; write model\.to\(\"cuda\"\)",
+    "from tinytorch.nn import BatchNorm2d": r"'BatchNorm2d' in 'tinytorch\.nn'; write LayerNorm, where that serves$",
+    "from tinytorch.nn import Linear, relu": r"'relu' in 'tinytorch\.nn'; write tinytorch\.relu$",
+    "from tinytorch.nn import functional as F": r"'functional' in 'tinytorch\.nn'; .*`import tinytorch as F`$",
+    "import tinytorch.nn.functional as F": r"'functional' in 'tinytorch\.nn'; .*`import tinytorch as F`$",
+    "from tinytorch.nn.functional import relu": r"'functional' in 'tinytorch\.nn'; .*`import tinytorch as F`$",
+    "from tinytorch.optim import RMSprop": r"'RMSprop' in 'tinytorch\.optim'; write Adam, AdamW or SGD$",
+    "from tinytorch.optim.lr_scheduler import StepLR": r"'lr_scheduler' in 'tinytorch\.optim'; write for group in",
+    "from tinytorch.utils.data import DataLoader": r"'utils' in 'tinytorch'; write tinytorch\.data",
+    "from tinytorch.data import Dataset": r"'Dataset' in 'tinytorch\.data'; write any class with __len__",
+}
+
+
+@pytest.mark.parametrize(("statement", "message"), IMPORTS.items(), ids=IMPORTS)
+def test_an_import_says_what_to_write(statement, message):
+    with pytest.raises(ImportError, match=message) as caught:
+        exec(statement, {})
+    assert [e.name for e in caught.traceback][-1] == "find_spec"  # one line below the import itself
+
+
+@pytest.mark.parametrize(
+    "statement", ["from tinytorch import foo", "import tinytorch.foo", "from tinytorch.nn import _x"]
+)
+def test_an_import_of_a_name_that_is_nobodys_is_as_python_has_it(statement):
+    with pytest.raises(ImportError, match=r"^(cannot import name|No module named) "):
+        exec(statement, {})
+
+
+def test_whoever_looks_for_a_name_finds_that_it_is_not_there():
+    for module, name in ((tinytorch, "cat"), (nn, "functional"), (tinytorch.optim, "RMSprop")):
+        assert not hasattr(module, name)
+        assert getattr(module, name, None) is None
+        assert inspect.getattr_static(module, name, None) is None
+        assert name not in dict(inspect.getmembers(module))
+    assert importlib.util.find_spec("tinytorch.foo") is None
+    assert doctest.DocTestFinder().find(nn, "tinytorch.nn") is not None
+    assert "digits" in [m.name for m in pkgutil.iter_modules(tinytorch.data.__path__)]
+    with pytest.raises(AttributeError, match="does not have the attribute 'cat'"), mock.patch("tinytorch.cat"):
+        pass
+    with pytest.raises(pytest.skip.Exception):
+        pytest.importorskip("tinytorch.cuda")
+    assert copy.copy(tinytorch.nn.Linear(1, 1)).in_features == 1
+
+
+def test_one_finder_for_imports():
+    assert sys.meta_path.count(spelled.Imports) == 1
+    assert sys.meta_path[-1] is spelled.Imports or sys.meta_path.index(spelled.Imports) > 2  # after Python's own
 
 
 @pytest.mark.parametrize("place", ["tinytorch", *spelled._PLACES])

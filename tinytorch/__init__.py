@@ -52,7 +52,7 @@ from tinytorch.ops.window import *
 from tinytorch.optim import *
 from tinytorch.origin import debug
 from tinytorch.random import *
-from tinytorch.spelled import KNOWN, missing
+from tinytorch.spelled import KNOWN, Imports, missing
 from tinytorch.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -114,6 +114,8 @@ else:
     KNOWN.update({name: f"tinytorch.{name}" for name in [*__all__, *ops.__all__]})
     KNOWN.update({name: f"tinytorch.nn.init.{name}" for name in nn.init.__all__})
     KNOWN.update({name: f"tinytorch.data.{name}" for name in data.__all__})
+    if Imports not in sys.meta_path:
+        sys.meta_path.append(Imports)
 
 
 def __dir__() -> list[str]:

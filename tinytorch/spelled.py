@@ -355,6 +355,24 @@ def missing(place: str, name: str, owner: str, obj: object) -> AttributeError:
     return AttributeError(said, name=name, obj=obj)
 
 
+class Imports:
+    """What Python asks last when it imports: it says what to write for a name that is spelled otherwise.
+
+    `from tinytorch import cat` takes an AttributeError, whatever it says, for a reason to look for a module of that
+    name. So the words come where that is looked for: `import tinytorch.nn.functional as F` has them, too.
+    """
+
+    @staticmethod
+    def find_spec(fullname: str, path: object = None, target: object = None) -> None:
+        """Raise ModuleNotFoundError for such a name; return None, which means that there is no module, for others."""
+        parent, _, name = fullname.rpartition(".")
+        if parent.partition(".")[0] == "tinytorch" and not name.startswith("_"):
+            said = hint(parent.removeprefix("tinytorch."), name, KNOWN)
+            if not said.startswith(_NOWHERE):  # with another `name` than the module's Python does not go on
+                raise ModuleNotFoundError(f"there is no {name!r} in {parent!r}; {said}", name=name)
+
+
+_NOWHERE = "it is not in tinytorch"
 _UNSET = "set it in __init__"  # of a name of the user's own
 _PLACES = {
     "tensor": TENSOR,
@@ -409,4 +427,4 @@ def hint(place: str, name: str, known: Mapping[str, str]) -> str:
         "optimizer": "tinytorch.optim.Optimizer",
         "tinytorch": "tinytorch",
     }
-    return f"it is not in tinytorch; what there is: dir({elsewhere.get(place, f'tinytorch.{place}')})"
+    return f"{_NOWHERE}; what there is: dir({elsewhere.get(place, f'tinytorch.{place}')})"
