@@ -338,7 +338,7 @@ def class_losses(
         z = z - xp.max(z, axis=1, keepdims=True)
     e = xp.exp(z)
     s = xp.sum(e, axis=1, keepdims=True)
-    starts = xp.arange(0, M * C, C, dtype=labels.dtype, device=dev.native)
+    starts = xp.arange(0, M * C, C or 1, dtype=labels.dtype, device=dev.native)
     losses = xp.reshape(xp.log(s), (M,)) - xp.take(xp.reshape(z, (-1,)), labels + starts, axis=0)
     if smooth:
         losses = losses * (1.0 - smooth) + xp.sum(xp.log(s) - z, axis=1) * (smooth / C)

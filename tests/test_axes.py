@@ -246,3 +246,10 @@ def test_paired_axes_are_of_one_length(device):
     x, y = tinytorch.ones((2, 3), device=device), tinytorch.ones((4, 3), device=device)
     with pytest.raises(ValueError, match=r"tensordot: paired axes have lengths \[2, 3\] and \[3, 4\]; they must be"):
         tinytorch.tensordot(x, y, axes=((0, 1), (1, 0)))
+
+
+@pytest.mark.parametrize(("axis", "named", "length"), [(0, 0, 2), (-1, 2, 3), ((1, 0), 0, 2), ((1, 2), 2, 3)])
+def test_only_axes_of_length_one_are_taken_away(axis, named, length):
+    message = rf"axis {named} has length {length}; only axes of length 1 can be taken away$"
+    with pytest.raises(ValueError, match=message):
+        tinytorch.squeeze(tinytorch.zeros((2, 1, 3)), axis=axis)

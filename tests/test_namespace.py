@@ -166,6 +166,44 @@ def test_a_number_takes_the_dtype_of_the_tensor(dtype, number, mixes, device):
                 call()
 
 
+KINDS = {
+    "bool": ["bool"],
+    "signed integer": SIGNED,
+    "unsigned integer": UNSIGNED,
+    "integral": [*SIGNED, *UNSIGNED],
+    "real floating": FLOATING,
+    "complex floating": [],
+    "numeric": NUMBERS,
+    "int8": ["int8"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kinds_of_dtypes(kind):
+    for name in ["bool", *NUMBERS]:
+        of_kind = name in KINDS[kind]
+        for spelled in (name, getattr(tinytorch, name), tinytorch.ones(1, dtype=name), getattr(np, name)):
+            assert bool(tinytorch.isdtype(spelled, kind)) is of_kind
+        assert bool(tinytorch.isdtype(name, (kind, "bool"))) is (of_kind or name == "bool")
+    with pytest.raises(TypeError, match=r"^isdtype: kind: there is no dtype 'real'"):
+        tinytorch.isdtype("int8", ("bool", "real"))
+
+
+def test_what_casts_without_loss():
+    for a in ["bool", *NUMBERS]:
+        for b in ["bool", *NUMBERS]:
+            expected = np.can_cast(a, b)
+            for first, second in ((a, b), (getattr(np, a), getattr(np, b)), (tinytorch.ones(1, dtype=a), b)):
+                assert bool(tinytorch.can_cast(first, second)) is expected
+    assert tinytorch.result_type(np.float32, np.float64) == tinytorch.float64
+    with pytest.raises(TypeError, match=r"^can_cast: there is no dtype 'half'"):
+        tinytorch.can_cast("int8", "half")
+    with pytest.raises(ValueError, match=r"^result_type: at least one tensor or dtype"):
+        tinytorch.result_type(1, 2.0)
+    with pytest.raises(TypeError, match=r"^result_type: int8, 2\.5 do not mix"):
+        tinytorch.result_type(tinytorch.int8, 2.5)
+
+
 # What code of others relies on ------------------------------------------------------------------------------------
 
 

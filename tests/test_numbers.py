@@ -19,7 +19,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor
-from tinytorch.dtypes import number
+from tinytorch.dtypes import fitting, number
 
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 integers = pytest.mark.parametrize("dtype", INTEGERS)
@@ -163,6 +163,34 @@ def test_floats_that_are_no_such_integers_are_refused(value, device):
         with pytest.raises(TypeError, match=r"the float .* does not go with uint8"):
             change()
     assert x.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (math.nan, ValueError, "nan is not a whole number, as uint8 holds them; round it, or use float32"),
+        (1.5, ValueError, r"1\.5 is not a whole number, as uint8 holds them"),
+        (math.inf, OverflowError, r"inf is out of range for uint8, \[0, 255\]"),
+        (-math.inf, OverflowError, r"-inf is out of range for uint8, \[0, 255\]"),
+        (256, OverflowError, r"256 is out of range for uint8, \[0, 255\]"),
+        (-1.0, OverflowError, r"-1\.0 is out of range for uint8, \[0, 255\]"),
+    ],
+    ids=str,
+)
+def test_why_a_number_does_not_fit_a_dtype(value, error, message):
+    with pytest.raises(error, match=f"^f: {message}"):
+        fitting("f", value, np.dtype("uint8"))
+    assert [fitting("f", v, np.dtype("uint8")) for v in (0, 255, 255.0, True)] == [0, 255, 255, 1]
+    assert [fitting("f", v, np.dtype("bool")) for v in (0, 0.0, 0.5, math.nan)] == [False, False, True, True]
+    assert type(fitting("f", 3, np.dtype("float32"))) is float
+
+
+@pytest.mark.parametrize("shape", ["ab", "", 2.5, object()], ids=lambda x: type(x).__name__)
+def test_what_is_no_shape(shape):
+    with pytest.raises(TypeError, match=r"^randint\(.*\): a shape is an integer or a tuple of integers"):
+        tinytorch.randint(3, size=shape)
+    with pytest.raises(TypeError, match=r"^zeros: shape is an integer or a tuple of integers, not "):
+        tinytorch.zeros(shape)
 
 
 def test_whole_floats_are_integers_where_a_dtype_is_asked_for(device):

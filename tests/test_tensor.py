@@ -221,6 +221,41 @@ def test_creation_goes_to_the_device(device):
     assert tinytorch.linspace(0.0, 1.0, 3, device=device).tolist() == [0.0, 0.5, 1.0]
 
 
+def test_creation_goes_where_it_is_told_and_not_to_the_default(other):
+    like, ints = tinytorch.ones((2, 3), device="cpu"), tinytorch.ones((2, 3), dtype="int32", device=other)
+    made = {
+        name: getattr(tinytorch, name)
+        for name in ("zeros", "ones", "empty", "rand", "randn", "eye", "arange", "randperm", "tensor", "asarray")
+    }
+    made |= {"full": lambda n, **how: tinytorch.full(n, 0.5, **how), "Tensor": Tensor}
+    made |= {"linspace": lambda n, **how: tinytorch.linspace(0.0, 1.0, n, **how)}
+    made |= {"randint": lambda n, **how: tinytorch.randint(n, (2,), **how)}
+    for name, make in made.items():
+        assert make(3, device=other).device.name == other, name
+        assert make(3, device="cpu").device.name == "cpu", name
+        with tinytorch.device(other):
+            assert make(3).device.name == other, name
+            assert make(3, device="cpu").device.name == "cpu", name
+        if name != "randperm":
+            dtype = "int16" if name in ("arange", "randint") else "float64"
+            assert make(3, dtype=dtype, device="cpu").dtype == dtype, name
+    likes = {name: getattr(tinytorch, f"{name}_like") for name in ("zeros", "ones", "empty")}
+    likes["full"] = lambda x, **how: tinytorch.full_like(x, 1, **how)
+    for name, make in likes.items():
+        for where in (other, "cpu"):
+            with tinytorch.device(where):  # which does not matter
+                assert (make(like).device.name, make(ints).device.name) == ("cpu", other), name
+                assert (make(like).dtype, make(ints).dtype) == ("float32", "int32"), name
+        assert (make(like, device=other).device.name, make(ints, device="cpu").device.name) == (other, "cpu"), name
+        assert (make(like, dtype="int8").dtype, make(ints, dtype="float32").dtype) == ("int8", "float32"), name
+    for made in (tinytorch.asarray(like, device=other), tinytorch.from_dlpack(like, device=other)):
+        assert (made.device.name, made.tolist()) == (other, like.tolist())
+    host = np.ones(2, "float32")
+    for where in (other, "cpu"):
+        assert tinytorch.from_dlpack(host, device=where).device.name == where
+        assert tinytorch.from_dlpack(host, device=where, copy=True).device.name == where
+
+
 def test_asarray_copies_as_it_is_told():
     x, n = Tensor([1.0]), np.ones(2, "float32")
     assert tinytorch.asarray(x) is x

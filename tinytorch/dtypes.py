@@ -53,7 +53,7 @@ ALL = (bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, 
 
 def _dtype_of(name: str, x: Any) -> np.dtype[Any]:
     """The dtype of a tensor, or of that name."""
-    dtype = x.dtype if hasattr(x, "device") and hasattr(x, "dtype") else x
+    dtype = x.dtype if hasattr(x, "dtype") and not isinstance(x, type) else x  # np.float32 has one that is none
     try:
         return as_dtype(dtype)
     except TypeError as error:

@@ -254,3 +254,16 @@ def test_what_is_no_probability_is_refused(value, device):
 def test_settings_are_checked_when_a_module_is_made(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_the_sum_of_no_losses_of_no_classes(device):
+    nothing = tinytorch.zeros((0, 0), device=device).requires_grad_()
+    labels = tinytorch.zeros(0, dtype="int64", device=device)
+    for target in (labels, tinytorch.zeros((0, 0), device=device)):
+        loss = tinytorch.cross_entropy(nothing, target, reduction="sum")
+        assert loss.item() == 0.0
+        assert tinytorch.grad(loss, nothing)[0].shape == (0, 0)
+    smooth = tinytorch.cross_entropy(
+        tinytorch.zeros((0, 3), device=device), labels, reduction="none", label_smoothing=0.5
+    )
+    assert smooth.shape == (0,)

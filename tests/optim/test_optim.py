@@ -1004,3 +1004,33 @@ def test_parameters_of_one_name_are_told_apart_by_their_numbers():
     optimizer = tinytorch.SGD(named.parameters(), lr=0.1)
     with pytest.raises(ValueError, match=r"of float32 \(2, 2\) '1\.weight' on cpu must be"):
         optimizer.step()
+
+
+def test_gradients_are_cleared_or_made_zeros():
+    a, b = parameter([1.0, 2.0], grad=[3.0, 4.0]), parameter([1.0])
+    optimizer = SGD([{"params": [a]}, {"params": [b]}])
+    optimizer.zero_grad(set_to_none=False)
+    assert (a.grad.tolist(), b.grad) == ([0.0, 0.0], None)
+    optimizer.zero_grad()
+    assert (a.grad, b.grad) == (None, None)
+    for wrong in (0, 1, 0.0, None, "no", Tensor([0.0, 1.0])):
+        with pytest.raises(TypeError, match=r"^zero_grad: set_to_none is True or False"):
+            optimizer.zero_grad(set_to_none=wrong)
+
+
+@every
+@pytest.mark.parametrize(
+    "wrong", [[1.0], [[1.0, 1.0]], np.ones(2), np.ones(2, "float32")], ids=["shape", "axes", "dtype", "array"]
+)
+def test_a_gradient_that_fits_no_more_after_a_step_changes_nothing(make, wrong):
+    a, b = parameter([1.0, 2.0], grad=[1.0, 1.0]), parameter([3.0], grad=[1.0])
+    optimizer = make([a, b])
+    optimizer.step()
+    before = everything(optimizer)
+    a.grad = wrong if isinstance(wrong, np.ndarray) and wrong.dtype == "float32" else Tensor(wrong)
+    with pytest.raises(ValueError, match=r"the gradient of float32 \(2,\) on cpu must be"):
+        optimizer.step()
+    a.grad = Tensor([1.0, 1.0])
+    assert everything(optimizer) == before
+    optimizer.step()
+    assert everything(optimizer) != before

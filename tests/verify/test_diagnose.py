@@ -183,6 +183,12 @@ def test_nan_that_was_there_already_is_not_born():
     assert first.text.endswith("with `second.weight`")
 
 
+def test_nan_that_is_only_detached_is_named_where_it_is_used():
+    model, x = Net(lambda h: h * Tensor([[float("nan")]], requires_grad=True).detach()), data()
+    (first, *_) = diagnose(model, lambda: model(x).sum())
+    assert first.text.startswith(f"NaN comes into `multiply` in {here(model.between)}")
+
+
 def test_where_an_infinity_that_becomes_nan_is_born():
     model, x = Net(lambda h: tinytorch.log(h * 0.0) * 0.0), data()
     (first, *_) = diagnose(model, lambda: model(x).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -27,6 +28,7 @@ from tinytorch import (
 from tinytorch.milestones.sabotage import LEARNERS
 from tinytorch.nn import Module, Parameter
 from tinytorch.verify import diagnose, record
+from tinytorch.verify.mistakes import of_loss
 
 CLASSES = Tensor([0, 1, 2, 3] * 4)
 ONE_HOT = Tensor(np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 4])
@@ -206,6 +208,217 @@ def test_a_difference_of_each_with_each():
     assert diagnose(model, lambda: ((model(x) - BINARY) ** 2).mean()).ok
 
 
+# What a loss is given, its labels, and what is said of them: nothing where they are as they should be
+Z, ONE, IMAGES, ROW = (tinytorch.zeros(shape) for shape in ((4, 3), (4, 1), (4, 3, 2), (3,)))
+OF_LABELS = [
+    (Z, [0, 1, 2, 5], "labels from 0 to 5 with 3 classes, here: a model with 6 outputs"),
+    (Z, [3, 1, 2, 2], "labels from 1 to 3 with 3 classes, here: y - 1"),
+    (Z, [-100, -1, 1, 0], "labels from -1 to 1 with 3 classes, here: y + 1"),
+    (Z, [-100, 3, 1, 2], "labels from 1 to 3 with 3 classes, here: y - 1"),
+    (Z, [-100] * 4, ""),
+    (Z, [0, 0, 2, 2], ""),
+    (Z, [[1.0, 0.0, 0.0]] * 4, "one-hot labels of shape (4, 3), here: y.argmax(axis=1)"),
+    (
+        Z,
+        [[0.5, 0.5, 0.5]] * 4,
+        "labels that are neither indices nor probabilities that sum to 1, here: y / y.sum(axis=1, ",
+    ),
+    (
+        Z,
+        [[-0.5, 1.0, 0.5]] * 4,
+        "labels that are neither indices nor probabilities that sum to 1, here: y / y.sum(axis=1, ",
+    ),
+    (Z, [[0.5, 0.25, 0.25]] * 4, ""),
+    (Z, [0.0, 1.0, 2.0, 2.0], 'labels of dtype float32, here: y.astype("int64")'),
+    (Z, [True, False, True, True], 'labels of dtype bool, here: y.astype("int64")'),
+    (Z, [[0], [1], [2], [2]], "labels of shape (4, 1), here: y.reshape(-1)"),
+    (ROW, 1.0, 'labels of dtype float32, here: y.astype("int64")'),
+    (ROW, [1], ""),
+    (ROW, [1.0, 0.0, 0.0], "one-hot labels of shape (3,), here: y.argmax(axis=0)"),
+    (ROW, 3, "labels from 3 to 3 with 3 classes, here: y - 3"),
+    (ROW, 2, ""),
+    (ONE, [[1.0]] * 4, "labels of shape (4, 1), here: y.reshape(-1)"),
+    (IMAGES, [[0, 2]] * 4, ""),
+    (IMAGES, [[0, 3]] * 4, "labels from 0 to 3 with 3 classes, here: a model with 4 outputs"),
+    (IMAGES, [[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]] * 4, "one-hot labels of shape (4, 3, 2), here: y.argmax(axis=1)"),
+]
+
+
+@pytest.mark.parametrize(("x", "labels", "said"), OF_LABELS, ids=range(len(OF_LABELS)))
+def test_what_is_said_of_the_labels_of_a_cross_entropy(x, labels, said):
+    found = [(f.kind, f.culprit, f.text) for f in of_loss("cross_entropy", x, Tensor(labels), "here")]
+    text = f"`cross_entropy` takes class indices, and is given {said}"
+    text += "keepdims=True)" if said.endswith(", ") else ""
+    assert found == ([("labels", "cross_entropy", text)] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([-1.0, 1.0], "labels from 0 to 1, and is given -1 to 1, here: (y + 1) / 2"),
+        ([-1.0, 0.5], "labels from 0 to 1, and is given -1 to 0.5, here: (y > 0)"),
+        ([-2.0, 1.0], "labels from 0 to 1, and is given -2 to 1, here: (y > 0)"),
+        ([0.0, 3.0], "labels from 0 to 1, and is given 0 to 3, here: cross_entropy(logits, y) is for more than two "),
+        ([0, 2], "labels from 0 to 1, and is given 0 to 2, here: cross_entropy(logits, y) is for more than two "),
+        ([0.5, 1.5], "labels from 0 to 1, and is given 0.5 to 1.5, here: y / y.max()"),
+        ([0.0, 1.5], "labels from 0 to 1, and is given 0 to 1.5, here: y / y.max()"),
+        ([0, 1], 'floating labels, and is given int64, here: y.astype("float32")'),
+        ([0.0, 1.0], ""),
+    ],
+    ids=str,
+)
+def test_what_is_said_of_the_labels_of_a_binary_cross_entropy(labels, said):
+    said += "classes" if said.endswith(" two ") else ""
+    for name, x in (("binary_cross_entropy", [0.0, 1.0]), ("binary_cross_entropy_with_logits", [-1.5, 3.0])):
+        found = [(f.kind, f.culprit, f.text) for f in of_loss(name, Tensor(x), Tensor(labels), "here")]
+        assert found == ([("labels", name, f"`{name}` takes {said}")] if said else [])
+
+
+def test_what_is_said_of_numbers_that_are_no_probabilities():
+    def said(x):
+        return [str(f) for f in of_loss("binary_cross_entropy", Tensor(x), Tensor([0.5, 0.25]), "here")]
+
+    mend = "binary_cross_entropy_with_logits(x, y) takes any numbers"
+    for x, numbers in (([-1.25, 3.0], "-1.25 to 3"), ([-0.5, 1.0], "-0.5 to 1"), ([0.0, 1.5], "0 to 1.5")):
+        text = f"`binary_cross_entropy` takes probabilities, and is given numbers from {numbers}, here: {mend}"
+        assert said(x) == [f"probabilities: {text}"]
+    assert said([0.0, 1.0]) == said([0.5, np.nan]) == said([-1.0, np.inf]) == []
+    assert list(of_loss("binary_cross_entropy", Tensor([]), Tensor([]), "here")) == []
+
+
+def at(function):
+    return f"test_mistakes.py:{function.__code__.co_firstlineno}"
+
+
+def test_the_whole_of_what_is_said():
+    x, model = points(), classifier(Softmax())
+    loss = lambda: CrossEntropyLoss()(model(x), CLASSES)  # noqa: E731
+    finding = looked(model, loss)
+    place = f"in `3` (Softmax), {at(loss)}"
+    assert (finding.culprit, finding.text) == (
+        place,
+        f"`cross_entropy` takes logits, any numbers, and is given the result of softmax {place}: leave that out, as "
+        "the loss takes the softmax itself: cross_entropy(logits, y)",
+    )
+    model = classifier(out=1)
+    for shapes, loss in {
+        "(16, 1) and (16,)": lambda: ((model(x) - BINARY.reshape(-1)) ** 2).mean(),
+        "(16,) and (16, 1)": lambda: ((BINARY.reshape(-1) - model(x)) ** 2).mean(),
+    }.items():
+        finding = looked(model, loss)
+        assert (finding.kind, finding.culprit) == ("broadcast", at(loss))
+        assert finding.text == (
+            f"`subtract` of {shapes} is of shape (16, 16), each with each, in {at(loss)}: make both (16, 1), as by "
+            "y.reshape(-1, 1)"
+        )
+    model = Sequential(Linear(3, 4))
+    far = x * 255
+    loss = lambda: CrossEntropyLoss()(model(far), CLASSES)  # noqa: E731
+    assert looked(model, loss).text == (
+        f"the data that come into linear in `0` (Linear), {at(loss)} go from {far.min().item():.3g} to "
+        f"{far.max().item():.3g}: normalise them, x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)"
+    )
+    model = Sequential(Linear(3, 8), Tanh(), Linear(8, 4))
+    model[0].bias.data = tinytorch.full((8,), 30.0)
+    inside = model[0](x).detach()
+    loss = lambda: CrossEntropyLoss()(model(x), CLASSES)  # noqa: E731
+    low, high = (f"{v.item():.3g}" for v in (inside.min(), inside.max()))
+    assert looked(model, loss).text == (
+        "`1`: 8 of 8 units of tanh are saturated for all examples, where they hardly learn, in `1` (Tanh), "
+        f"{at(loss)}, from [{low}, {high}]: normalise the data, or start with smaller weights: p.data = p.data * 0.1"
+    )
+    model = Sequential(Linear(3, 8), ReLU(), Linear(8, 4))
+    model[0].bias.data = tinytorch.full((8,), -30.0)
+    assert str(looked(model, loss)) == (
+        f"dead: `1`: 8 of 8 units of relu are zero for all examples, in `1` (ReLU), {at(loss)}: start with other "
+        "weights, or smaller steps"
+    )
+    model = classifier(Softmax(), out=1)
+    loss = lambda: BCELoss()(model(x), BINARY)  # noqa: E731
+    place = f"in `3` (Softmax), {at(loss)}"
+    assert [(f.kind, f.culprit, f.text) for f in diagnose(model, loss)] == [
+        (
+            "logits",
+            at(loss),
+            f"softmax {place} is 1 everywhere, as there is one class along its axis: take sigmoid, or another axis: "
+            "softmax(x, axis=1)",
+        ),
+        (
+            "zero",
+            "0.weight, 0.bias, 2.weight, 2.bias",
+            "`0.weight`, `0.bias`, `2.weight`, `2.bias`: gradient of zeros: its gradient becomes zero in the rule of "
+            f"`softmax` {place}",
+        ),
+    ]
+    model = classifier(Sigmoid(), Sigmoid(), out=1)
+    finding = looked(model, loss)
+    assert (finding.kind, finding.culprit, finding.text) == (
+        "logits",
+        at(loss),
+        f"sigmoid in `4` (Sigmoid), {at(loss)} is taken of the result of sigmoid in `3` (Sigmoid), {at(loss)}: leave "
+        "out one of the two",
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_dtype", "dtype", "mend"),
+    [
+        ("float64", "float32", 'x = x.astype("float64"), or model.to("float32")'),
+        ("float32", "float64", 'x = x.astype("float32"), or model.to("float64")'),
+        ("float32", "int64", 'x = x.astype("float32")'),
+    ],
+)
+def test_what_is_said_of_another_dtype(model_dtype, dtype, mend):
+    model, x = classifier().to(model_dtype), points().astype(dtype)
+    finding = looked(model, lambda: CrossEntropyLoss()(model(x), CLASSES))
+    assert (finding.kind, finding.culprit) == ("dtype", "0.weight")
+    assert finding.text == f"linear is given {dtype}, and `0.weight` is {model_dtype}: {mend}"
+
+
+def test_data_of_another_dtype_that_mix_with_a_parameter():
+    model, x = Module(), points().astype("float64")
+    model.w = Parameter(np.ones((3, 4), "float32"))
+    loss = lambda: CrossEntropyLoss()(x @ model.w, CLASSES)  # noqa: E731
+    finding = next(f for f in diagnose(model, loss) if f.kind == "dtype")
+    assert (finding.culprit, finding.text) == (
+        "w",
+        f"matmul in {at(loss)} mixes float64 with `w`, which is float32: "
+        'x = x.astype("float32"), or model.to("float64")',
+    )
+
+
+def test_a_label_that_is_wrong_among_those_a_loss_refuses_is_found_before_it_is_raised():
+    model, x = classifier(), points()
+    (finding,) = diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES + 4))
+    assert finding.text.endswith("labels from 4 to 7 with 4 classes, which it refuses: y - 4")
+
+
+def test_an_optimizer_that_is_made_otherwise_is_not_tried():
+    class Own(SGD):
+        def __init__(self, model, lr):
+            super().__init__(model.parameters(), lr=lr)
+
+    model, x = classifier(), points()
+    before = [p.tolist() for p in model.parameters()]
+    assert diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES), Own(model, lr=1e9)).ok
+    assert [p.tolist() for p in model.parameters()] == before
+
+
+def test_findings_are_wrapped_on_a_terminal_only(monkeypatch):
+    model, x = classifier(Softmax()), points()
+    found = diagnose(model, lambda: CrossEntropyLoss()(model(x), CLASSES))
+    monkeypatch.setenv("COLUMNS", "60")
+    assert "\n" not in str(found)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    lines = str(found).split("\n")
+    assert len(lines) > 3
+    assert all(len(line) <= 60 for line in lines)
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert repr(found) == str(found)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert "\n" not in str(found)
+
+
 # Models ---------------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +552,22 @@ def test_units_that_are_saturated(activation, device):
         finding = looked(model, lambda: CrossEntropyLoss()(model(x), y))
     assert (finding.kind, finding.culprit) == ("saturated", "1")
     assert f"8 of 8 units of {activation.__name__.lower()} are saturated" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("activation", "inside", "saturated"),
+    [(Tanh, 4.2, True), (Tanh, 4.0, False), (Tanh, 0.7, False), (Sigmoid, 8.4, True), (Sigmoid, 8.0, False)],
+)
+def test_where_a_unit_is_saturated(activation, inside, saturated):
+    """Where its slope is less than a thousandth of the steepest: beyond 4.15 for tanh, 8.3 for sigmoid."""
+    points()
+    for sign in (1.0, -1.0):
+        for units, found in ((8, saturated), (5, saturated), (4, False)):  # of 8: more than half
+            model, x = Sequential(Linear(3, 8), activation(), Linear(8, 4)), points()
+            model[0].weight.data = model[0].weight.data * 1e-3
+            model[0].bias.data = Tensor([sign * inside] * units + [0.0] * (8 - units))
+            kinds = [f.kind for f in diagnose(model, lambda m=model, x=x: CrossEntropyLoss()(m(x), CLASSES))]
+            assert ("saturated" in kinds) is found
 
 
 def test_an_output_that_is_sure_is_not_saturated():
@@ -483,15 +712,15 @@ def test_a_setting_is_no_attribute_of_an_optimizer(name):
 
 def test_an_optimizer_of_ones_own_may_keep_a_setting_as_an_attribute():
     class Own(SGD):
-        beta = 0.5
+        beta = dampening = 0.5
 
         def __init__(self, params, lr):
             self.lr = lr
             super().__init__(params, lr=lr)
 
     optimizer = Own([Parameter([1.0])], lr=0.1)
-    optimizer.lr = optimizer.beta = 0.2
-    assert (optimizer.lr, optimizer.beta) == (0.2, 0.2)
+    optimizer.lr = optimizer.beta = optimizer.dampening = 0.2
+    assert (optimizer.lr, optimizer.beta, optimizer.dampening) == (0.2, 0.2, 0.2)
 
 
 def test_an_optimizer_of_another_model():

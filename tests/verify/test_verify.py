@@ -8,12 +8,15 @@ import math
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import tinytorch
 from tinytorch import SGD, Dropout, Linear, ReLU, Sequential, Tensor
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.verify import Control, Found, Gate, controls, gates, record, verify
+from tinytorch.verify.mistakes import Finding
+from tinytorch.verify.report import Verdict
 
 
 def task(seed):
@@ -313,6 +316,82 @@ def test_a_metric_that_is_nan_missing_or_too_good_does_not_pass():
     assert not check(0.9, gates.gap())  # train_metric is missing
 
 
+def test_the_gap_between_training_and_held_out_data():
+    def found(train, held_out, most=0.15):
+        def watched(run):
+            run.watch(Linear(1, 1), metric=lambda: held_out, train_metric=lambda: train)
+            return iter(())
+
+        return gates.gap(most).check(record(watched))
+
+    assert found(0.9, 0.8) == Found(True, "90.0% - 80.0%")
+    assert found(0.5, 0.75) == Found(True, "50.0% - 75.0%")
+    sentence = "25.0% better on the data it was trained on: learned by heart"
+    assert found(1.0, 0.75) == Found(False, "100.0% - 75.0%", (sentence,))
+    assert found(1.0, 0.75, most=0.25).passed is False
+    assert found(1.0, 0.75, most=0.26).passed is True
+
+
+CLAIMS = [
+    (gates.loss_drop(), "loss drop", "loss drop > 50%"),
+    (gates.loss_drop(0.123456), "loss drop", "loss drop > 12.35%"),
+    (gates.metric(0.8), "metric", "metric > 80%"),
+    (gates.metric(1), "metric", "metric = 100%"),
+    (gates.metric(0.5, most=0.95, name="accuracy"), "metric", "accuracy > 50%, < 95%"),
+    (gates.gap(), "gap", "generalization gap < 15%"),
+    (gates.finite_gradients(), "finite gradients", "every gradient is there and finite"),
+    (gates.nonzero_gradients(), "non-zero gradients", "no gradient is zero"),
+    (gates.movement(), "movement", "every parameter moved > 0.001 x its norm"),
+    (gates.movement(0.5, of="a.*", name="mine"), "mine", "a.* moved > 0.5 x its norm"),
+    (gates.fresh_gradients(), "fresh gradients", "gradients are cleared between updates"),
+    (gates.updates(3), "updates", "3 updates"),
+    (gates.overfit(), "one batch", "one batch is learned by heart: loss drop > 90%"),
+    (gates.repeatable(), "repeatable", "in eval mode the same data give the same loss"),
+    (gates.predicted(), "predicted", "each gradient predicts the change of the loss within 10%"),
+]
+
+
+@pytest.mark.parametrize(("gate", "name", "claim"), CLAIMS, ids=[claim for _, _, claim in CLAIMS])
+def test_what_each_gate_claims(gate, name, claim):
+    assert (gate.name, gate.claim) == (name, claim)
+
+
+def test_what_verify_always_demands():
+    names = ["loss drop", "finite gradients", "non-zero gradients", "movement", "fresh gradients", "repeatable"]
+    assert [gate.name for gate in gates.common()] == [*names, "predicted"]
+    run = record(learner(), updates=40)
+    found = {gate.name: gate.check(run) for gate in [*gates.common(), gates.updates(40), gates.metric(0.5)]}
+    assert {name: f.measured for name, f in found.items() if name not in ("movement", "predicted", "repeatable")} == {
+        "loss drop": f"{run.before:.4f} -> {run.after:.4f}: {run.loss_drop:.1%}",
+        "finite gradients": "4/4",
+        "non-zero gradients": "4/4",
+        "fresh gradients": "0 stale",
+        "updates": "40",
+        "metric": f"{run.metric:.2%}",
+    }
+    assert found["movement"].measured == f"4/4, least {min(run.moved.values()):.3g} x"
+    assert found["repeatable"].measured == f"{run.after:.6g} twice"
+    assert re.fullmatch(r"\d\.\d% off", found["predicted"].measured)
+    assert all(f.passed for name, f in found.items() if name != "loss drop")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Found(True, "x"),
+        gates.gap(),
+        controls.freeze("0"),
+        Verdict("a", "b", Found(True, "x")),
+        Finding("a", "b", "c"),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_what_was_found_is_not_changed_later(made):
+    for name in vars(made):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, name, None)
+
+
 def test_exemptions_are_by_name_with_wildcards():
     frozen = learner(lambda model: model[0].requires_grad_(False))
     exempt = {"0.*": "a random projection, on purpose"}
@@ -358,6 +437,61 @@ def test_a_control_of_ones_own_changes_batches_and_gradients():
     report = verify(learner(), gates=[gates.loss_drop(0.2)], controls=[blank])
     report.assert_ok()
     assert seen == [(16, 2)] * 60
+
+
+def test_attention_that_takes_the_same_of_each_position():
+    model = Sequential(tinytorch.TransformerEncoderLayer(8, 2, 16, dropout=0.0)).eval()
+    x = tinytorch.randn(2, 5, 8)
+    attention = model[0].self_attn
+    before = attention(x, x, x, need_weights=True)[1].detach().numpy()
+    assert abs(before - 0.2).max() > 1e-3
+    controls.uniform_attention().model(model)
+    weights = attention(x, x, x, need_weights=True)[1].detach().numpy()
+    assert weights.shape == before.shape
+    assert abs(weights - 0.2).max() < 1e-6
+    shared = Sequential(attention, attention)
+    assert controls.uniform_attention(fails="mine").fails == "mine"
+    controls.uniform_attention().model(shared)
+    assert type(attention.q_proj.module).__name__ == "_Silent"  # once more, not twice
+    assert type(attention.q_proj.module.module).__name__ == "Linear"
+    with pytest.raises(ValueError, match=r"control: the model has no <class '.*MultiHeadAttention'>"):
+        controls.uniform_attention().model(Sequential(Linear(1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("control", "name", "fails"),
+    [
+        (controls.freeze("0", Linear), "with `0`, Linear frozen", "movement"),
+        (controls.remove(ReLU), "without ReLU", "metric"),
+        (controls.no_positions(), "without PositionalEncoding", "metric"),
+        (controls.uniform_attention(), "with uniform attention", "metric"),
+        (controls.shuffle_labels(), "with shuffled labels", "metric"),
+        (controls.scale_gradient(), "with the gradient of the model x 0", "movement"),
+        (controls.scale_gradient("0", 0.25), "with the gradient of `0` x 0.25", "movement"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_what_each_control_is_called(control, name, fails):
+    assert (control.name, control.fails) == (name, fails)
+
+
+def test_gradients_are_scaled_where_there_are_some():
+    model = Sequential(Linear(2, 1), Linear(1, 1))
+    model(tinytorch.ones((1, 2))).sum().backward()
+    model[0].bias.grad = None
+    before = [None if p.grad is None else p.grad.tolist() for p in model.parameters()]
+    controls.scale_gradient("0", 0.5).gradients(model)
+    assert model[0].weight.grad.tolist() == [[g * 0.5 for g in before[0][0]]]
+    assert (model[0].bias.grad, model[1].weight.grad.tolist()) == (None, before[2])
+    controls.scale_gradient().gradients(model)
+    assert not any(p.grad is not None and p.grad.numpy().any() for p in model.parameters())
+
+
+def test_labels_are_shuffled_and_inputs_are_not():
+    x, y = tinytorch.arange(50), tinytorch.arange(50)
+    same, again, labels = controls.shuffle_labels().batch((x, x, y), np.random.default_rng(0))
+    assert same is again is x
+    assert sorted(labels.tolist()) == y.tolist() != labels.tolist()
 
 
 def test_a_control_must_be_noticed_from_every_seed():
