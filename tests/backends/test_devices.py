@@ -444,6 +444,84 @@ def test_an_installed_distribution_is_asked_for_its_devices(tmp_path):
     assert "no_such_module_of_anybody:Device cannot be imported" in python(code, PYTHONPATH=path)
 
 
+@pytest.mark.usefixtures("_registry")
+def test_what_has_registered_itself_is_not_refused(monkeypatch):
+    make = importlib.metadata.EntryPoint
+    own = make("twin", f"{__name__}:TwinDevice", "tinytorch.backends")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [own])
+    monkeypatch.setattr(registry, "_discovered", False)
+    backends.register("twin", TwinDevice)
+    assert [info.usable for info in tinytorch.devices() if "twin" in info.name] == [True, True]
+    assert "twin" not in registry._foreign
+    assert registry._discovered
+
+
+class OtherName(TwinDevice):
+    """Is found by a name of its own, and is not there under the names it says."""
+
+    @classmethod
+    def canonical(cls, index):
+        if index == "1":
+            raise ValueError("no such index")
+        return "mine:0"
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_foreign_device_that_calls_itself_otherwise(monkeypatch):
+    make = importlib.metadata.EntryPoint
+    other = make("twin", f"{__name__}:OtherName", "tinytorch.backends")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [other])
+    monkeypatch.setattr(registry, "_discovered", False)
+    with pytest.raises(Unavailable, match=r"^twin:0: TypeError: it calls itself 'mine:0'$") as caught:
+        tinytorch.device("twin:0")
+    assert (caught.value.reason, caught.value.fix) == ("twin:0: TypeError: it calls itself 'mine:0'", "")
+    assert [tuple(info) for info in tinytorch.devices() if "twin" in info.name] == [
+        ("twin:0", "numpy", False, "twin:0: TypeError: it calls itself 'mine:0'", ""),
+        ("twin:1", "numpy", False, "ValueError: no such index", ""),
+    ]
+
+
+@pytest.mark.usefixtures("_registry", "_default")
+def test_auto_in_the_environment_is_looked_for_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(registry, "_automatic", None)
+    monkeypatch.setattr(registry, "usable_devices", lambda: asked.append(1) or [])
+    monkeypatch.setenv("TINYTORCH_DEVICE", "auto")
+    assert tinytorch.zeros(1).device.name == tinytorch.default_device().name == "cpu"
+    assert asked == [1]
+    backends.register("twin", TwinDevice)
+    monkeypatch.setattr(registry, "_automatic", None)
+    monkeypatch.setattr(registry, "usable_devices", lambda: [tinytorch.device("cpu"), *map(tinytorch.device, TWINS)])
+    assert tinytorch.zeros(1).device.name == "twin:0"
+    assert tinytorch.device("auto").name == "twin:0"
+
+
+TWINS = "twin:0", "twin:1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((3, CpuDevice), TypeError, "register: name is a string, such as 'mine', not int"),
+        (("mine", CpuDevice, None), TypeError, "register: library is the name of a module, not NoneType"),
+        (("mine", 3), TypeError, "register: factory is a subclass of Device, or 'module:Class', not 3"),
+        (("mine", int), TypeError, "register: factory is a subclass of Device, or 'module:Class', not <class 'int'>"),
+        (("mine", CpuDevice("")), TypeError, "register: factory is a subclass of Device, or 'module:Class', not "),
+        (("mi:ne", CpuDevice), ValueError, "register: a family is a word without a colon, not 'mi:ne'"),
+        (("", CpuDevice), ValueError, "register: a family is a word without a colon, not ''"),
+        (("auto", CpuDevice), ValueError, "register: 'auto' means the first usable GPU and cannot be registered"),
+    ],
+    ids=range(8),
+)
+@pytest.mark.usefixtures("_registry")
+def test_what_cannot_be_registered(arguments, error, message, monkeypatch):
+    monkeypatch.setattr(CpuDevice, "name", "cpu", raising=False)
+    before = dict(registry._factories)
+    with pytest.raises(error, match=f"^{message}"):
+        backends.register(*arguments)
+    assert registry._factories == before
+
+
 def test_without_an_index_it_is_the_first_device():
     class Pair(Device):
         @classmethod
