@@ -430,6 +430,8 @@ def test_integers_of_a_dtype(device):
             tinytorch.arange(*wrong, dtype="uint8", device=device)
     assert tinytorch.arange(127, -129, -1, dtype="int8", device=device).tolist() == list(range(127, -129, -1))
     assert tinytorch.arange(0.0, 3.0, dtype="int16", device=device).tolist() == [0, 1, 2]
+    assert tinytorch.arange(2**64 - 3, 2**64 - 1, dtype="uint64", device="cpu").tolist() == [2**64 - 3, 2**64 - 2]
+    assert tinytorch.arange(2**63 - 3, 2**63 - 1, dtype="int64", device="cpu").tolist() == [2**63 - 3, 2**63 - 2]
     with pytest.raises(ValueError, match=r"0\.5 is not a whole number"):
         tinytorch.arange(0, 3, 0.5, dtype="int32", device=device)
     with pytest.raises(TypeError, match="arange: takes integer and floating dtypes, not bool"):

@@ -45,7 +45,7 @@ class Plain(Device):
 @pytest.fixture
 def plain(monkeypatch):
     """The device, which says of each function of its namespace whether it was called with the device current."""
-    for name in ("_factories", "_devices"):
+    for name in ("_families", "_devices"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
     backends.register("plain", Plain)
     dev, outside = tinytorch.device("plain"), []

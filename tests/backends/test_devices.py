@@ -452,7 +452,7 @@ def test_what_has_registered_itself_is_not_refused(monkeypatch):
     monkeypatch.setattr(registry, "_discovered", False)
     backends.register("twin", TwinDevice)
     assert [info.usable for info in tinytorch.devices() if "twin" in info.name] == [True, True]
-    assert "twin" not in registry._foreign
+    assert not registry._families["twin"].foreign
     assert registry._discovered
 
 
@@ -516,10 +516,10 @@ TWINS = "twin:0", "twin:1"
 @pytest.mark.usefixtures("_registry")
 def test_what_cannot_be_registered(arguments, error, message, monkeypatch):
     monkeypatch.setattr(CpuDevice, "name", "cpu", raising=False)
-    before = dict(registry._factories)
+    before = dict(registry._families)
     with pytest.raises(error, match=f"^{message}"):
         backends.register(*arguments)
-    assert registry._factories == before
+    assert registry._families == before
 
 
 def test_without_an_index_it_is_the_first_device():

@@ -614,3 +614,21 @@ def test_one_mask_may_stand_for_all_sequences(device):
         assert_close(layer(x, x, x, attn_mask=wide), expected)
     with pytest.raises(ValueError, match=r"attn_mask \(2, 5, 5\) for 3 sequences and 2 heads"):
         layer(x, x, x, attn_mask=tinytorch.stack([mask] * 2))
+
+
+SIZES = {  # a layer, its settings, and those of them that are sizes
+    tinytorch.Linear: {"in_features": 4, "out_features": 4},
+    tinytorch.Conv2d: {"in_channels": 4, "out_channels": 4, "kernel_size": 1, "groups": 1},
+    tinytorch.Embedding: {"num_embeddings": 4, "embedding_dim": 4},
+    tinytorch.PositionalEncoding: {"d_model": 4, "max_len": 4},
+    tinytorch.MultiHeadAttention: {"embed_dim": 4, "num_heads": 2},
+}
+
+
+@pytest.mark.parametrize(("layer", "name"), [(layer, name) for layer, sizes in SIZES.items() for name in sizes])
+def test_every_size_of_a_layer_is_at_least_one(layer, name):
+    sizes = SIZES[layer]
+    assert isinstance(layer(**sizes), tinytorch.nn.Module)
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=rf"^({layer.__name__}: )?{name} is an integer, at least 1.*not {wrong}"):
+            layer(**{**sizes, name: wrong})

@@ -570,6 +570,12 @@ def test_where_a_unit_is_saturated(activation, inside, saturated):
             assert ("saturated" in kinds) is found
 
 
+def test_examples_are_no_units():
+    model, x = classifier(out=1), points()
+    model[2].bias.data = Tensor([12.0])
+    assert diagnose(model, lambda: (tinytorch.sigmoid(model(x).reshape(-1)) * tinytorch.ones(16)).sum()).ok
+
+
 def test_an_output_that_is_sure_is_not_saturated():
     model, x = classifier(Sigmoid(), out=1), points()
     model[2].bias.data = Tensor([12.0])

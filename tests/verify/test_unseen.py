@@ -251,6 +251,25 @@ def test_a_change_that_rounding_hides_is_no_failure_at_zero_percent():
     assert "the loss is nan: NaN comes into `add`" in found.why[0]
 
 
+@pytest.mark.parametrize(("wrong", "passes"), [(0.0, True), (3.0, True), (30.0, False)])
+def test_a_slope_is_off_by_what_rounding_does_not_explain(wrong, passes):
+    """Of a loss of 3e5 an eps of 0.02 sees slopes to 14: 8 units in the last place, divided by it."""
+
+    def train(run):
+        model = Linear(1, 1, bias=False)
+        model.weight.data = Tensor([[1.0]])
+        big = Tensor(3e5, requires_grad=False)
+        run.watch(model, loss=lambda: model.weight.sum() + (model.weight - model.weight.detach()).sum() * wrong + big)
+        return iter(())
+
+    found = gates.predicted().check(record(train))
+    assert found.passed is passes
+    assert (found.measured == "0.0% off") is passes
+    if not passes:
+        assert found.why[0].startswith("`weight`: along its gradient the loss changes by ")
+        assert found.why[0].endswith(" per unit, not 31")
+
+
 def test_a_loss_that_depends_on_no_parameter_predicts_nothing():
     report = verify(trainer(loss=lambda net, x, y: Tensor(1.0)), **LENIENT)
     assert "predicted: no parameter that is judged changes the loss of run.watch(loss=...)" in report.failures
