@@ -1028,7 +1028,7 @@ def test_a_gradient_that_fits_no_more_after_a_step_changes_nothing(make, wrong):
     optimizer.step()
     before = everything(optimizer)
     a.grad = wrong if isinstance(wrong, np.ndarray) and wrong.dtype == "float32" else Tensor(wrong)
-    with pytest.raises(ValueError, match=r"the gradient of float32 \(2,\) on cpu must be"):
+    with pytest.raises(ValueError, match=r"the gradient of float32 \(2,\) on cpu .*must be"):
         optimizer.step()
     a.grad = Tensor([1.0, 1.0])
     assert everything(optimizer) == before
