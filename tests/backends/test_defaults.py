@@ -156,6 +156,8 @@ def test_arrays_come_and_go(dtype, plain):
     assert (x.cpu().device.name, x.cpu().tolist(), x.cpu().to(plain).tolist()) == ("cpu", [0, 1, 1], [0, 1, 1])
     assert Device.dtype(plain, dtype) == np.dtype(dtype)
     assert type(plain.asarray(np.float32(2.0))) is np.ndarray
+    assert plain.keep_memory() is plain.keep_memory(False) is False
+    assert (plain.is_gpu, plain.large, plain.hardware, plain.memory) == (False, 0, "", None)
     array = np.ones(2)
     assert plain.asarray(array) is plain.exported(array) is array
     with pytest.raises(IndexError, match=r"take: 3 is outside \[0, 3\)"):

@@ -478,6 +478,22 @@ def test_a_layer_that_is_put_into_it_later_is_not_overlooked(layer, walk):
             walk(model)
 
 
+class Box(dict):
+    """A container that is none of Python's own."""
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_a_container_of_somebody_s_own_is_looked_into_each_time(walk):
+    for held in (list(WORDS), list(range(3))):
+        box = Box(a=1)
+        model = Words([*held, box])
+        walk(model)
+        walk(model)
+        box["b"] = nn.Linear(2, 2)
+        with pytest.raises(TypeError, match=r"Words\.held is a list of modules or parameters"):
+            walk(model)
+
+
 def test_another_container_of_the_same_length_is_looked_into():
     model = Words(list(WORDS))
     model.train()
@@ -620,3 +636,18 @@ def test_a_property_says_its_own_error():
 
     with pytest.raises(AttributeError, match="hidden"):
         Broken().width  # noqa: B018
+
+
+def test_an_error_in_a_layer_of_a_plain_list_is_still_its_own():
+    class Plain(Module):
+        def __init__(self):
+            self.layers = [nn.Linear(2, 2)]
+
+        def forward(self, x):
+            return self.layers[0](x)
+
+    with pytest.raises(ValueError, match=r"^linear\(float32 \(1, 3\) on cpu, .*last axis of x") as caught:
+        Plain()(tinytorch.ones((1, 3)))
+    assert "in layer" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"in layer 0, Linear\(in_features=2, out_features=2, bias=True\)$"):
+        nn.Sequential(nn.Linear(2, 2))(tinytorch.ones((1, 3)))

@@ -135,7 +135,8 @@ def test_as_lines(report):
     ]
 
 
-def test_as_a_table(report):
+def test_as_a_table(report, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     table = report._table()
     assert table.title == "r on cpu"
     assert [(*cells, style) for cells, style in table.rows] == [
