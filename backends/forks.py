@@ -15,14 +15,38 @@ import os
 import threading
 from typing import Any
 
+_locks: list[Any] = []  # that a fork waits for
+_taken: list[Any] = []  # by the thread that forks now
+
+
+def _take() -> None:
+    global _taken
+    while True:
+        locks = _locks[::-1]
+        for lock in locks:
+            lock.acquire()
+        if len(locks) == len(_locks):  # none was made meanwhile, by a module that another thread has imported
+            break
+        for lock in locks:
+            lock.release()
+    _taken = locks
+
+
+def _let_go() -> None:
+    for lock in _taken:
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_take, after_in_parent=_let_go, after_in_child=_let_go)
+
 
 def over_forks(lock: Any) -> Any:
     """The lock; from now on a fork waits for it.
 
     The thread that forks may hold it itself if it is re-entrant, as the lock of NumPy's generators is from 2.4 on.
     """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    _locks.append(lock)
     return lock
 
 

@@ -118,10 +118,10 @@ def device(spec: str | Device | None = None) -> Device:
     family, _, index = spec.partition(":")
     cls = _family(family)
     try:
-        name = cls.canonical(index)
-        if _families[family].foreign and name.partition(":")[0] != family:
-            raise TypeError(f"it calls itself {name!r}")
-        with _lock:
+        with _lock:  # see `_listed`
+            name = cls.canonical(index)
+            if _families[family].foreign and name.partition(":")[0] != family:
+                raise TypeError(f"it calls itself {name!r}")
             if name not in _devices:
                 made = cls(name.partition(":")[2])
                 made.name = name
@@ -145,7 +145,8 @@ def _listed(family: str) -> list[DeviceInfo]:
     try:
         cls = _family(family)
         library = str(getattr(cls, "library", library))
-        names = list(cls.available())
+        with _lock:  # a library may have one of its own meanwhile, for which a fork is to wait
+            names = list(cls.available())
         if not names:
             return [DeviceInfo(family, library, False, "there is no such device")]
         return [_line(family, library, name) for name in names]

@@ -276,12 +276,15 @@ PROCESS = "import sys; from tinytorch.commands import process; sys.exit(process(
     ("command", "own"),
     [
         (["-m", "tinytorch", "devices"], True),
-        (["-m", "tinytorch.milestones", "xor"], False),
+        (["-m", "tinytorch.milestones", "xor"], True),
         (["-m", "milestones", "xor"], True),
+        (["bin/tinytorch", "devices"], True),
+        (["theirs/tinytorch", "devices"], False),
+        (["-m", "tinytorch.doctor"], False),
         (["-c", "import tinytorch"], False),
         (["-m", "theirs"], False),
     ],
-    ids=lambda x: " ".join(x[1:]) if isinstance(x, list) else "",
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )
 def test_an_interrupt_of_the_first_imports_is_one_line_of_a_command_and_left_to_other_programs(command, own, tmp_path):
     interrupts = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
@@ -289,6 +292,10 @@ def test_an_interrupt_of_the_first_imports_is_one_line_of_a_command_and_left_to_
     (tmp_path / "theirs").mkdir()
     for name in ("__init__", "__main__"):
         (tmp_path / f"theirs/{name}.py").write_text("import tinytorch\n")
+    (tmp_path / "theirs/tinytorch").write_text("import tinytorch\n")
+    (tmp_path / "bin").mkdir()
+    script = "import sys\nfrom tinytorch.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    (tmp_path / "bin/tinytorch").write_text(f"#!{sys.executable}\n{script}")  # as installers write it
     root = Path(tinytorch.__file__).resolve().parents[1]
     env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])}
     begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # it may be ignored

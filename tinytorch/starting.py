@@ -1,7 +1,8 @@
 """Ctrl-C while a command of tinytorch is still being imported: one line, as `commands.process` prints it later.
 
 Python imports the package before its `__main__`, which takes longer than anything else a short command does. So this is
-the first import, and imports what is there in every process.
+the first import, and imports what is there in every process. What comes before it, the start of Python itself (some
+50 ms), is out of reach: a Ctrl-C there ends in Python's own words, or in none.
 """
 
 import os
@@ -20,9 +21,24 @@ def _is_a_command() -> bool:
     """Whether this process is a command of tinytorch's, and not somebody's program that imports it."""
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":  # until Python has found the module
-        return sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["tinytorch"] if "-m" in sys.orig_argv else False
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
+        return module in (["tinytorch"], ["tinytorch.milestones"])
     chapters = os.path.join(os.path.dirname(__file__), "milestones", "__main__.py")
-    return os.path.realpath(program) == os.path.realpath(chapters)
+    return os.path.realpath(program) == os.path.realpath(chapters) or _is_the_script(program)
+
+
+def _is_the_script(program: str) -> bool:
+    """Whether it is the file that an installer has made for the command `tinytorch`."""
+    name = os.path.basename(program).lower()
+    if name == "tinytorch.exe":
+        return True
+    if name != "tinytorch":
+        return False
+    try:
+        with open(program, "rb") as file:
+            return b"from tinytorch.__main__ import main" in file.read(4096)
+    except OSError:
+        return False
 
 
 def begin() -> None:

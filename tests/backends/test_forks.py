@@ -154,3 +154,62 @@ def test_a_fork_waits_for_an_import_that_another_thread_has_begun(module):
         """
     )
     assert out == ["True"]
+
+
+def test_a_lock_that_is_made_while_a_fork_waits_is_waited_for_too():
+    out = run(
+        """
+        from tinytorch.backends import forks
+        made, held, begun = [], [], threading.Event()
+
+        def others():  # as a thread does that imports a library on first use
+            with forks.importing:
+                begun.set()
+                time.sleep(0.3)
+                made.append(forks.over_forks(threading.Lock()))
+                made[0].acquire()
+            time.sleep(0.5)
+            held.append(made[0].locked())
+            made[0].release()
+
+        thread = threading.Thread(target=others)
+        thread.start()
+        begun.wait(10)
+        print(child(lambda: made[0].acquire()))
+        thread.join()
+        print(held[0], made[0].acquire(timeout=5))
+        """
+    )
+    assert out == ["True", "True", "True"]
+
+
+@pytest.mark.parametrize("work", ["tinytorch.devices", "lambda: tinytorch.device('slow')"])
+def test_a_fork_waits_while_a_library_looks_for_its_devices(work):
+    """JAX holds a lock of its own meanwhile, which the child would wait for."""
+    out = run(
+        f"""
+        from tinytorch import backends
+        from tinytorch.backends.cpu import CpuDevice
+        own, begun = threading.Lock(), threading.Event()
+
+        class Slow(CpuDevice):
+            @classmethod
+            def available(cls):
+                with own:
+                    begun.set()
+                    time.sleep(0.5)
+                return ["slow"]
+
+            @classmethod
+            def canonical(cls, index):
+                return cls.available()[0]
+
+        backends.register("slow", Slow)
+        thread = threading.Thread(target={work})
+        thread.start()
+        begun.wait(10)
+        print(child(Slow.available))
+        thread.join()
+        """
+    )
+    assert out == ["True"]
