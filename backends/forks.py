@@ -6,7 +6,7 @@ work half done either. Of two locks that one thread takes, the outer one comes l
 
 What tinytorch imports on first use is covered. An `import` statement that another thread is in at the fork is not: the
 lock of that module is Python's, and stays held in the child, which waits for ever where it imports the same module, as
-tinytorch.compare or NumPy. So import before threads are started, or start processes with "spawn" or "forkserver".
+tinytorch.parity or NumPy. So import before threads are started, or start processes with "spawn" or "forkserver".
 """
 
 from __future__ import annotations

@@ -28,11 +28,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import tinytorch
 from tinytorch import SGD, CrossEntropyLoss, Device, Flatten, Linear, ReLU, Sequential, Tensor
 from tinytorch.data import DataLoader, TensorDataset, tinydigits
 from tinytorch.milestones.perceptron import accuracy
-from tinytorch.verify import Report, Run, controls, gates, verify
+from tinytorch.verify import Handle, Report, controls, gates, verify
 
 TITLE = "1989 MLP digits"
 EPOCHS = 25
@@ -55,17 +54,16 @@ def network() -> Sequential:
 
 
 def learn(
-    run: Run,
+    run: Handle,
     build: Callable[[], Sequential] = network,
     data: Callable[[], Data] = tinydigits,
     epochs: int = EPOCHS,
-    dtype: Any = tinytorch.float32,
 ) -> Iterator[Tensor]:
     """Train a network on TinyDigits: this chapter's, or the next one's."""
-    train_set, test_set = (TensorDataset(x.to(dtype), y) for x, y in (part.tensors for part in data()))
+    train_set, test_set = (TensorDataset(x.to(run.dtype), y) for x, y in (part.tensors for part in data()))
     images, labels = train_set.tensors
     test_images, test_labels = test_set.tensors
-    model = build().to(dtype)  # the weights are drawn as float32, whatever the dtype
+    model = build().to(run.dtype)  # the weights are drawn as float32, whatever the dtype
     criterion = CrossEntropyLoss()
     optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
     run.watch(

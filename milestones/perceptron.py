@@ -28,10 +28,9 @@ from typing import Any
 
 import numpy as np
 
-import tinytorch
 from tinytorch import SGD, BCELoss, Device, Linear, Sequential, Sigmoid, Tensor
 from tinytorch.data import DataLoader, TensorDataset
-from tinytorch.verify import Report, Run, controls, gates, verify
+from tinytorch.verify import Handle, Report, controls, gates, verify
 
 TITLE = "1957 perceptron"
 EPOCHS = 100
@@ -61,11 +60,11 @@ def accuracy(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted == target).sum() / predicted.size
 
 
-def learn(run: Run, task: str = "blobs", dtype: Any = tinytorch.float32) -> Iterator[Tensor]:
+def learn(run: Handle, task: str = "blobs") -> Iterator[Tensor]:
     """Train a perceptron on a task: "AND", "OR", "blobs", or, in vain, "XOR"."""
-    points, which = (t.to(dtype) for t in examples(task, run.seed))
+    points, which = (t.to(run.dtype) for t in examples(task, run.seed))
     perceptron = Linear(2, 1)
-    model = Sequential([perceptron, Sigmoid()]).to(dtype)
+    model = Sequential([perceptron, Sigmoid()]).to(run.dtype)
     criterion = BCELoss()
     optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
     run.watch(

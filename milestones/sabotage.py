@@ -9,6 +9,7 @@ are those of the chapters, and a small language model for what they do not use: 
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -37,7 +38,8 @@ from tinytorch.progress import Progress
 from tinytorch.starting import INTERRUPTED
 from tinytorch.table import Table, console, plain
 from tinytorch.verify import Finding, Report, Run, diagnose, gates, sabotage, verify
-from tinytorch.verify.run import Train
+from tinytorch.verify.drive import Train, drive
+from tinytorch.verify.handle import Handle
 
 CHAPTERS = (perceptron, xor, mlp_digits, cnn_digits, transformer_copy)
 VOCABULARY, LENGTH, D_MODEL = 10, 8, 32
@@ -65,7 +67,7 @@ def text(count: int, seed: int) -> Tensor:
     return Tensor(tokens.tolist())
 
 
-def learn_language(run: Run) -> Iterator[Tensor]:
+def learn_language(run: Handle) -> Iterator[Tensor]:
     """Predict the next token. More than 91 % cannot be right: who gets more has seen the answer."""
     train_text, test_text = text(640, run.seed), text(400, run.seed + 1000)
     x, y, test_x, test_y = train_text[:, :-1], train_text[:, 1:], test_text[:, :-1], test_text[:, 1:]
@@ -168,9 +170,9 @@ def diagnosed(model: str, seed: int = 0) -> list[Finding]:
     """What `diagnose` finds in a model before its first update, and after it."""
     found: list[Finding] = []
     for updates in (0, 1):
-        run = Run(LEARNERS[model], seed, device(None), limit=updates)
+        run = Handle(device(None), seed, limit=updates)
         with suppress(*REFUSED):  # `diagnose` says it better
-            run.go()
+            deque(drive(LEARNERS[model], run), maxlen=0)
         loss = run.loss_function()
         if loss is not None:
             run.model.zero_grad()

@@ -53,7 +53,7 @@ from tinytorch import (
 )
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.milestones.perceptron import accuracy
-from tinytorch.verify import Found, Gate, Report, Run, controls, gates, verify
+from tinytorch.verify import Found, Gate, Handle, Report, Run, controls, gates, verify
 
 TITLE = "2017 transformer"
 VOCABULARY, LENGTH = 10, 4
@@ -117,13 +117,12 @@ def count(run: Run) -> Found:
 
 
 def learn(
-    run: Run,
+    run: Handle,
     task: str = "copy",
     build: Callable[[], Sequential] = network,
-    dtype: Any = tinytorch.float32,
 ) -> Iterator[Tensor]:
     """Train a model to "copy" or to "reverse"."""
-    model = build().to(dtype)
+    model = build().to(run.dtype)
     sequences = tinytorch.randint(VOCABULARY, size=(SEQUENCES, LENGTH))
     everything = every_sequence()
     criterion = CrossEntropyLoss()

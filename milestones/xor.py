@@ -32,11 +32,10 @@ from typing import Any
 
 import numpy as np
 
-import tinytorch
 from tinytorch import SGD, BCELoss, Device, Linear, Sequential, Sigmoid, Tanh, Tensor
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.milestones.perceptron import CORNERS, TRUTH, accuracy
-from tinytorch.verify import Found, Gate, Report, Run, controls, gates, verify
+from tinytorch.verify import Found, Gate, Handle, Report, Run, controls, gates, verify
 
 TITLE = "1986 XOR"
 EPOCHS = 500
@@ -87,10 +86,10 @@ def hidden_separable(run: Run) -> Found:
     return Found(after and not before, f"hidden {said[after]}, inputs {said[before]}")
 
 
-def learn(run: Run, build: Callable[[], Sequential] = network, dtype: Any = tinytorch.float32) -> Iterator[Tensor]:
+def learn(run: Handle, build: Callable[[], Sequential] = network) -> Iterator[Tensor]:
     """Train a network on the truth table of XOR."""
-    points, which = Tensor(CORNERS, dtype), Tensor(TRUTH["XOR"], dtype)
-    model = build().to(dtype)
+    points, which = Tensor(CORNERS, run.dtype), Tensor(TRUTH["XOR"], run.dtype)
+    model = build().to(run.dtype)
     criterion = BCELoss()
     optimizer = SGD(model.parameters(), lr=LEARNING_RATE)
     run.watch(

@@ -17,10 +17,9 @@ import pytest
 import tinytorch
 from benchmarks import __main__ as benchmarks
 from tinytorch import backends, cli, commands, progress
-from tinytorch.compare import Difference
-from tinytorch.doctor import examiner
 from tinytorch.milestones import __main__ as milestones
 from tinytorch.milestones import perceptron, sabotage, xor
+from tinytorch.parity import Difference, examiner
 
 
 def python(*arguments, cwd=None, **variables):

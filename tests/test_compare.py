@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import threading
@@ -12,27 +13,28 @@ import pytest
 
 import tinytorch
 from tests.thirdparty import register
-from tinytorch import SGD, Adam, CrossEntropyLoss, Dropout, Linear, Sequential, Tanh, Tensor, cli, random
-from tinytorch.compare import Difference, NotTheSameRun, compare, difference
+from tinytorch import SGD, Adam, CrossEntropyLoss, Dropout, Linear, Sequential, Tanh, Tensor, cli, random, verify
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.nn import Embedding
+from tinytorch.parity import BrokenTraining, Difference, NotTheSameRun, compare, difference
 
 UPDATES = 6
 
 
-def recipe(device, seed, dtype, report, *, updates=UPDATES, model=None, optimizer=SGD, data=None, labels=None):
+def recipe(run, *, updates=UPDATES, model=None, optimizer=SGD, data=None, labels=None):
     """A small classifier on random data, with dropout."""
-    model = model or Sequential([Linear(3, 5), Tanh(), Dropout(0.25), Linear(5, 4)]).to(dtype)
-    x = data if data is not None else tinytorch.randn(16, 3, dtype=dtype)
+    model = model or Sequential([Linear(3, 5), Tanh(), Dropout(0.25), Linear(5, 4)]).to(run.dtype)
+    x = data if data is not None else tinytorch.randn(16, 3, dtype=run.dtype)
     y = labels if labels is not None else tinytorch.randint(4, size=(16,))
     learner = optimizer(model.parameters(), lr=0.1)
+    run.watch(model, learner)
     done = 0
     while done < updates:
         for inputs, wanted in DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True):
             loss = CrossEntropyLoss()(model(inputs), wanted)
             learner.zero_grad()
             loss.backward()
-            report(model, loss)
+            yield loss
             learner.step()
             done += 1
             if done == updates:
@@ -40,7 +42,7 @@ def recipe(device, seed, dtype, report, *, updates=UPDATES, model=None, optimize
 
 
 def with_settings(**settings):
-    return lambda device, seed, dtype, report: recipe(device, seed, dtype, report, **settings)
+    return functools.partial(recipe, **settings)
 
 
 # What is found ----------------------------------------------------------------------------------------------------
@@ -57,9 +59,7 @@ def test_two_runs_on_one_device_are_the_same_bit_for_bit():
 
 
 def test_the_losses_are_those_of_a_run_that_is_alone():
-    losses = []
-    tinytorch.manual_seed(3)
-    recipe("cpu", 3, "float32", lambda model, loss: losses.append(loss.item()))
+    losses = verify.record(recipe, seed=3).losses
     assert compare(recipe, ["cpu", "cpu"], seed=3).losses == losses
     assert compare(recipe, ["cpu", "cpu"], seed=4).losses != losses
 
@@ -99,9 +99,9 @@ def test_the_first_gradient_that_differs_is_named(monkeypatch):
 
     third = register(monkeypatch, {"scatter_add": scatter_add})
 
-    def words(device, seed, dtype, report):
+    def words(run):
         model = Sequential([Embedding(7, 3), Linear(3, 4)])
-        recipe(device, seed, dtype, report, model=model, data=tinytorch.randint(7, size=(16,)))
+        return recipe(run, model=model, data=tinytorch.randint(7, size=(16,)))
 
     first = compare(words, ["cpu", third]).others[0].first
     assert (first.update, first.kind, first.name) == (1, "gradient", "embedding")
@@ -144,16 +144,18 @@ def test_a_recipe_may_end_before_that_many_updates():
 def test_data_may_be_on_the_host_and_moved_in_every_update(other):
     """On the CPU `to` gives the same tensor each time, on another device a new one."""
 
-    def moving(device, seed, dtype, report):
-        host = tinytorch.randn(4, 3, dtype=dtype, device="cpu")
-        model = Sequential([Linear(3, 5), Tanh(), Linear(5, 1)]).to(dtype)
+    def moving(run):
+        device = run.device
+        host = tinytorch.randn(4, 3, dtype=run.dtype, device="cpu")
+        model = Sequential([Linear(3, 5), Tanh(), Linear(5, 1)]).to(run.dtype)
         learner = SGD(model.parameters(), lr=0.1)
+        run.watch(model, learner)
         for _ in range(UPDATES):
             hidden = model[:2](host.to(device))
             loss = (model[2](hidden.to("cpu").to(device)) ** 2).mean()
             learner.zero_grad()
             loss.backward()
-            report(model, loss)
+            yield loss
             learner.step()
 
     found = compare(moving, ["cpu", other], dtype="float32")
@@ -165,10 +167,11 @@ def test_gradients_and_what_is_detached_or_assigned_is_computed_not_given(monkey
     """So they may differ, and those who use them need not be told."""
     third = register(monkeypatch, tanh=lambda x: xp.tanh(x) * np.float32(1 + 2**-20))
 
-    def clipping(device, seed, dtype, report):
-        model = Sequential([Linear(3, 5), Tanh(), Linear(5, 1)]).to(dtype)
+    def clipping(run):
+        model = Sequential([Linear(3, 5), Tanh(), Linear(5, 1)]).to(run.dtype)
         learner = SGD(model.parameters(), lr=0.1)
-        x, mean = tinytorch.randn(4, 3, dtype=dtype), tinytorch.zeros((), dtype=dtype)
+        run.watch(model, learner)
+        x, mean = tinytorch.randn(4, 3, dtype=run.dtype), tinytorch.zeros((), dtype=run.dtype)
         for _ in range(UPDATES):
             loss = (model(x) ** 2).mean()
             learner.zero_grad()
@@ -177,7 +180,7 @@ def test_gradients_and_what_is_detached_or_assigned_is_computed_not_given(monkey
             model[0].weight.data * loss.detach()
             mean.data = mean.data * 0.9 + loss.detach()
             mean * 2
-            report(model, loss)
+            yield loss
             learner.step()
 
     found = compare(clipping, ["cpu", third])
@@ -202,10 +205,11 @@ def test_ops_of_other_threads_are_nobodys():
 
 
 def test_no_thread_or_observer_is_left():
+    before = threading.active_count()
     compare(recipe, ["cpu", "cpu"], updates=2)
     with pytest.raises(RuntimeError, match="breaks off"):
-        compare(lambda device, seed, dtype, report: 1 / 0, ["cpu", "cpu"])
-    assert [t.name for t in threading.enumerate() if t.name.startswith("compare on")] == []
+        compare(lambda run: 1 / 0, ["cpu", "cpu"])
+    assert threading.active_count() == before
     assert tinytorch.tape.observer.observers == []
 
 
@@ -216,10 +220,10 @@ def spoiled(**settings):
     """On the second run only, one of the settings is another."""
     runs = []
 
-    def spoiled_recipe(device, seed, dtype, report):
-        runs.append(device)
+    def spoiled_recipe(run):
+        runs.append(run)
         chosen = {k: v[len(runs) > 1]() for k, v in settings.items()}
-        recipe(device, seed, dtype, report, **chosen)
+        return recipe(run, **chosen)
 
     return spoiled_recipe
 
@@ -298,16 +302,13 @@ def test_other_ops_are_an_error():
 def test_an_op_more_at_the_end_of_an_update_is_an_error(which, extra):
     runs = []
 
-    def one_more(device, seed, dtype, report):
-        runs.append(device)
+    def one_more(run):
+        runs.append(run)
         mine = len(runs) - 1
-
-        def last_op_then_report(model, loss):
+        for loss in recipe(run):
             if mine == which:
                 extra()
-            report(model, loss)
-
-        recipe(device, seed, dtype, last_op_then_report)
+            yield loss
 
     with pytest.raises(NotTheSameRun, match="the runs part: next, cpu runs"):
         compare(one_more, ["cpu", "cpu"])
@@ -320,11 +321,13 @@ def test_another_number_of_updates_is_an_error(more):
 
 
 def test_an_error_in_a_recipe_says_where():
-    def broken(device, seed, dtype, report):
-        recipe(device, seed, dtype, report, updates=2)
+    def broken(run):
+        yield from recipe(run, updates=2)
         raise ValueError("of the recipe")
 
-    with pytest.raises(RuntimeError, match="the recipe breaks off on cpu") as caught:
+    with pytest.raises(
+        BrokenTraining, match=r"the training breaks off on cpu, in update 3, at .*test_compare"
+    ) as caught:
         compare(broken, ["cpu", "cpu"])
     assert str(caught.value.__cause__) == "of the recipe"
 
@@ -336,11 +339,18 @@ def test_what_cannot_be_compared(strict):
         compare(recipe, ["cpu", "cpu"], updates=0)
     with pytest.raises(ValueError, match="a seed is not negative: -1"):
         compare(recipe, ["cpu", "cpu"], seed=-1)
-    with pytest.raises(RuntimeError, match="the recipe breaks off on cpu") as caught:
-        compare(lambda device, seed, dtype, report: report([], 0.0), ["cpu", "cpu"])
-    assert str(caught.value.__cause__) == "compare: report(model, loss) takes a Module, not list"
-    with pytest.raises(ValueError, match="the recipe reports no model"):
-        compare(lambda *args: None, ["cpu", "cpu"])
+    for wrong, why in (
+        (lambda run: run.watch([]), "watch: the model is a Module, not list"),
+        (lambda run: None, "a training function is a generator"),
+        (lambda run: iter([]), r"the training function called no `run\.watch\(model\)`"),
+        (lambda run: iter([1.0]), "yield the loss, a one-element Tensor, not 1.0"),
+    ):
+        with pytest.raises(BrokenTraining, match=rf"(?s)the training breaks off on cpu, .*{why}"):
+            compare(wrong, ["cpu", "cpu"])
+    with pytest.raises(TypeError, match="compare: train is a function, not Linear"):
+        compare(Linear(1, 1), ["cpu", "cpu"])
+    with pytest.raises(ValueError, match=r"the model that run\.watch was given has no parameters or buffers"):
+        compare(lambda run: (run.watch(Tanh()), iter([]))[1], ["cpu", "cpu"])
     with pytest.raises(TypeError, match="no float64"):
         compare(recipe, ["cpu", strict("no_float64")], dtype="float64")
 
@@ -431,14 +441,12 @@ def test_runs_that_are_not_the_same_fail(capsys, monkeypatch):
     ids=["error", "exit", "op"],
 )
 def test_the_command_tells_where_a_recipe_broke_off_in_one_line(body, said, tmp_path, monkeypatch, capsys):
-    (tmp_path / "broken_recipe.py").write_text(
-        f"import tinytorch\ndef recipe(device, seed, dtype, report):\n    {body}\n"
-    )
+    (tmp_path / "broken_recipe.py").write_text(f"import tinytorch\ndef recipe(run):\n    {body}\n")
     monkeypatch.chdir(tmp_path)
     assert cli.main(["compare", "broken_recipe:recipe", "--devices", "cpu,cpu"]) == 2
     error = capsys.readouterr().err
     sys.modules.pop("broken_recipe")
-    assert "compare: the recipe breaks off on cpu, in update 1, at " in error
+    assert "compare: the training breaks off on cpu, in update 1, at " in error
     assert f"broken_recipe.py:3: {said}" in error.replace("\n", "")
     assert "Traceback" not in error
 

@@ -17,9 +17,9 @@ import tinytorch
 from tests.thirdparty import register
 from tinytorch import backends, cli
 from tinytorch.autograd import op
-from tinytorch.doctor import examine, examiner
-from tinytorch.doctor.cases import CASES, Case, normal
-from tinytorch.doctor.reads import Reads
+from tinytorch.parity import examine, examiner
+from tinytorch.parity.cases import CASES, Case, normal
+from tinytorch.parity.reads import Reads
 
 SOME = ("add", "expm1", "take", "linear", "embedding", "sort", "scatter_add")
 ROOT = Path(__file__).parents[1]

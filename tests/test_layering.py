@@ -68,7 +68,7 @@ XP = (  # who computes with arrays rather than tensors; of the optimizers, what 
     "pytest_tinytorch",  # only hands it out
     "tinytorch.autograd",
     "tinytorch.creation",
-    "tinytorch.doctor",
+    "tinytorch.parity",
     "tinytorch.intake",
     "tinytorch.ops",
     "tinytorch.tape",

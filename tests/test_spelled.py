@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import tinytorch
-from tinytorch import Tensor, doctor, nn, spelled, verify
-from tinytorch.compare import compare
+from tinytorch import Tensor, nn, parity, spelled, verify
+from tinytorch.parity import compare
 
 PLACES = {
     "torch": tinytorch,
@@ -223,9 +223,7 @@ def test_what_is_shown_of_proofs_at_the_prompt():
     model = nn.Linear(2, 1)
     found = verify.diagnose(model, lambda: Tensor([0.0], requires_grad=True).sum())
     assert repr(found) == str(found) != "nothing found"
-    card = doctor.examine("cpu", ops=("abs",))
+    card = parity.examine("cpu", ops=("abs",))
     assert repr(card) == f"<card of cpu: numpy {np.__version__}, 0 failed, 0 unsupported>"
-    same = compare(
-        lambda device, seed, dtype, report: report(model.to(dtype), tinytorch.sum(model.weight)), ["cpu"] * 2
-    )
+    same = compare(train, ["cpu"] * 2, updates=1)
     assert repr(same) == "<cpu and cpu: 1 updates in float32, seed 0>"

@@ -15,8 +15,8 @@ import pytest
 import tinytorch
 from tests import test_wrong_arguments as functions
 from tests.test_wrong_arguments import Call, complaint, f, made, method
-from tinytorch import Tensor, backends, doctor, nn, optim, testing, verify
-from tinytorch.compare import compare, difference
+from tinytorch import Tensor, backends, nn, optim, parity, testing, verify
+from tinytorch.parity import compare, difference
 from tinytorch.verify import controls, gates, sabotage
 
 T = tinytorch
@@ -48,13 +48,6 @@ def train(run):
         loss.backward()
         yield loss
         optimizer.step()
-
-
-def recipe(device, seed, dtype, report):
-    model = T.Linear(2, 1).to(dtype)
-    for _ in range(2):
-        loss = model(T.ones((1, 2), dtype=dtype)).sum()
-        report(model, loss)
 
 
 def model():
@@ -163,7 +156,7 @@ PROOFS = [
     method(
         "watch",
         lambda: model(),
-        made=lambda: verify.Run(train, 0, backends.device("cpu")),
+        made=lambda: verify.Handle(backends.device("cpu"), 0),
         names=["model"],
         optimizer=lambda: T.SGD(parameters(), lr=0.1),
         loss=None,
@@ -172,18 +165,15 @@ PROOFS = [
         curve=False,
     ),
     Call(
-        "Run",
-        verify.Run,
-        lambda: train,
-        0,
+        "Handle",
+        verify.Handle,
         backends.device("cpu"),
-        names=["train", "seed", "device"],
-        name="model",
+        0,
+        names=["device", "seed"],
+        dtype=T.float32,
         control=None,
         limit=1,
         one_batch=False,
-        traced=(0, 1),
-        progress=None,
     ),
     Call("Gate", verify.Gate, "name", "claim", print, names=["name", "claim", "check"]),
     Call("Found", verify.Found, True, "measured", ("why",), names=["passed", "measured", "why"]),
@@ -269,10 +259,10 @@ TESTS = [
     Call(
         "compare",
         compare,
-        lambda: recipe,
+        lambda: train,
         ["cpu", "cpu"],
         called="compare|device",
-        names=["recipe", "devices|device"],
+        names=["train", "devices|device"],
         seed=0,
         updates=1,
         dtype=T.float32,
@@ -281,7 +271,7 @@ TESTS = [
     Call("difference", difference, lambda: np.ones(2), lambda: np.ones(2), names=["actual", "expected"]),
     Call(
         "examine",
-        doctor.examine,
+        parity.examine,
         "cpu",
         names=["device|spec"],
         ops=("add",),
@@ -324,7 +314,7 @@ ALL = [
     *ROWS,
 ]
 
-CALLED = {"train", "recipe", "function", "progress", "loss", "metric", "train_metric", "optimizer"}  # whose own errors
+CALLED = {"train", "function", "progress", "loss", "metric", "train_metric", "optimizer"}  # whose own errors
 # come out: they are the user's
 ANY = {"class", "module", "function"}  # can be called
 VALUES = {kind for kind in functions.WRONG if kind not in functions.KINDLESS | {"None"}} | {
@@ -415,12 +405,11 @@ def test_what_is_true_or_false_is_nothing_else(call):
 MODULES_OF = [
     "",
     ".backends",
-    ".compare",
     ".data",
-    ".doctor",
     ".nn",
     ".nn.init",
     ".ops",
+    ".parity",
     ".optim",
     ".random",
     ".testing",
@@ -443,10 +432,21 @@ WHY_NOT = {
         "newaxis",
         "__array_api_version__",
     },
-    "what the library itself makes": {"Card", "Comparison", "Diagnosis", "Difference", "First", "Step", "DeviceInfo"},
-    "an error": {"Unavailable", "GradcheckError", "BrokenRecipe", "NotTheSameRun"},
+    "what the library itself makes": {
+        "Card",
+        "Comparison",
+        "Diagnosis",
+        "Difference",
+        "Fault",
+        "First",
+        "Other",
+        "Run",
+        "Step",
+        "DeviceInfo",
+    },
+    "an error": {"Unavailable", "GradcheckError", "BrokenTraining", "NotTheSameRun"},
     "made by device(...) and .stream()": {"Device", "Stream"},
-    "for subclasses to define or call": {"forward", "extra_repr", "check", "check_number", "update"},
+    "for subclasses to define or call": {"forward", "extra_repr", "check", "check_number", "numbers", "update"},
     "takes nothing": {"Identity", "Module", "__array_namespace_info__", "devices", "usable_devices"},
 }
 

@@ -1,6 +1,6 @@
 """The command line: python -m tinytorch devices | doctor | compare | milestones | sabotage | tour
 
-What the commands do is in the registry of devices, in `tinytorch.doctor`, `tinytorch.compare` and the milestones; here
+What the commands do is in the registry of devices, in `tinytorch.parity` and the milestones; here
 they are called and shown.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import importlib
 import json
 import math
@@ -21,27 +20,38 @@ from typing import Any
 import tinytorch
 from tinytorch import backends
 from tinytorch.commands import STATUS, Parser, at_least, chosen_devices, output
-from tinytorch.compare import BrokenRecipe, Comparison, NotTheSameRun, Recipe, Report, Run, Step, compare
-from tinytorch.doctor import Card, Finding, examine
 from tinytorch.junit import Case, junit
+from tinytorch.parity import (
+    BrokenTraining,
+    Card,
+    Comparison,
+    Fault,
+    NotTheSameRun,
+    Other,
+    Step,
+    compare,
+    examine,
+)
 from tinytorch.progress import Progress
 from tinytorch.starting import INTERRUPTED
 from tinytorch.table import Table, console, say
-from tinytorch.verify import record
+from tinytorch.verify.drive import Train
 
 SHOWN = 10  # updates in a table; --json has all
 PROG = "python -m tinytorch"
 CHAPTERS = {"milestones": "tinytorch.milestones.__main__", "sabotage": "tinytorch.milestones.sabotage"}
 
 RECIPE = """
-A recipe of your own is a function named as MODULE:FUNCTION, which trains on the device it is told, with the seed that
-has been set, in the dtype, and reports every update before the optimizer's step:
+A recipe of your own is a function named as MODULE:FUNCTION, a training loop as `tinytorch.verify` takes it. It yields
+the loss of every update before the optimizer's step:
 
-    def recipe(device, seed, dtype, report):
-        model = Linear(3, 1).to(dtype)
+    def train(run):
+        model = Linear(3, 1).to(run.dtype)
+        ...
+        run.watch(model, optimizer)
         ...
             loss.backward()
-            report(model, loss)
+            yield loss
             optimizer.step()
 """
 
@@ -57,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         return int(options.run(options))
     except NotTheSameRun as error:
         return _complain(error, 1)
-    except (BrokenRecipe, ValueError, TypeError, NotImplementedError, OSError, backends.Unavailable) as error:
+    except (BrokenTraining, ValueError, TypeError, NotImplementedError, OSError, backends.Unavailable) as error:
         return _complain(error, 2)
 
 
@@ -210,7 +220,7 @@ def show_card(card: Card, screen: Any) -> None:
     seen = "" if card.sees_implicit else f"; implicit conversions of {card.library}'s arrays cannot be seen"
     facts.append(("host copies in ops and rules", (", ".join(copies) or "none") + seen))
     for title, findings in (("FAILED", card.failed), ("unsupported", card.unsupported)):
-        groups: dict[tuple[str, str], list[Finding]] = {}
+        groups: dict[tuple[str, str], list[Fault]] = {}
         for f in findings:
             groups.setdefault((f.name, f.what), []).append(f)
         for same in groups.values():
@@ -265,12 +275,12 @@ def judge(found: dict[str, Comparison], tolerance: float) -> int:
     return _complain(f"{name}, {case.text}", 1) if case.kind else 0
 
 
-def _worst(run: Run) -> Step:
+def _worst(run: Other) -> Step:
     """The update whose loss is farthest away."""
     return max(run.steps, key=lambda step: step.loss_difference.relative)
 
 
-def _case(run: Run, tolerance: float | None) -> Case:
+def _case(run: Other, tolerance: float | None) -> Case:
     """A run as a test case, which fails if a loss is farther away than the tolerance, if there is one."""
     worst = _worst(run)
     if tolerance is None or worst.loss_difference.relative <= tolerance:
@@ -279,7 +289,7 @@ def _case(run: Run, tolerance: float | None) -> Case:
     return Case(run.device, "failure", f"update {worst.update}: the loss on {run.device} is {off}")
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str) -> Train:
     """The function named `module:function`, also of a module in the current folder, or the main run of a milestone.
 
     Raises:
@@ -289,7 +299,7 @@ def find_recipe(name: str) -> Recipe:
     if function:
         sys.path.insert(0, os.getcwd())
         try:
-            own: Recipe = getattr(importlib.import_module(module), function)
+            own: Train = getattr(importlib.import_module(module), function)
         except (Exception, SystemExit) as error:  # whatever a module does when it is imported
             kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
             raise ValueError(f"compare: {name} cannot be imported: {kind}{error}") from error
@@ -299,17 +309,8 @@ def find_recipe(name: str) -> Recipe:
     known = importlib.import_module("tinytorch.milestones.__main__").CHAPTERS
     if name not in known:
         raise ValueError(f"compare: no milestone {name!r}; there are {', '.join(known)}, and recipes: module:function")
-    return recipe_of(importlib.import_module(f"tinytorch.milestones.{name}").learn)
-
-
-def recipe_of(learn: Callable[..., Any]) -> Recipe:
-    """The `learn` of a milestone, a training function of `tinytorch.verify`, as a recipe."""
-
-    def recipe(device: backends.Device, seed: int, dtype: Any, report: Report) -> None:
-        train = functools.partial(learn, dtype=dtype)
-        record(train, device=device, seed=seed, progress=lambda run: report(run.model, run.last_loss))
-
-    return recipe
+    learn: Train = importlib.import_module(f"tinytorch.milestones.{name}").learn
+    return learn
 
 
 def show_comparison(name: str, found: Comparison, screen: Any) -> None:

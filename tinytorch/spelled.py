@@ -159,8 +159,8 @@ FUNCTIONS = _table("""
     from_numpy_: asarray(x)
     functional, functions: tinytorch.relu and so on; there is one namespace: `import tinytorch as F`
     utils: tinytorch.data, which has DataLoader, or tinytorch.optim, which has clip_grad_norm_
-    compare: import tinytorch.compare
-    doctor: import tinytorch.doctor
+    compare: from tinytorch.parity import compare
+    doctor: from tinytorch import parity
     get_default_device: default_device()
     set_num_threads: OMP_NUM_THREADS=1 in the environment
     autocast, amp, half, bfloat16, float16: float32; there is no other precision but float64

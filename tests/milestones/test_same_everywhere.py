@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from tinytorch import Embedding, Linear, PositionalEncoding, Sequential, TransformerEncoderLayer, backends
-from tinytorch.cli import recipe_of
-from tinytorch.compare import compare
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
+from tinytorch.parity import compare
 
 UPDATES = 50
 
@@ -52,7 +51,7 @@ def has_float64(name):
 def test_in_float64_the_losses_of_every_device_agree(chapter, other):
     if not has_float64(other):
         pytest.skip(f"{other} has no float64")
-    found = compare(recipe_of(RUNS[chapter]), ["cpu", other], updates=UPDATES, dtype="float64")
+    found = compare(RUNS[chapter], ["cpu", other], updates=UPDATES, dtype="float64")
     assert len(found.losses) == len(found.others[0].steps) == UPDATES
     assert all(float(np.float32(loss)) != loss for loss in found.losses)  # they were computed in float64
     for expected, step in zip(found.losses, found.others[0].steps, strict=True):
@@ -63,7 +62,7 @@ def test_in_float64_the_losses_of_every_device_agree(chapter, other):
 @pytest.mark.parametrize("chapter", RUNS)
 def test_weights_batches_and_masks_are_the_same_bits(chapter, other):
     """`compare` raises an error if one is not: see tests/test_compare.py. Here: that it looked at all of them."""
-    found = compare(recipe_of(RUNS[chapter]), ["cpu", other], updates=5)
+    found = compare(RUNS[chapter], ["cpu", other], updates=5)
     weights, each = SIZES[chapter]
     assert found.weights == weights
     assert found.inputs >= 5 * each

@@ -10,7 +10,7 @@ import pytest
 import tinytorch
 from tinytorch import Tensor
 from tinytorch.autograd import OPS
-from tinytorch.doctor.cases import CASES, Case
+from tinytorch.parity.cases import CASES, Case
 from tinytorch.testing import assert_close, gradcheck, gradgradcheck
 
 NAMES = [c.id for c in CASES]

@@ -7,7 +7,7 @@ import pytest
 import tinytorch
 from tests.ops.test_cases import every, tensors
 from tinytorch import Tensor, backends
-from tinytorch.doctor.cases import CASES
+from tinytorch.parity.cases import CASES
 from tinytorch.testing import assert_close
 
 RTOL = ATOL = 2e-5  # float32, where libraries sum in another order

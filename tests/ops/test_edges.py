@@ -10,7 +10,7 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor
-from tinytorch.doctor.cases import ELEMENTWISE
+from tinytorch.parity.cases import ELEMENTWISE
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy speaks of infinities that were asked for
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "tinytorch/doctor/cases.py"  # there, xp is tinytorch
-FILES = [ROOT / "backends/device.py", *sorted(set((ROOT / "tinytorch").rglob("*.py")) - {TABLE})]
+TABLE = ROOT / "tinytorch/parity/cases.py"  # there, xp is tinytorch
+DEVICE = [ROOT / "backends/device.py", ROOT / "backends/standard.py"]
+FILES = [*DEVICE, *sorted(set((ROOT / "tinytorch").rglob("*.py")) - {TABLE})]
 COMPAT = [f"array_api_compat.{name}" for name in ("cupy", "numpy", "torch")]
 BY_NAME = {"_make": 0, "_run": 1, "_without_gradient": 0}  # helpers that take the name of a function, and where
 

@@ -8,7 +8,7 @@ import tinytorch
 from tests.comparison import compare, compare_gradients
 from tests.ops.test_cases import every, tensors
 from tinytorch import Tensor
-from tinytorch.doctor.cases import CASES
+from tinytorch.parity.cases import CASES
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: python -m tox -e torch compares with it")
 

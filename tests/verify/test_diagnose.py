@@ -304,7 +304,7 @@ def test_nothing_is_changed():
 def test_nothing_is_found_in_healthy_models(learn, updates):
     run = record(learn, updates=updates)
     run.model.zero_grad()
-    diagnosis = diagnose(run.model, run.loss_function(), run.optimizer)
+    diagnosis = diagnose(run.model, run.handle.loss_function(), run.optimizer)
     assert diagnosis.ok, diagnosis
     assert str(diagnosis) == "nothing found"
 

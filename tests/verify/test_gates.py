@@ -33,7 +33,7 @@ def a_run(losses=(1.0, 0.2), before=None, after=None, **more):
         **more,
     }
     run = SimpleNamespace(**known)
-    run.measures = lambda what: known[what] == known[what]
+    run.handle = SimpleNamespace(measures=lambda what: known[what] == known[what])
     run.again = lambda **changes: SimpleNamespace(born=lambda at=None: f"{changes} {at}", losses=list(losses))
     return run
 
@@ -260,8 +260,8 @@ def test_what_repeats():
     def found(loss, metric=(nan, nan)):
         values = {"loss": iter(loss), "metric": iter(metric)}
         run = a_run()
-        run.measures = lambda what: {"loss": loss, "metric": metric}[what][0] is not None
-        run.measure = lambda what: next(values[what])
+        run.handle.measures = lambda what: {"loss": loss, "metric": metric}[what][0] is not None
+        run.handle.measure = lambda what: next(values[what])
         return gates.repeatable().check(run)
 
     assert found((0.5, 0.5)) == Found(True, "0.5 twice")

@@ -754,7 +754,7 @@ def test_nothing_is_found_in_what_learns(model, seed):
     for updates in (0, 1, 20):
         run = record(LEARNERS[model], seed=seed, updates=updates)
         run.model.zero_grad()
-        found = diagnose(run.model, run.loss_function(), run.optimizer)
+        found = diagnose(run.model, run.handle.loss_function(), run.optimizer)
         assert found.ok, f"after {updates} updates: {found}"
 
 
@@ -762,5 +762,5 @@ def test_nothing_is_found_in_what_learns(model, seed):
 def test_nothing_is_found_in_what_has_learned(model):
     run = record(LEARNERS[model])
     run.model.zero_grad()
-    found = diagnose(run.model, run.loss_function(), run.optimizer)
+    found = diagnose(run.model, run.handle.loss_function(), run.optimizer)
     assert found.ok, found

@@ -11,7 +11,8 @@ from tinytorch.tape.variable import Node, Variable
 class Observer:
     """Is told of everything that is computed inside `with observer:`, on all threads: what debugging tools are made of.
 
-    A subclass overrides what it wants to know. It must not keep or change what it is shown longer than it needs to.
+    A subclass overrides what it wants to know. It may keep what it is shown. Only `made` may change something, and only
+    what the new result holds: its array, its origin, and its node with the gradient rules.
 
     >>> class Names(tinytorch.autograd.Observer):
     ...     def made(self, op, inputs, meta, result):

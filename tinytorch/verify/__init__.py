@@ -11,7 +11,9 @@ from tinytorch.verify.diagnosis import Diagnosis, diagnose
 from tinytorch.verify.gates import Found, Gate
 from tinytorch.verify.mistakes import Finding
 from tinytorch.verify.report import Report, Verdict
-from tinytorch.verify.run import Run, record
+from tinytorch.verify.handle import Handle
+from tinytorch.verify.measuring import record
+from tinytorch.verify.run import Run
 from tinytorch.verify.verifying import verify
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Finding",
     "Found",
     "Gate",
+    "Handle",
     "Report",
     "Run",
     "Verdict",

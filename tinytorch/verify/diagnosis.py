@@ -18,8 +18,8 @@ from tinytorch.table import plain, width, wrapped
 from tinytorch.tape.modes import is_grad_enabled
 from tinytorch.tensor import Tensor
 from tinytorch.verify import mistakes, trial
+from tinytorch.verify.handle import given_to, optimizers_of
 from tinytorch.verify.mistakes import Finding, together
-from tinytorch.verify.run import given_to, optimizers_of
 from tinytorch.verify.trace import Trace
 from tinytorch.words import expecting
 

@@ -13,7 +13,8 @@ import numpy as np
 from tinytorch.autograd import grad
 from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
-from tinytorch.verify.run import Run, given_to
+from tinytorch.verify.handle import given_to
+from tinytorch.verify.run import Run
 from tinytorch.words import bound, constructor, expecting, shown
 
 
@@ -177,7 +178,7 @@ def metric(least: float, *, most: float = math.inf, name: str = "metric") -> Gat
 
 def _no_part(run: Run, what: str, value: float) -> Found | None:
     """What to say of a metric that was not measured, or is no part of 1."""
-    if not run.measures(what):
+    if not run.handle.measures(what):
         return Found(None, "not measured", (f"pass run.watch(..., {what}=lambda: ...)",))
     if not 0 <= value <= 1 + 1e-6:  # a mean of ones may be a little more
         how = "percent is divided by 100; for what is no part of 1 give a gate of your own"
@@ -369,10 +370,10 @@ def repeatable() -> Gate:
     """In `eval` mode the same data give the same loss twice, or the same metric if no loss can be computed."""
 
     def check(run: Run) -> Found:
-        what = next((what for what in ("loss", "metric") if run.measures(what)), None)
+        what = next((what for what in ("loss", "metric") if run.handle.measures(what)), None)
         if what is None:
             return Found(None, "not measured: pass run.watch(loss=...)")
-        first, second = run.measure(what), run.measure(what)
+        first, second = run.handle.measure(what), run.handle.measure(what)
         if not (math.isfinite(first) and math.isfinite(second)):
             sentence = f"the {what} is {first!r}, then {second!r}, which tells nothing"
             return Found(False, f"{first:.6g}, {second:.6g}", (sentence,))
@@ -394,11 +395,11 @@ def predicted(tolerance: float = 0.1, exempt: Exempt | None = None) -> Gate:
 
     def check(run: Run) -> Found:
         start = run.again(limit=0)
-        if not start.measures("loss"):
+        if not start.handle.measures("loss"):
             return Found(None, "not measured: pass run.watch(loss=...)")
         model = start.model.eval()
         parameters = {n: p for n, p in model.named_parameters() if p.requires_grad and not _exempt(n, exempt)}
-        value = start.evaluate("loss")
+        value = start.handle.evaluate("loss")
         if not isinstance(value, Tensor):
             return Found(None, "not measured: run.watch(loss=...) gives a number, so leave out its .item()")
         if not math.isfinite(value.item()):
@@ -432,7 +433,7 @@ def _slopes(p: Tensor, g: Tensor | None, run: Run) -> tuple[float, float, float]
     def at(step: float) -> float:
         p.data = Tensor(start + step * direction, p.dtype, p.device)
         with no_grad():
-            return float(run.evaluate("loss").item())
+            return float(run.handle.evaluate("loss").item())
 
     up, down = at(eps), at(-eps)
     p.data = home

@@ -13,9 +13,11 @@ from tinytorch.backends import device as _device
 from tinytorch.progress import Progress
 from tinytorch.tensor import Tensor
 from tinytorch.verify.controls import Control
+from tinytorch.verify.drive import Train, expect_train
 from tinytorch.verify.gates import Gate, common
+from tinytorch.verify.measuring import record
 from tinytorch.verify.report import Controlled, Judged, Report, Subject, judge
-from tinytorch.verify.run import Run, Train, expect_train, record
+from tinytorch.verify.run import Run
 from tinytorch.words import expecting
 
 

@@ -24,9 +24,9 @@ import tinytorch
 from tinytorch.autograd import grad
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
-from tinytorch.doctor.cases import CASES, Case
-from tinytorch.doctor.reads import Reads
 from tinytorch.dtypes import ALL, float32, float64
+from tinytorch.parity.cases import CASES, Case
+from tinytorch.parity.reads import Reads
 from tinytorch.tape.variable import run_on, wrap
 from tinytorch.tensor import Tensor
 from tinytorch.testing import GradcheckError, gradcheck, gradgradcheck
@@ -37,7 +37,7 @@ TOLERANCES = {float32: 2e-5, float64: 1e-9}  # relative to the largest element, 
 FUNCTIONS = ("add", "multiply", "equal", "less", "concat", "sort", "sum", "astype")  # tried on every dtype
 
 
-class Finding(NamedTuple):
+class Fault(NamedTuple):
     """Something that is not as it should be."""
 
     name: str  # of the op, the dtype, or the extension point
@@ -55,7 +55,7 @@ class Finding(NamedTuple):
 class Card:
     """What was found.
 
-    >>> from tinytorch.doctor import examine
+    >>> from tinytorch.parity import examine
     >>> card = examine("cpu")
     >>> card.ok, card.failed, card.count("gradient")["passed"] > 100
     (True, [], True)
@@ -66,8 +66,8 @@ class Card:
     version: str
     dtypes: dict[str, str] = field(default_factory=dict)  # name -> "works", "absent", or what does not
     checked: dict[str, list[str]] = field(default_factory=lambda: {s: [] for s in STAGES})  # names of ops
-    failed: list[Finding] = field(default_factory=list)
-    unsupported: list[Finding] = field(default_factory=list)
+    failed: list[Fault] = field(default_factory=list)
+    unsupported: list[Fault] = field(default_factory=list)
     host_copies: dict[str, list[str]] = field(default_factory=dict)  # row -> what its body or rules called to read
     sees_implicit: bool = True  # whether implicit conversions of its arrays can be seen
     scatter: str = ""  # of duplicate indices: "works", or what does not
@@ -156,12 +156,12 @@ class _Examiner:
         try:
             yield
         except (_Wrong, GradcheckError) as error:
-            self.card.failed.append(Finding(name, where, what, dtype.name, str(error)))
+            self.card.failed.append(Fault(name, where, what, dtype.name, str(error)))
         except Exception as error:
             cannot = values and not all(self.capabilities.get(k, True) for k in _BY_VALUES)
             found = self.card.unsupported if cannot or self.refuses(error) else self.card.failed
             text = str(error).strip().partition("\n")[0]
-            found.append(Finding(name, where, what, dtype.name, f"{type(error).__name__}: {text}"))
+            found.append(Fault(name, where, what, dtype.name, f"{type(error).__name__}: {text}"))
 
     def refuses(self, error: BaseException | None) -> bool:
         """Whether the library says that it does not have something."""

@@ -1,7 +1,7 @@
 """The same training run on several devices, step by step: by how much do they part, and which op was the first?
 
-The runs advance in turn, each on a thread of its own, from one update to the next. So only the values of one update of
-one run are kept, and the runs cannot tell that they are not alone: each has its own random numbers. What is given to
+The runs advance in turn, from one update to the next. So only the values of one update of one run are kept, and no run
+can tell that it is not alone: each has its own random numbers. What is given to
 them, weights, batches and dropout masks, must be the same bit for bit, and is checked; what they compute may differ by
 rounding, and the first result that does is named. All results before it were equal, so it is this op that the two
 libraries compute in different ways.
@@ -23,16 +23,24 @@ from tinytorch import random
 from tinytorch.backends import Device
 from tinytorch.backends import device as _device
 from tinytorch.dtypes import as_dtype, float32
-from tinytorch.nn import Module
 from tinytorch.tape.observer import Observer
 from tinytorch.tape.variable import Node, Variable
 from tinytorch.tensor import Tensor
+from tinytorch.verify.drive import Train, drive, expect_train
+from tinytorch.verify.handle import Handle
 from tinytorch.words import expecting
 
-__all__ = ["BrokenRecipe", "Comparison", "Difference", "First", "NotTheSameRun", "Run", "Step", "compare", "difference"]
-
-Report = Callable[[Module, Any], None]
-Recipe = Callable[[Device, int, np.dtype[Any], Report], Any]
+__all__ = [
+    "BrokenTraining",
+    "Comparison",
+    "Difference",
+    "First",
+    "NotTheSameRun",
+    "Other",
+    "Step",
+    "compare",
+    "difference",
+]
 
 # Ops that bring data into shape: their results are still what a run was given, not what it computed
 PREPARING = frozenset({"astype", "concat", "getitem", "reshape", "stack", "take", "transfer", "wrapped"})
@@ -42,14 +50,14 @@ class NotTheSameRun(RuntimeError):
     """Two runs were given other weights, batches or masks, or ran other ops: there is nothing to compare."""
 
 
-class BrokenRecipe(RuntimeError):
-    """The recipe raised an error, which is the cause."""
+class BrokenTraining(RuntimeError):
+    """The training function raised an error, which is the cause."""
 
 
 def _told(error: BaseException) -> str:
-    """An error, and the line of the recipe where it came up."""
+    """An error, and the line of the training function where it came up."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).parent)
+    ours = str(Path(__file__).parents[1])
     own = [f for f in frames if not f.filename.startswith(ours)] or frames
     place = f"at {own[-1].filename}:{own[-1].lineno}: " if own else ""
     return f"{place}{type(error).__name__}: {error}"
@@ -88,8 +96,8 @@ class Step(NamedTuple):
 
 
 @dataclass
-class Run:
-    """One device's run, beside the reference's."""
+class Other:
+    """How one device's run goes, beside the reference's."""
 
     device: str
     steps: list[Step]
@@ -106,7 +114,7 @@ class Comparison:
     losses: list[float]  # the reference's
     weights: int  # how many initial weights and buffers, all bit-identical
     inputs: int  # how often an op was given what was not computed, such as batches and masks: all bit-identical
-    others: list[Run]
+    others: list[Other]
 
     def __repr__(self) -> str:
         others = ", ".join(run.device for run in self.others)
@@ -139,7 +147,7 @@ def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> 
 
 @expecting
 def compare(
-    recipe: Recipe,
+    train: Train,
     devices: Sequence[str | Device],
     *,
     seed: int = 0,
@@ -147,35 +155,36 @@ def compare(
     dtype: Any = float32,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Comparison:
-    """Train by the same recipe on each device, and say how far each run is from the first device's.
+    """Train by the same function on each device, and say how far each run is from the first device's.
 
     Args:
-        recipe: called with the device (which is also the default for new tensors), the seed, which has been set, the
-            dtype, and a function to report to: `report(model, loss)` in every update, after `backward` and before the
-            optimizer's step.
+        train: your training loop, as a generator, as `tinytorch.verify.record` takes it; `run.dtype` is the dtype. The
+            device is also the default for new tensors.
         devices: two or more; the first is the reference.
-        updates: how many to compare; the recipe is then left.
+        updates: how many to compare; the training function is then left.
         progress: called with the number of updates done and of all.
 
     Raises:
         NotTheSameRun: initial weights, batches or masks are not bit-identical, or the runs ran different ops.
-        BrokenRecipe: the recipe raised an error, which is the cause.
+        BrokenTraining: the training function raised an error, which is the cause.
         ValueError: fewer than two devices, no update, or a negative seed.
         TypeError: a device does not have the dtype.
 
-    >>> def recipe(device, seed, dtype, report):
-    ...     model = tinytorch.Linear(3, 1).to(dtype)
+    >>> def train(run):
+    ...     model = tinytorch.Linear(3, 1).to(run.dtype)
     ...     optimizer = tinytorch.SGD(model.parameters(), lr=0.1)
+    ...     run.watch(model, optimizer)
     ...     for _ in range(10):
-    ...         loss = (model(tinytorch.randn(4, 3, dtype=dtype)) ** 2).mean()
+    ...         loss = (model(tinytorch.randn(4, 3, dtype=run.dtype)) ** 2).mean()
     ...         optimizer.zero_grad()
     ...         loss.backward()
-    ...         report(model, loss)
+    ...         yield loss
     ...         optimizer.step()
-    >>> found = compare(recipe, ["cpu", "cpu"], updates=5)
+    >>> found = compare(train, ["cpu", "cpu"], updates=5)
     >>> len(found.losses), found.others[0].steps[-1].loss_difference, found.others[0].first
     (5, Difference(ulps=0.0, relative=0.0), None)
     """
+    expect_train("compare", train)
     targets, dtype = [_device(d) for d in devices], as_dtype(float32 if dtype is None else dtype)
     if len(targets) < 2:
         raise ValueError("compare: takes two devices or more, the first to compare the others with")
@@ -185,8 +194,8 @@ def compare(
         raise ValueError(f"compare: a seed is not negative: {seed}")
     for target in targets:
         target.dtype(dtype)
-    reference = _Lane(recipe, targets[0], seed, dtype, None)
-    others = [_Lane(recipe, target, seed, dtype, reference) for target in targets[1:]]
+    reference = _Lane(train, Handle(targets[0], seed, dtype), None)
+    others = [_Lane(train, Handle(target, seed, dtype), reference) for target in targets[1:]]
     before = random.generator.bit_generator.state
     try:
         return _advance_all(reference, others, updates, progress or (lambda done, of: None))
@@ -199,22 +208,21 @@ def compare(
 def _advance_all(
     reference: _Lane, others: list[_Lane], updates: int, progress: Callable[[int, int], Any]
 ) -> Comparison:
-    found = Comparison(reference.device.name, reference.dtype.name, reference.seed, [], 0, 0, [x.run for x in others])
+    handle = reference.handle
+    found = Comparison(handle.device.name, handle.dtype.name, handle.seed, [], 0, 0, [x.found for x in others])
     for update in range(1, updates + 2):  # one more, to see the parameters after the last
         looking = update <= updates
-        reference.advance(update, looking and any(lane.run.first is None for lane in others))
+        reference.advance(update, looking and any(lane.found.first is None for lane in others))
         weights, ends = reference.weights(), reference.ended or not looking
         if not weights:
-            raise ValueError(
-                "compare: the recipe reports no model that learns; call report(model, loss) in every update"
-            )
+            raise ValueError("compare: the model that run.watch was given has no parameters or buffers")
         if update == 1:
             found.weights = len(weights)
         if not ends:
             found.losses.append(reference.loss)
             found.inputs += len(reference.given)
         for lane in others:
-            lane.advance(update, looking and lane.run.first is None)
+            lane.advance(update, looking and lane.found.first is None)
             lane.check_end()
             lane.compare_weights(weights)
             if not ends:
@@ -235,60 +243,51 @@ def _same_bits(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], wha
         )
 
 
-class _Enough(BaseException):
-    """Leaves a recipe that has trained as long as was asked for."""
-
-
 class _Lane(Observer):
-    """One device's run, on a thread of its own, which goes on only while `advance` waits for it."""
+    """One device's run, which looks on while it goes from one update to the next."""
 
-    def __init__(
-        self, recipe: Recipe, device: Device, seed: int, dtype: np.dtype[Any], reference: _Lane | None
-    ) -> None:
-        self.recipe, self.device, self.seed, self.dtype, self.reference = recipe, device, seed, dtype, reference
-        self.model: Module | None = None
+    def __init__(self, train: Train, handle: Handle, reference: _Lane | None) -> None:
+        self.handle, self.device, self.reference = handle, handle.device, reference
         self.loss = float("nan")
         self.ended = False
-        self.run = Run(device.name, [], None)
-        self._draws = np.random.Philox(seed).state
-        self._error: BaseException | None = None
-        self._leaving = False
-        self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+        self.found = Other(handle.device.name, [], None)
+        self._steps = drive(train, handle)
+        self._draws = random.generator.bit_generator.state
+        self._thread = threading.get_ident()
         self._computed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # tensors by id
         self._learned: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
-        self._thread = threading.Thread(target=self._train, name=f"compare on {device}", daemon=True)
-        self._thread.start()
 
     # From outside: step by step -----------------------------------------------------------------------------------
 
     def advance(self, update: int, looking: bool) -> None:
-        """Let the run go on to its next report, or its end; results of ops are noted, or compared, if `looking`."""
+        """Let the run go on to its next update, or its end; results of ops are noted, or compared, if `looking`."""
         self.update, self._looking = update, looking
         self.given: list[tuple[str, np.ndarray[Any, Any]]] = []  # of the reference, for the others to compare with
         self.results: list[tuple[str, str, str, np.ndarray[Any, Any]]] = []
         self._at = [0, 0]  # how many of the reference's have been met
         random.generator.bit_generator.state = self._draws
-        self._go.release()
-        self._paused.acquire()
+        try:
+            with self, self.device, np.errstate(all="ignore"):
+                loss = next(self._steps, None)
+        except NotTheSameRun:
+            raise
+        except (Exception, SystemExit) as error:
+            raise BrokenTraining(
+                f"compare: the training breaks off on {self.device}, in update {update}, {_told(error)}"
+            ) from error
         self._draws = random.generator.bit_generator.state
-        if isinstance(self._error, Exception | SystemExit) and not isinstance(self._error, NotTheSameRun):
-            raise BrokenRecipe(
-                f"compare: the recipe breaks off on {self.device}, in update {update}, {_told(self._error)}"
-            ) from self._error
-        if self._error is not None:
-            raise self._error
+        self.ended = loss is None
+        if loss is not None:
+            self.loss = float(loss.item())
 
     def leave(self) -> None:
-        """End the thread."""
-        self._leaving = True
-        self._go.release()
-        self._thread.join()
+        """End the run."""
+        self._steps.close()
 
     def weights(self) -> dict[str, np.ndarray[Any, Any]]:
         """Parameters and buffers, by name, on the host."""
-        if self.model is None:
-            return {}
-        return {n: t.detach().numpy() for n, t in (*self.model.named_parameters(), *self.model.named_buffers())}
+        model = self.handle.model
+        return {n: t.detach().numpy() for n, t in (*model.named_parameters(), *model.named_buffers())}
 
     def check_end(self) -> None:
         """Raise NotTheSameRun unless the update had as much in it as the reference's."""
@@ -310,44 +309,22 @@ class _Lane(Observer):
                 _same_bits(mine[name], values, f"the initial value of {name}", self)
             return
         apart, worst = max((difference(mine[n], expected[n]), n) for n in expected)
-        last = self.run.steps[-1]
-        self.run.steps[-1] = last._replace(parameters=apart, worst=worst if apart.ulps else "")
-        if apart.ulps and (self.run.first is None or self.run.first.update == self.update):
+        last = self.found.steps[-1]
+        self.found.steps[-1] = last._replace(parameters=apart, worst=worst if apart.ulps else "")
+        if apart.ulps and (self.found.first is None or self.found.first.update == self.update):
             shape = str(expected[worst].shape)  # everything in the last update was equal, up to its end
-            self.run.first = First(last.update, "optimizer", worst, shape, apart)
+            self.found.first = First(last.update, "optimizer", worst, shape, apart)
 
     def compare_loss(self, expected: float) -> None:
         """Compare the loss of this update with the reference's."""
-        apart = difference(np.asarray(self.loss, self.dtype), np.asarray(expected, self.dtype))
-        self.run.steps.append(Step(self.update, self.loss, apart, Difference(0.0, 0.0), ""))
+        apart = difference(np.asarray(self.loss, self.handle.dtype), np.asarray(expected, self.handle.dtype))
+        self.found.steps.append(Step(self.update, self.loss, apart, Difference(0.0, 0.0), ""))
 
-    # On the thread ------------------------------------------------------------------------------------------------
-
-    def _train(self) -> None:
-        self._go.acquire()
-        try:
-            if not self._leaving:
-                with self, self.device:
-                    self.recipe(self.device, self.seed, self.dtype, self._report)
-        except _Enough:
-            pass
-        except BaseException as error:
-            self._error = error
-        self.ended = True
-        self._paused.release()
-
-    def _report(self, model: Module, loss: Any) -> None:
-        if not isinstance(model, Module):
-            raise TypeError(f"compare: report(model, loss) takes a Module, not {type(model).__name__}")
-        self.model, self.loss = model, float(loss.item() if isinstance(loss, Tensor) else loss)
-        self._paused.release()
-        self._go.acquire()
-        if self._leaving:
-            raise _Enough
+    # From inside: what is computed --------------------------------------------------------------------------------
 
     def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
         """Note or compare the result of an op, and what it was given."""
-        if threading.current_thread() is not self._thread:
+        if threading.get_ident() != self._thread:
             return
         tensors = [x for x in inputs if isinstance(x, Variable)]
         given = [x for x in tensors if self._is_given(x)]
@@ -363,7 +340,7 @@ class _Lane(Observer):
     def pulled(self, node: Node, source: Any, gradient: Any) -> None:
         """Note or compare a gradient."""
         name = node.op.name
-        if threading.current_thread() is self._thread and self._looking and name != "transfer":
+        if threading.get_ident() == self._thread and self._looking and name != "transfer":
             position = next(i for i, x in enumerate(node.inputs) if x is source)
             array = gradient.array if isinstance(gradient, Variable) else gradient
             shapes = f"input {position}, {tuple(node.shape)} -> {tuple(array.shape)}"
@@ -399,7 +376,7 @@ class _Lane(Observer):
             raise self._parted(f"{there[0]} ({there[1]}, {there[2]})", f"{name} ({kind}, {shapes})")
         apart = difference(values, expected)
         if apart.ulps:
-            self.run.first = First(self.update, kind, name, shapes, apart)
+            self.found.first = First(self.update, kind, name, shapes, apart)
             self._looking = False
 
     def _next(self, which: int, there: Sequence[Any], name: str) -> Any:
@@ -413,12 +390,12 @@ class _Lane(Observer):
         other = self.reference if lane is self else self
         return NotTheSameRun(
             f"compare: the run on {other.device if other else ''} ends before update {self.update}, that on "
-            f"{lane.device} does not; a recipe must make as many updates on every device"
+            f"{lane.device} does not; it must make as many updates on every device"
         )
 
     def _parted(self, there: str, here: str) -> NotTheSameRun:
         other = self.reference.device if self.reference else ""
         return NotTheSameRun(
             f"compare: update {self.update}: the runs part: next, {other} runs {there}, but {self.device} runs {here}; "
-            "a recipe must run the same ops on every device"
+            "a training function must run the same ops on every device"
         )
