@@ -74,6 +74,7 @@ XP = (  # who computes with arrays rather than tensors; of the optimizers, what 
     "tinytorch.tape",
     "tinytorch.tensor",
     "tinytorch.optim.optimizer",
+    "tinytorch.optim.flat",
     "tinytorch.optim.sgd",
     "tinytorch.optim.adam",
 )

@@ -1016,7 +1016,7 @@ def test_a_device_that_is_not_the_current_one():
             (h,) = tinytorch.grad((g * g).sum(), [model[0].weight])
             made = [x, loss, g, h, *model.parameters(), *(p.grad for p in model.parameters())]
             assert {t.array.device.id for t in made} == {used}
-            assert {a.device.id for f in optimizer._flats[0] for a in f.now.state.values()} == {used}
+            assert {a.device.id for f in optimizer._flats.groups[0] for a in f.now.state.values()} == {used}
             assert cupy.cuda.runtime.getDevice() == current
             assert math.isfinite(loss.item())
 

@@ -16,8 +16,7 @@ import tinytorch
 from tinytorch import Tensor
 from tinytorch.backends.cpu import CpuDevice
 from tinytorch.nn import Parameter
-from tinytorch.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
-from tinytorch.optim import optimizer as optimizers
+from tinytorch.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_, flat
 from tinytorch.testing import assert_close
 
 MAKE = {
@@ -356,9 +355,12 @@ def test_an_optimizer_of_one_s_own(device):
         def __init__(self, params, lr):
             super().__init__(params, {"lr": lr, "weight_decay": 0.0})
 
-        def update(self, dev, values, grad, state, steps, group):
+        def numbers(self, steps, group):
+            return {"length": group["lr"] / steps}
+
+        def update(self, dev, values, grad, state, numbers):
             total = dev.xp.abs(grad) + state.get("total", 0.0)
-            return values - dev.xp.sign(grad) * (group["lr"] / steps), {"total": total}
+            return values - dev.xp.sign(grad) * numbers["length"], {"total": total}
 
     w = parameter([[1.0, 2.0]], device, [[5.0, -5.0]])
     optimizer = Signed([w], lr=1.0)
@@ -376,8 +378,8 @@ def test_an_optimizer_of_one_s_own(device):
 @every
 def test_a_large_parameter_is_stepped_alone(make, device, monkeypatch):
     found = []
-    for large in (optimizers._LARGE, 4):
-        monkeypatch.setattr(optimizers, "_LARGE", large)
+    for large in (flat._LARGE, 4):
+        monkeypatch.setattr(flat, "_LARGE", large)
         model, x, y = problem(device)
         optimizer = make(model.parameters())
         losses = train(model, optimizer, x, y, 4)
@@ -430,7 +432,7 @@ def test_another_dtype_interrupts_nothing(make):
     optimizer = make(model.parameters())
     found = train(model, optimizer, x, target, 4)
     found += train(model.to("float64"), optimizer, x, target, 4)
-    assert {a.dtype.name for f in optimizer._flats[0] for a in f.now.state.values()} <= {"float64"}
+    assert {a.dtype.name for f in optimizer._flats.groups[0] for a in f.now.state.values()} <= {"float64"}
     found += train(model.to("float32"), optimizer, x, target, 4)
     assert {p.dtype.name for p in model.parameters()} == {"float32"}
     assert found == pytest.approx(expected, rel=1e-4)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tinytorch.backends import Array, Device
-from tinytorch.optim.optimizer import Optimizer, State, decayed
+from tinytorch.optim.flat import State
+from tinytorch.optim.optimizer import Optimizer, decayed
 from tinytorch.words import bound
 
 
@@ -55,16 +56,20 @@ class Adam(Optimizer):
             raise ValueError(f"{name}: betas are in [0, 1), not {betas}")
         self.check_number("eps", group["eps"])
 
-    def update(
-        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
-    ) -> tuple[Array, State]:
-        if group["weight_decay"]:
-            grad = dev.fused(decayed)(dev, grad, values, decay=group["weight_decay"])
-        m, v = (state[name] if state else dev.xp.zeros_like(values) for name in self.kept)
+    def numbers(self, steps: int, group: Mapping[str, Any]) -> dict[str, float]:
         b1, b2 = group["betas"]
         root = math.sqrt(1.0 - b2**steps)
-        numbers = {"b1": b1, "b2": b2, "eps": group["eps"] * root, "rate": group["lr"] * root / (1.0 - b1**steps)}
-        values, m, v = dev.fused(_adam)(dev, values, grad, m, v, **numbers)
+        found = {"b1": b1, "b2": b2, "eps": group["eps"] * root, "rate": group["lr"] * root / (1.0 - b1**steps)}
+        return found | {"decay": group["weight_decay"]} if group["weight_decay"] else found
+
+    def update(
+        self, dev: Device, values: Array, grad: Array, state: State, numbers: Mapping[str, float]
+    ) -> tuple[Array, State]:
+        if "decay" in numbers:
+            grad = dev.fused(decayed)(dev, grad, values, decay=numbers["decay"])
+        m, v = (state[name] if state else dev.xp.zeros_like(values) for name in self.kept)
+        settings = {name: numbers[name] for name in ("b1", "b2", "eps", "rate")}
+        values, m, v = dev.fused(_adam)(dev, values, grad, m, v, **settings)
         return values, {"exp_avg": m, "exp_avg_sq": v}
 
 
@@ -109,11 +114,13 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
 
+    def numbers(self, steps: int, group: Mapping[str, Any]) -> dict[str, float]:
+        return super().numbers(steps, {**group, "weight_decay": 0.0}) | {"by": group["lr"] * group["weight_decay"]}
+
     def update(
-        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
+        self, dev: Device, values: Array, grad: Array, state: State, numbers: Mapping[str, float]
     ) -> tuple[Array, State]:
-        values = dev.fused(_shrunk)(dev, values, by=group["lr"] * group["weight_decay"])
-        return super().update(dev, values, grad, state, steps, {**group, "weight_decay": 0.0})
+        return super().update(dev, dev.fused(_shrunk)(dev, values, by=numbers["by"]), grad, state, numbers)
 
 
 def _shrunk(dev: Device, values: Array, *, by: float) -> Array:

@@ -1,9 +1,8 @@
-"""What all optimizers share: parameter groups, and stepping all parameters of a group as one flat array.
+"""What all optimizers share: parameter groups, steps that are all or nothing, and the state as it is saved.
 
-A rule such as Adam's is a dozen elementwise operations. For twenty small parameters that would be hundreds of calls; on
-one flat array of all of them it is a dozen. So the parameters of a group that are stepped together are joined, the rule
-runs once, and each parameter gets its part of the result. A rule makes new arrays of those it is given, and changes
-none, by functions that go through `Device.fused`.
+A rule is two functions: `numbers` makes of the settings and the number of steps what `update` computes with, on the
+host; `update` makes new arrays of those it is given, and changes none, by functions that go through `Device.fused`. It
+runs once for all parameters of a group, which are one flat array: see `flat.py`.
 
 A step is all or nothing: everything is computed first, and then the new arrays take the place of the old ones at once.
 So an error or an interrupt leaves parameters, states and counts as they were, and another thread that uses the model
@@ -12,80 +11,21 @@ meanwhile sees the old weights, then the new ones.
 
 from __future__ import annotations
 
-import itertools
 import math
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
 from tinytorch.dtypes import number
+from tinytorch.optim.flat import Flat, Flats, Now, Rest, State, ready, set_all
 from tinytorch.spelled import missing
 from tinytorch.tape.checks import describe
-from tinytorch.tape.variable import assign_all, run_on
+from tinytorch.tape.variable import run_on
 from tinytorch.tensor import Tensor, host_values
 from tinytorch.words import bound, flags, shown, worded
-
-State = dict[str, Array]
-_State = tuple[Device, int, State]  # of one parameter: where the arrays are, the steps so far, and the arrays
-
-_LARGE = 131_072  # numbers of a parameter that is a flat array for itself: joining takes longer than it saves
-
-
-class _Now(NamedTuple):
-    """What a step replaces of parameters that are stepped together."""
-
-    values: Array  # of all of them, one after another
-    state: State
-    steps: int
-    parts: list[Array]  # the values of each: what it holds while nobody else sets it
-
-
-class _Flat:
-    """Parameters stepped together: of one device and dtype, stepped equally often."""
-
-    __slots__ = ("device", "now", "parameters", "places")
-
-    now: _Now  # replaced, never changed
-
-    def __init__(self, parameters: list[Tensor], steps: int, states: list[State]) -> None:
-        self.device, self.parameters = parameters[0].device, parameters
-        shapes = [p.shape for p in parameters]
-        ends = list(itertools.accumulate(map(math.prod, shapes)))
-        self.places = list(zip([0, *ends], ends, shapes, strict=False))  # where each begins and ends, and its shape
-        parts = [p.array for p in parameters]
-        state = {name: self.join([s[name] for s in states]) for name in states[0]}
-        self.now = _Now(self.join(parts), state, steps, parts)
-
-    def join(self, arrays: Sequence[Array]) -> Array:
-        xp = self.device.xp
-        return xp.concat(arrays, axis=None) if len(arrays) > 1 else xp.reshape(arrays[0], (-1,))
-
-    def gradients(self) -> list[Array] | None:
-        """The gradient of each parameter; None unless all have one that fits, and nobody else has set a parameter."""
-        arrays, device = [], self.device
-        for p, part, place in zip(self.parameters, self.now.parts, self.places):
-            g = p.grad
-            if not isinstance(g, Tensor) or p.array is not part or g.device is not device:
-                return None
-            array = g.array
-            if array.shape != place[2] or array.dtype != part.dtype:
-                return None
-            arrays.append(array)
-        return arrays
-
-    def split(self, flat: Array) -> list[Array]:
-        reshape = self.device.xp.reshape
-        return [reshape(flat[i:j], shape) for i, j, shape in self.places]
-
-
-def _set_all(flats: list[_Flat], states: list[_Now]) -> None:
-    """Let each of the flat arrays and all parameters hold these values, all of them at once."""
-    pairs = [(flat.parameters, now.parts) for flat, now in zip(flats, states)]
-    assign_all(pairs, *[(flat, "now", now) for flat, now in zip(flats, states)])
 
 
 def decayed(dev: Device, grad: Array, values: Array, *, decay: float) -> Array:
@@ -93,26 +33,9 @@ def decayed(dev: Device, grad: Array, values: Array, *, decay: float) -> Array:
     return grad + values * decay
 
 
-def _flat_of(parameters: list[Tensor], dev: Device, dtype: Any, steps: int, states: list[_State]) -> _Flat:
-    """The parameters as one flat array, on the device and of the dtype that they have now."""
-    moved = [{k: Device.transfer(a, home, dev) for k, a in state.items()} for home, _, state in states]
-    xp, kind = dev.xp, dev.dtype(dtype)
-    return _Flat(parameters, steps, [{k: xp.astype(a, kind, copy=False) for k, a in state.items()} for state in moved])
-
-
 def _as_number(i: Any) -> Any:
     """The number of a parameter, which JSON makes a string of where it is a key."""
     return int(i) if isinstance(i, str) and i.isdecimal() else i
-
-
-def _same(ready: list[Tensor], arranged: list[Tensor]) -> bool:
-    """Whether these are the same tensors."""
-    return len(ready) == len(arranged) and all(map(operator.is_, ready, arranged))
-
-
-def _ready(group: Mapping[str, Any]) -> list[Tensor]:
-    """Those with a gradient."""
-    return [p for p in group["params"] if p.grad is not None]
 
 
 class Optimizer:
@@ -142,9 +65,7 @@ class Optimizer:
         self.check(defaults)
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self._flats: list[list[_Flat]] = []  # these three are replaced, never changed
-        self._arranged: list[list[Tensor]] = []  # for each group the parameters in its flat arrays
-        self._resting: dict[Tensor, _State] = {}  # of parameters that are in no flat array
+        self._flats = Flats([], [], {})
         groups = list(params)
         if not groups:
             raise ValueError(f"{name}: there are no parameters; was the model built before the optimizer?")
@@ -198,7 +119,7 @@ class Optimizer:
         new = {**self.defaults, **group, "params": parameters}
         self.check(new)
         self.param_groups.append(new)
-        self._flats, self._arranged = [*self._flats, []], [*self._arranged, []]
+        self._flats = self._flats.with_group()
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise TypeError if a setting of the group is of the wrong kind, ValueError if it is out of range."""
@@ -216,16 +137,27 @@ class Optimizer:
         if not math.isfinite(value):
             raise ValueError(f"{type(self).__name__}: {name} is finite, not {value}")
 
+    def numbers(self, steps: int, group: Mapping[str, Any]) -> dict[str, float]:
+        """What `update` computes with, as Python numbers: settings of the group, and what depends on the step.
+
+        Which entries there are says which rule it is. Their values may change from step to step, and nothing else may.
+        The default gives the settings as they are.
+
+        Args:
+            steps: how many there have been, this one included.
+        """
+        return {name: group[name] for name in self.defaults}
+
     def update(
-        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
+        self, dev: Device, values: Array, grad: Array, state: State, numbers: Mapping[str, float]
     ) -> tuple[Array, State]:
-        """New values and state, from the old ones and the gradient. None of these is written into.
+        """New values and state, from the old ones, the gradient, and `numbers`. None of the arrays is written into.
 
         The arrays are of all parameters one after another, of one dimension: a rule is elementwise.
 
         Args:
             state: empty at first.
-            steps: how many there have been, this one included.
+            numbers: of this step; it does not look at their values.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update")
 
@@ -245,8 +177,8 @@ class Optimizer:
         Raises:
             ValueError: a gradient has another shape, dtype or device than its parameter, or a group lacks a setting.
         """
-        gradients, groups = self._gradients(), self.param_groups
-        if len(groups) != len(self._arranged):  # somebody has put one in by hand, or taken one out
+        gradients, groups = self._flats.gradients(), self.param_groups
+        if len(groups) != len(self._flats.groups):  # somebody has put one in by hand, or taken one out
             for group in groups:
                 if lacking := self.defaults.keys() - group.keys():
                     raise ValueError(
@@ -254,51 +186,38 @@ class Optimizer:
                         "fills in what it does not say"
                     )
             gradients = None
-        if gradients is None or not all(  # mostly all parameters have gradients, and those that are arranged do
-            _same(group["params"], arranged) or _same(_ready(group), arranged)
-            for group, arranged in zip(groups, self._arranged, strict=True)
-        ):
-            ready = list(map(_ready, groups))
-            for parameters in ready:
-                self._check_gradients(parameters)
-            self._arrange(ready)
-            gradients = self._gradients() or []
-        remaining, flats, after = iter(gradients), [], []  # type: Any, list[_Flat], list[_Now]
-        for settings, some in zip(groups, self._flats, strict=True):
+        if gradients is None or not self._flats.are_of(groups):
+            parameters = list(map(ready, groups))
+            for those in parameters:
+                self._check_gradients(those)
+            self._flats = self._flats.arranged(parameters)
+            gradients = self._flats.gradients() or []
+        remaining, flats, after = iter(gradients), [], []  # type: Any, list[Flat], list[Now]
+        for settings, some in zip(groups, self._flats.groups, strict=True):
             group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
             for flat in some:
                 flats.append(flat)
                 after.append(run_on(flat.device, self._advanced, flat, next(remaining), group))
         before = [flat.now for flat in flats]
         try:
-            _set_all(flats, after)
+            set_all(flats, after)
         except BaseException:  # an interrupt that came meanwhile
-            _set_all(flats, before)
+            set_all(flats, before)
             raise
 
-    def _advanced(self, flat: _Flat, gradients: list[Array], group: Mapping[str, Any]) -> _Now:
+    def _advanced(self, flat: Flat, gradients: list[Array], group: Mapping[str, Any]) -> Now:
         dev, now = flat.device, flat.now
         steps = now.steps + 1
         try:
-            values, state = self.update(dev, now.values, flat.join(gradients), now.state, steps, group)
+            numbers = self.numbers(steps, group)
+            values, state = self.update(dev, now.values, flat.join(gradients), now.state, numbers)
         except Exception:
             self.check(group)  # a setting may have been changed
             raise
         if dev.large and values.nbytes >= dev.large:
             for array in (values, *state.values()):
                 dev.hold(array)
-        return _Now(values, state, steps, flat.split(values))
-
-    def _gradients(self) -> list[list[Array]] | None:
-        """The gradients for each flat array; None if these have to be arranged anew."""
-        found = []
-        for flats in self._flats:
-            for flat in flats:
-                gradients = flat.gradients()
-                if gradients is None:
-                    return None
-                found.append(gradients)
-        return found
+        return Now(values, state, steps, flat.split(values))
 
     def _check_gradients(self, parameters: Iterable[Tensor]) -> None:
         for p in parameters:
@@ -324,41 +243,13 @@ class Optimizer:
         alike = sum(getattr(q, "name", "") == name for q in every) > 1
         return f"{describe(p)} (parameter {number}, from 0 to {len(every) - 1})" if alike else describe(p)
 
-    def _arrange(self, ready: list[list[Tensor]]) -> None:
-        """Make flat arrays of these parameters of each group. What is known of each stays the same."""
-        resting = self._states()
-        arranged: list[list[_Flat]] = []
-        for parameters in ready:
-            together: dict[Any, list[Tensor]] = {}
-            for p in parameters:
-                _, steps, state = resting.get(p, (p.device, 0, {}))
-                alone = id(p) if math.prod(p.shape) >= _LARGE else None
-                together.setdefault((p.device, p.dtype, steps, tuple(state), alone), []).append(p)
-            arranged.append([])
-            for (dev, dtype, steps, *_), some in together.items():
-                states = [resting.pop(p, (dev, 0, {})) for p in some]
-                arranged[-1].append(run_on(dev, _flat_of, some, dev, dtype, steps, states))
-        assign_all([], (self, "_flats", arranged), (self, "_arranged", ready), (self, "_resting", resting))
-
-    def _states(self) -> dict[Tensor, _State]:
-        """What is known of each parameter, for itself."""
-        found = dict(self._resting)
-        for f in itertools.chain(*self._flats):
-            _, state, steps, _ = f.now
-            if steps == 0 and not state:  # arranged, and never stepped
-                continue
-            parts = {name: run_on(f.device, f.split, a) for name, a in state.items()}
-            for i, p in enumerate(f.parameters):
-                found[p] = f.device, steps, {name: part[i] for name, part in parts.items()}
-        return found
-
     # Saving and loading -------------------------------------------------------------------------------------------
 
     @bound
     def state_dict(self) -> dict[str, Any]:
         """The settings of the groups and the state of each parameter, in PyTorch's form, as copies on the host."""
         parameters = [p for group in self.param_groups for p in group["params"]]
-        known, state = self._states(), {}
+        known, state = self._flats.states(), {}
         for i, p in enumerate(parameters):
             if p in known:
                 home, steps, arrays = known[p]
@@ -404,8 +295,7 @@ class Optimizer:
             settings.append(new)
         for mine, new in zip(self.param_groups, settings, strict=True):
             mine.update(new)
-        nothing: list[list[Any]] = [[] for _ in settings]
-        assign_all([], (self, "_flats", nothing), (self, "_arranged", nothing), (self, "_resting", resting))
+        self._flats = Flats([[] for _ in settings], [[] for _ in settings], resting)
 
     def _entries(self, state_dict: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[int, Mapping[str, Any]]]:
         """The groups and the state of each parameter, by number, of a state whose form is right."""
@@ -428,7 +318,7 @@ class Optimizer:
         numbered: list[Mapping[str, Any]] = [{**g, "params": [_as_number(i) for i in g["params"]]} for g in groups]
         return numbered, {_as_number(i): entry for i, entry in state.items()}
 
-    def _loaded(self, i: int, p: Tensor, entry: Mapping[str, Any]) -> _State:
+    def _loaded(self, i: int, p: Tensor, entry: Mapping[str, Any]) -> Rest:
         """The state of a parameter, of the entry with its number."""
         name, who = type(self).__name__, f"{type(self).__name__}: the state of parameter {i}"
         given = {key: value for key, value in entry.items() if key != "step" and value is not None}

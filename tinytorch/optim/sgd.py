@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch.backends import Array, Device
-from tinytorch.optim.optimizer import Optimizer, State, decayed
+from tinytorch.optim.flat import State
+from tinytorch.optim.optimizer import Optimizer, decayed
 from tinytorch.words import bound
 
 
@@ -63,24 +64,36 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum and no dampening")
 
-    def update(
-        self, dev: Device, values: Array, grad: Array, state: State, steps: int, group: Mapping[str, Any]
-    ) -> tuple[Array, State]:
-        lr, momentum = group["lr"], group["momentum"]
+    def numbers(self, steps: int, group: Mapping[str, Any]) -> dict[str, float]:
+        found = {"lr": group["lr"]}
         if group["weight_decay"]:
-            grad = dev.fused(decayed)(dev, grad, values, decay=group["weight_decay"])
-        if not momentum:
+            found["decay"] = group["weight_decay"]
+        if group["momentum"]:
+            found["momentum"] = group["momentum"]
+        if group["nesterov"]:
+            found["first"] = group["lr"] * (1.0 + group["momentum"])  # the length of a step without a buffer
+        if group["momentum"] and group["dampening"]:
+            found["share"] = 1.0 - group["dampening"]
+        return found
+
+    def update(
+        self, dev: Device, values: Array, grad: Array, state: State, numbers: Mapping[str, float]
+    ) -> tuple[Array, State]:
+        lr = numbers["lr"]
+        if "decay" in numbers:
+            grad = dev.fused(decayed)(dev, grad, values, decay=numbers["decay"])
+        if "momentum" not in numbers:
             return dev.fused(_plain)(dev, values, grad, lr=lr), state
         if not state:
-            values = dev.fused(_plain)(dev, values, grad, lr=lr * (1.0 + momentum) if group["nesterov"] else lr)
+            values = dev.fused(_plain)(dev, values, grad, lr=numbers.get("first", lr))
             return values, {"momentum_buffer": dev.xp.asarray(grad, copy=True)}
-        numbers, b = {"lr": lr, "momentum": momentum}, state["momentum_buffer"]
-        if group["nesterov"]:
-            values, b = dev.fused(_nesterov)(dev, values, grad, b, **numbers)
-        elif group["dampening"]:
-            values, b = dev.fused(_dampened)(dev, values, grad, b, share=1.0 - group["dampening"], **numbers)
+        b, momentum = state["momentum_buffer"], numbers["momentum"]
+        if "first" in numbers:
+            values, b = dev.fused(_nesterov)(dev, values, grad, b, lr=lr, momentum=momentum)
+        elif "share" in numbers:
+            values, b = dev.fused(_dampened)(dev, values, grad, b, share=numbers["share"], lr=lr, momentum=momentum)
         else:
-            values, b = dev.fused(_heavy)(dev, values, grad, b, **numbers)
+            values, b = dev.fused(_heavy)(dev, values, grad, b, lr=lr, momentum=momentum)
         return values, {"momentum_buffer": b}
 
 

@@ -14,7 +14,7 @@ from tinytorch.nn import BCELoss, CrossEntropyLoss, Linear, Module, Sigmoid, ini
 from tinytorch.optim import Optimizer
 from tinytorch.tensor import Tensor
 from tinytorch.verify.sabotage.tools import bug
-from tinytorch.verify.sabotage.training import _updates
+from tinytorch.verify.sabotage.training import rates_times
 
 # Losses and labels ------------------------------------------------------------------------------------------------
 
@@ -127,11 +127,7 @@ def data_not_normalised() -> Iterator[None]:
 @bug
 def learning_rate_too_small() -> Iterator[None]:
     """The learning rate is a billionth of what was asked for."""
-
-    def change(right: Any, self: Any, dev: Any, values: Any, grad: Any, state: Any, steps: int, group: Any) -> Any:
-        return right(self, dev, values, grad, state, steps, {**group, "lr": group["lr"] * 1e-9})
-
-    with _updates(change):
+    with rates_times(1e-9):
         yield
 
 

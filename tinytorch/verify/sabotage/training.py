@@ -38,11 +38,25 @@ def gradients_never_cleared() -> Iterator[None]:
 
 @contextmanager
 def _updates(change: Callable[..., Any]) -> Iterator[None]:
-    """Put `change(update, self, dev, values, grad, state, steps, group)` in the place of the optimizers' rules."""
+    """Put `change(update, self, dev, values, grad, state, numbers)` in the place of the optimizers' rules."""
 
     def changed(cls: Any) -> Any:
         right = cls.update
         return patch.object(cls, "update", lambda self, *args: change(right, self, *args))
+
+    with changed(SGD), changed(Adam):
+        yield
+
+
+@contextmanager
+def rates_times(factor: float) -> Iterator[None]:
+    """Let the optimizers compute with other learning rates than they were given."""
+
+    def changed(cls: Any) -> Any:
+        right = cls.numbers
+        return patch.object(
+            cls, "numbers", lambda self, steps, group: right(self, steps, {**group, "lr": group["lr"] * factor})
+        )
 
     with changed(SGD), changed(Adam):
         yield
@@ -59,10 +73,7 @@ def gradient_ascent() -> Iterator[None]:
 def learning_rate_too_large() -> Iterator[None]:
     """The learning rate is a thousand times what was asked for."""
 
-    def change(right: Any, self: Any, dev: Any, values: Any, grad: Any, state: Any, steps: int, group: Any) -> Any:
-        return right(self, dev, values, grad, state, steps, {**group, "lr": group["lr"] * 1000})
-
-    with _updates(change):
+    with rates_times(1000):
         yield
 
 

@@ -1,0 +1,165 @@
+"""The parameters of an optimizer as flat arrays.
+
+A rule such as Adam's is a dozen elementwise operations. For twenty small parameters that would be hundreds of calls; on
+one flat array of all of them it is a dozen. So the parameters of a group that are stepped together are joined, the rule
+runs once, and each parameter gets its part of the result.
+
+The states of a parameter, and what takes it from one to the next:
+
+| state    | its moments and steps are       | becomes                                                              |
+| -------- | ------------------------------- | -------------------------------------------------------------------- |
+| new      | not there                       | arranged, by a step for which it has a gradient                      |
+| arranged | its part of a flat array        | stale, if its gradient is missing or misfits, or it is set or moved  |
+| stale    | still that part                 | arranged or resting, by the next step, which arranges all anew       |
+| resting  | its own, where they were        | arranged, by a step for which it has a gradient                      |
+
+Loading a state makes all parameters resting, or new. What is here changes by replacement only: a `Flat` gets another
+`Now`, together with its parameters' arrays (`set_all`), and an optimizer another `Flats`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tinytorch.backends import Array, Device
+from tinytorch.tape.variable import assign_all, run_on
+from tinytorch.tensor import Tensor
+
+State = dict[str, Array]
+Rest = tuple[Device, int, State]  # of one parameter: where the arrays are, the steps so far, and the arrays
+
+_LARGE = 131_072  # numbers of a parameter that is a flat array for itself: joining takes longer than it saves
+
+
+class Now(NamedTuple):
+    """What a step replaces of parameters that are stepped together."""
+
+    values: Array  # of all of them, one after another
+    state: State
+    steps: int
+    parts: list[Array]  # the values of each: what it holds while nobody else sets it
+
+
+class Flat:
+    """Parameters stepped together: of one device and dtype, stepped equally often."""
+
+    __slots__ = ("device", "now", "parameters", "places")
+
+    now: Now  # replaced, never changed
+
+    def __init__(self, parameters: list[Tensor], steps: int, states: list[State]) -> None:
+        self.device, self.parameters = parameters[0].device, parameters
+        shapes = [p.shape for p in parameters]
+        ends = list(itertools.accumulate(map(math.prod, shapes)))
+        self.places = list(zip([0, *ends], ends, shapes, strict=False))  # where each begins and ends, and its shape
+        parts = [p.array for p in parameters]
+        state = {name: self.join([s[name] for s in states]) for name in states[0]}
+        self.now = Now(self.join(parts), state, steps, parts)
+
+    def join(self, arrays: Sequence[Array]) -> Array:
+        """Arrays of the parameters' shapes, one after another."""
+        xp = self.device.xp
+        return xp.concat(arrays, axis=None) if len(arrays) > 1 else xp.reshape(arrays[0], (-1,))
+
+    def gradients(self) -> list[Array] | None:
+        """The gradient of each parameter; None unless all have one that fits, and nobody else has set a parameter."""
+        arrays, device = [], self.device
+        for p, part, place in zip(self.parameters, self.now.parts, self.places):
+            g = p.grad
+            if not isinstance(g, Tensor) or p.array is not part or g.device is not device:
+                return None
+            array = g.array
+            if array.shape != place[2] or array.dtype != part.dtype:
+                return None
+            arrays.append(array)
+        return arrays
+
+    def split(self, flat: Array) -> list[Array]:
+        """The part of each parameter, in its shape."""
+        reshape = self.device.xp.reshape
+        return [reshape(flat[i:j], shape) for i, j, shape in self.places]
+
+
+def set_all(flats: list[Flat], states: list[Now]) -> None:
+    """Let each of the flat arrays and all parameters hold these values, all of them at once."""
+    pairs = [(flat.parameters, now.parts) for flat, now in zip(flats, states)]
+    assign_all(pairs, *[(flat, "now", now) for flat, now in zip(flats, states)])
+
+
+def _flat_of(parameters: list[Tensor], dev: Device, dtype: Any, steps: int, states: list[Rest]) -> Flat:
+    """The parameters as one flat array, on the device and of the dtype that they have now."""
+    moved = [{k: Device.transfer(a, home, dev) for k, a in state.items()} for home, _, state in states]
+    xp, kind = dev.xp, dev.dtype(dtype)
+    return Flat(parameters, steps, [{k: xp.astype(a, kind, copy=False) for k, a in state.items()} for state in moved])
+
+
+def _same(some: list[Tensor], others: list[Tensor]) -> bool:
+    """Whether these are the same tensors."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
+def ready(group: Mapping[str, Any]) -> list[Tensor]:
+    """The parameters of a group that have a gradient."""
+    return [p for p in group["params"] if p.grad is not None]
+
+
+class Flats(NamedTuple):
+    """The flat arrays of all groups of an optimizer, and what is known of the parameters that are in none."""
+
+    groups: list[list[Flat]]
+    parameters: list[list[Tensor]]  # for each group those in its flat arrays
+    resting: dict[Tensor, Rest]
+
+    def with_group(self) -> Flats:
+        """These, and a group whose parameters are new."""
+        return Flats([*self.groups, []], [*self.parameters, []], self.resting)
+
+    def gradients(self) -> list[list[Array]] | None:
+        """The gradients for each flat array; None if one is stale."""
+        found = []
+        for flats in self.groups:
+            for flat in flats:
+                gradients = flat.gradients()
+                if gradients is None:
+                    return None
+                found.append(gradients)
+        return found
+
+    def are_of(self, groups: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the arranged parameters are those that have a gradient: mostly all have, and no list is made."""
+        return all(
+            _same(group["params"], arranged) or _same(ready(group), arranged)
+            for group, arranged in zip(groups, self.parameters, strict=True)
+        )
+
+    def arranged(self, parameters: list[list[Tensor]]) -> Flats:
+        """Flat arrays of these parameters of each group. What is known of each stays the same."""
+        resting = self.states()
+        groups: list[list[Flat]] = []
+        for some in parameters:
+            together: dict[Any, list[Tensor]] = {}
+            for p in some:
+                _, steps, state = resting.get(p, (p.device, 0, {}))
+                alone = id(p) if math.prod(p.shape) >= _LARGE else None
+                together.setdefault((p.device, p.dtype, steps, tuple(state), alone), []).append(p)
+            groups.append([])
+            for (dev, dtype, steps, *_), joined in together.items():
+                states = [resting.pop(p, (dev, 0, {})) for p in joined]
+                groups[-1].append(run_on(dev, _flat_of, joined, dev, dtype, steps, states))
+        return Flats(groups, parameters, resting)
+
+    def states(self) -> dict[Tensor, Rest]:
+        """What is known of each parameter, for itself."""
+        found = dict(self.resting)
+        for f in itertools.chain(*self.groups):
+            _, state, steps, _ = f.now
+            if steps == 0 and not state:  # arranged, and never stepped
+                continue
+            parts = {name: run_on(f.device, f.split, a) for name, a in state.items()}
+            for i, p in enumerate(f.parameters):
+                found[p] = f.device, steps, {name: part[i] for name, part in parts.items()}
+        return found
