@@ -90,6 +90,26 @@ def test_a_softmax_that_is_written_by_hand_or_moved_about():
     assert "the result of softmax in test_mistakes.py" in looked(model, moved).text
 
 
+MOVED = {
+    "reshape": lambda z: z.reshape((4, 4)),
+    "getitem": lambda z: z[:],
+    "astype": lambda z: z.astype("float64"),
+    "squeeze": lambda z: z.reshape((4, 1, 4)).squeeze(1),
+    "expand_dims": lambda z: z.expand_dims(0)[0],
+    "permute_dims": lambda z: z.permute_dims(1, 0),
+    "matrix_transpose": lambda z: z.mT,
+    "moveaxis": lambda z: tinytorch.moveaxis(z, 0, 1),
+}
+
+
+@pytest.mark.parametrize("way", MOVED)
+def test_probabilities_that_are_moved_about_are_probabilities(way):
+    model, x = classifier(Sigmoid()), points(4)
+    finding = next(iter(diagnose(model, lambda: tinytorch.cross_entropy(MOVED[way](model(x)), Tensor([0, 1, 2, 3])))))
+    assert finding.kind == "logits"
+    assert "is given the result of sigmoid in `3` (Sigmoid)" in finding.text
+
+
 def test_what_is_no_logit_before_a_binary_cross_entropy():
     model, x = classifier(Sigmoid(), out=1), points()
     finding = looked(model, lambda: tinytorch.binary_cross_entropy_with_logits(model(x), BINARY))

@@ -28,7 +28,7 @@ ALIKE = 1e-5  # units are alike whose weights and gradients differ by less, rela
 LOGITS = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}  # loss -> what it does itself
 SQUASHED = ("softmax", "sigmoid", "tanh", "relu")
 LAYERS = ("linear", "conv2d", "matmul")
-MOVING = ("reshape", "getitem", "astype", "squeeze", "expand_dims", "permute_dims", "matrix_transpose", "moveaxis")
+MOVING = ("reshape", "getitem", "astype", "squeeze", "expand_dims", "permute_dims", "matrix_transpose")
 
 
 @constructor(expecting)
