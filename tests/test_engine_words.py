@@ -11,7 +11,7 @@ import pytest
 import tinytorch
 from tinytorch import Tensor, autograd
 from tinytorch.autograd import op
-from tinytorch.verify import diagnosis
+from tinytorch.verify import diagnose, diagnosis, record
 from tinytorch.verify.mistakes import Finding
 
 OPS = Path(tinytorch.ops.__file__).parent
@@ -118,3 +118,89 @@ def test_what_follows_from_a_finding_is_not_told_beside_it(cause):
         found = [Finding(cause, "a", "a"), Finding(kind, "b", "b")]
         gone = {"b"} if kind in FOLLOWS.get(cause, ()) else {"a"} if cause in FOLLOWS.get(kind, ()) else set()
         assert {f.culprit for f in diagnosis._causes(found)} == {"a", "b"} - gone
+
+
+# What is as it was after an error ------------------------------------------------------------------------------------
+
+
+class Wrong(Exception):
+    pass
+
+
+def raising(expected=True):
+    assert expected
+    raise Wrong
+
+
+def test_a_device_and_a_mode_are_left_with_an_error(other):
+    with pytest.raises(Wrong), tinytorch.device(other):
+        raising(tinytorch.default_device().name == other)
+    assert tinytorch.default_device().name == "cpu"
+    for mode in (tinytorch.no_grad, tinytorch.enable_grad, lambda: tinytorch.set_grad_enabled(False)):
+        with pytest.raises(Wrong), mode():
+            raising()
+        assert tinytorch.is_grad_enabled()
+        with pytest.raises(Wrong):
+            mode()(raising)()
+        assert tinytorch.is_grad_enabled()
+    with tinytorch.no_grad(), pytest.raises(Wrong), tinytorch.enable_grad():
+        raising()
+    assert tinytorch.is_grad_enabled()
+
+
+def test_a_model_is_in_its_modes_after_a_measure_that_fails():
+    def train(run):
+        run.watch(model, metric=raising)
+        yield tinytorch.ones(())
+
+    model = tinytorch.Sequential(tinytorch.Linear(1, 1), tinytorch.Dropout(0.5))
+    model[1].eval()
+    with pytest.raises(Wrong):
+        record(train)
+    assert [m.training for m in model.modules()] == [True, True, False]
+    assert tinytorch.is_grad_enabled()
+
+
+def test_parameters_gradients_and_numbers_are_as_they_were_after_a_loss_that_fails():
+    model = tinytorch.Sequential(tinytorch.Linear(2, 1))
+    optimizer = tinytorch.SGD(model.parameters(), lr=0.1)
+    model[0].weight.grad = tinytorch.ones((1, 2))
+    before = [p.tolist() for p in model.parameters()]
+    for last in (1, 2):  # the first loss, and that after the step which is tried
+        calls = []
+
+        def loss(last=last, calls=calls):
+            calls.append(1)
+            return (model(tinytorch.rand(4, 2)) ** 2).sum() if len(calls) < last else raising()
+
+        tinytorch.manual_seed(3)
+        with pytest.raises(Wrong):
+            diagnose(model, loss, optimizer)
+        assert len(calls) == last
+        assert [p.tolist() for p in model.parameters()] == before
+        assert (model[0].weight.grad.tolist(), model[0].bias.grad) == ([[1.0, 1.0]], None)
+        drawn = tinytorch.rand(3).tolist()
+        tinytorch.manual_seed(3)
+        assert tinytorch.rand(3).tolist() == drawn
+    assert optimizer.state_dict()["state"] == {}
+
+
+def test_a_graph_and_grads_are_as_they_were_after_a_rule_that_fails():
+    fail = [True]
+
+    @op
+    def fragile(dev, x, /):
+        return x * 2.0, lambda g: raising() if fail[0] else g * 2.0
+
+    x, w = (Tensor([1.0], requires_grad=True) for _ in range(2))
+    y = fragile(x) * w
+    with pytest.raises(Wrong) as caught:
+        y.backward()
+    assert "in the gradient rules of fragile, for a result of shape (1,)" in caught.value.__notes__
+    assert (x.grad, w.grad) == (None, None)
+    assert tinytorch.is_grad_enabled()
+    with pytest.raises(Wrong):
+        tinytorch.grad(fragile(x), x, create_graph=True)
+    fail[0] = False
+    tinytorch.grad(fragile(x), x)
+    assert tinytorch.is_grad_enabled()
