@@ -946,6 +946,24 @@ def test_check_index(numbers, message, device):
         dev.synchronize()  # and it is said once
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_check_unit_at_the_ends_of_the_interval(dtype, device):
+    dev, one, zero, tiny = tinytorch.device(device), np.ones(1, dtype), np.zeros(1, dtype), np.finfo(dtype).tiny
+
+    def check(of, values):
+        _called(dev, of.check_unit, dev, dev.from_numpy(values.astype(dtype)), "here")
+        dev.synchronize()
+
+    for of in (Device, type(dev)):
+        for values in (zero, one, -zero, zero * np.nan, np.nextafter(one, zero), zero + tiny, one * 0.5, one[:0]):
+            check(of, values)
+        for values in (np.nextafter(one, one * 2), zero - tiny, one * 2, one * np.inf, -one):
+            with pytest.raises((ValueError, IndexError), match=r"^here: \S+ is outside \[0, 1\]$"):
+                check(of, values)
+        with pytest.raises((ValueError, IndexError), match=r"^here: 3 is outside \[0, 1\] \(2 such values\)$"):
+            check(of, np.concatenate([one, one * 3, zero, one * 2]))
+
+
 def test_an_index_out_of_range_is_an_error_when_values_are_read(device):
     weight = tinytorch.ones((3, 2), device=device)
     with pytest.raises(IndexError, match=r"embedding: 3 is outside \[0, 3\)"):
