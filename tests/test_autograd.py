@@ -462,6 +462,15 @@ def test_wide_graphs():
     assert x.grad.item() == 5000.0
 
 
+def test_a_list_that_was_given_may_be_changed_afterwards():
+    x, axes = leaf([[1.0, 2.0, 3.0]]), [1, 0]
+    y = tinytorch.permute_dims(x, axes) * Tensor([[1.0], [2.0], [3.0]])
+    axes.reverse()
+    (g,) = tinytorch.grad((y * y).sum(), x, create_graph=True)
+    assert g.tolist() == [[2.0, 16.0, 54.0]]
+    assert tinytorch.grad(g.sum(), x)[0].tolist() == [[2.0, 8.0, 18.0]]
+
+
 # Broadcasting and dtypes ------------------------------------------------------------------------------------------
 
 

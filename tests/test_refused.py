@@ -101,6 +101,11 @@ REFUSED = {
         IndexError,
         "TensorDataset: 3 is no index of 3 examples",
     ),
+    "far behind the end of a data set": (
+        lambda: TensorDataset(X).batch([0, 9]),
+        IndexError,
+        "TensorDataset: 9 is no index of 3 examples",
+    ),
     "elements backwards": (
         lambda: X[::-1].__dlpack__(copy=False),
         BufferError,
@@ -110,6 +115,11 @@ REFUSED = {
         lambda: record(tinytorch.Linear(1, 1)),
         TypeError,
         "record: train is a function, not Linear",
+    ),
+    "a model in place of what is verified": (
+        lambda: verify(tinytorch.Linear(1, 1)),
+        TypeError,
+        "verify: train is a function, not Linear",
     ),
     "a negative seed": (lambda: verify(print_loss, seeds=[1, -2]), ValueError, "verify: a seed is not negative: -2"),
     "a gate that is not there": (

@@ -42,13 +42,16 @@ class Plain(Device):
         return np.array(array)
 
 
+MAKERS = {"arange", "empty", "eye", "full", "linspace", "ones", "zeros"}
+
+
 @pytest.fixture
 def plain(monkeypatch):
-    """The device, which says of each function of its namespace whether it was called with the device current."""
+    """The device; its namespace is only called with it current, and makes arrays nowhere else."""
     for name in ("_families", "_devices"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
     backends.register("plain", Plain)
-    dev, outside = tinytorch.device("plain"), []
+    dev, outside, elsewhere = tinytorch.device("plain"), [], []
 
     class Watched:
         def __getattr__(self, name):
@@ -59,13 +62,15 @@ def plain(monkeypatch):
             def call(*args, **options):
                 if not dev.inside:
                     outside.append(name)
+                if name in MAKERS and options.get("device") != dev.native:
+                    elsewhere.append(name)
                 return found(*args, **options)
 
             return call
 
     monkeypatch.setattr(dev, "xp", Watched(), raising=False)
     yield dev
-    assert outside == []
+    assert outside == elsewhere == []
 
 
 def draw(*shape):
@@ -88,6 +93,7 @@ FUNCTIONS = {
     "slices": (lambda x: x[0, :, ::2, 0] * x[1, :, ::-2, -1], X),
     "many slices": (lambda x: tinytorch.stack([x[i] * float(i) for i in range(3)], axis=1), X),
     "rows": (lambda x: x[Tensor([2, 0, 2], device=x.device)] * 2.0, X),
+    "no rows": (lambda x: x.sum() + x[tinytorch.zeros(0, dtype="int64", device=x.device)].sum(), X),
     "columns": (lambda x: x[:, :, Tensor([4, 0, 4], device=x.device)] * 3.0, X),
     "a mask": (lambda x: x[x > 0.5], X),
     "along an axis": (lambda x: tinytorch.take_along_axis(x, Tensor([[[[1]], [[0]]]], device=x.device), axis=2), X),
@@ -143,6 +149,7 @@ def test_training_is_that_of_the_cpu(make, plain):
         x[0] = 1.0
         x[Tensor([1, 2, 1], device=device)] = 2.0
         x[3:, 1] += 1.0
+        x[tinytorch.zeros(0, dtype="int64", device=device)] = 3.0
         return [p.detach().numpy() for p in model.parameters()] + [x.numpy()]
 
     for a, b in zip(trained("cpu"), trained(plain), strict=True):

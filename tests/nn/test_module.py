@@ -478,18 +478,23 @@ def test_a_layer_that_is_put_into_it_later_is_not_overlooked(layer, walk):
             walk(model)
 
 
-class Box(dict):
+class Table(dict):
     """A container that is none of Python's own."""
 
 
+class Row(list):
+    """Another one."""
+
+
 @pytest.mark.parametrize("walk", WALKS)
-def test_a_container_of_somebody_s_own_is_looked_into_each_time(walk):
+@pytest.mark.parametrize("own", [Table, Row])
+def test_a_container_of_somebody_s_own_is_looked_into_each_time(walk, own):
     for held in (list(WORDS), list(range(3))):
-        box = Box(a=1)
+        box = own({7: "word"})
         model = Words([*held, box])
         walk(model)
         walk(model)
-        box["b"] = nn.Linear(2, 2)
+        box.update({8: nn.Linear(2, 2)}) if own is Table else box.append(nn.Linear(2, 2))
         with pytest.raises(TypeError, match=r"Words\.held is a list of modules or parameters"):
             walk(model)
 
