@@ -152,6 +152,41 @@ def test_what_is_refused_and_what_is_said(name):
     assert caught.type is error
 
 
+KINDS = {  # what is of floating dtypes only, and what of integer ones only, by the words of a refusal
+    "floating": {
+        "rand": lambda dtype: tinytorch.rand(2, dtype=dtype),
+        "randn": lambda dtype: tinytorch.randn(2, dtype=dtype),
+        "linspace": lambda dtype: tinytorch.linspace(0, 1, 3, dtype=dtype),
+        "finfo": tinytorch.finfo,
+        "requires_grad": lambda dtype: Tensor([0, 1], dtype=dtype, requires_grad=True),
+        "to": lambda dtype: tinytorch.Linear(1, 1).to(dtype),
+        "exp": lambda dtype: tinytorch.exp(Tensor([0, 1], dtype=dtype)),
+        "normal_": lambda dtype: tinytorch.nn.init.normal_(Tensor([0, 1], dtype=dtype)),
+        "ropout": lambda dtype: tinytorch.Dropout(0.5)(Tensor([0, 1], dtype=dtype)),
+    },
+    "integer": {
+        "iinfo": tinytorch.iinfo,
+        "randint": lambda dtype: tinytorch.randint(2, (2,), dtype=dtype),
+        "take": lambda dtype: tinytorch.take(X, Tensor([0, 1], dtype=dtype)),
+        "embedding": lambda dtype: tinytorch.embedding(Tensor([0, 1], dtype=dtype), M),
+        "scatter_add": lambda dtype: tinytorch.ops.scatter_add(X[:2], Tensor([0, 1], dtype=dtype), 2),
+        "take_along_axis": lambda dtype: tinytorch.take_along_axis(X, Tensor([0, 1], dtype=dtype)),
+        "repeat": lambda dtype: tinytorch.repeat(X[:2], Tensor([0, 1], dtype=dtype)),
+    },
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, calls in KINDS.items() for name in calls])
+def test_what_takes_one_kind_of_dtype(kind, name):
+    call = KINDS[kind][name]
+    right = ["float32", "float64"] if kind == "floating" else ["int8", "int64", "uint8", "uint64"]
+    for dtype in right:
+        call(dtype)
+    for dtype in {"bool", "int8", "int64", "uint8", "uint64", "float32", "float64"} - set(right):
+        with pytest.raises(TypeError, match=rf"{name}.*{kind}.*{dtype}|{name}.*{dtype}.*{kind}"):
+            call(dtype)
+
+
 def test_what_lies_just_inside_is_taken():
     assert M[-2].tolist() == M[1].tolist() == [1.0] * 3
     assert M[0, -3].item() == M[0, 2].item() == 1.0

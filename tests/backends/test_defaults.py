@@ -94,6 +94,8 @@ FUNCTIONS = {
     "many slices": (lambda x: tinytorch.stack([x[i] * float(i) for i in range(3)], axis=1), X),
     "rows": (lambda x: x[Tensor([2, 0, 2], device=x.device)] * 2.0, X),
     "no rows": (lambda x: x.sum() + x[tinytorch.zeros(0, dtype="int64", device=x.device)].sum(), X),
+    "rows put": (lambda x: tinytorch.ops.put(x, Tensor([2, 0, 2], device=x.device), x * x), X),
+    "no rows put": (lambda x: x * tinytorch.ops.put(x, Tensor([], "int64", x.device), x[:0]), X),
     "columns": (lambda x: x[:, :, Tensor([4, 0, 4], device=x.device)] * 3.0, X),
     "a mask": (lambda x: x[x > 0.5], X),
     "along an axis": (lambda x: tinytorch.take_along_axis(x, Tensor([[[[1]], [[0]]]], device=x.device), axis=2), X),
