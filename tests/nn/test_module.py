@@ -656,3 +656,46 @@ def test_an_error_in_a_layer_of_a_plain_list_is_still_its_own():
     assert "in layer" not in str(caught.value)
     with pytest.raises(ValueError, match=r"in layer 0, Linear\(in_features=2, out_features=2, bias=True\)$"):
         nn.Sequential(nn.Linear(2, 2))(tinytorch.ones((1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("given", "sequential", "modules"),
+    [
+        ((3,), "takes modules, not int (3)", "modules is a list of modules, not int (3)"),
+        ((None,), "takes modules, not None", "modules is a list of modules, not None"),
+        ((Tensor([1.0]),), "takes modules, not Tensor of shape (1,)", "modules is a list of modules, not Tensor"),
+        (("ab",), "takes modules, not str ('ab')", "takes modules, not str ('a')"),
+        (([3],), "takes modules, not int (3)", "takes modules, not int (3)"),
+        (([nn.ReLU(), None],), "takes modules, not None", "takes modules, not None"),
+        ((nn.ReLU(), 3), "takes modules, not int (3)", "too many positional arguments; there are modules"),
+    ],
+    ids=str,
+)
+def test_what_is_no_module_is_said_to_be_none(given, sequential, modules):
+    for cls, said in ((nn.Sequential, sequential), (nn.ModuleList, modules)):
+        with pytest.raises(TypeError) as caught:
+            cls(*given)
+        assert str(caught.value).startswith(f"{cls.__name__}: {said}")
+    assert len(nn.Sequential(nn.ReLU())) == len(nn.Sequential([nn.ReLU()])) == len(nn.ModuleList([nn.ReLU()])) == 1
+    assert (
+        len(nn.Sequential(nn.ReLU() for _ in range(3)))
+        == len(nn.Sequential(nn.Sequential(*[nn.ReLU()] * 2), nn.Tanh())) + 1
+    )
+
+
+def test_places_in_a_list_of_modules():
+    layers = nn.ModuleList([nn.ReLU(), nn.Tanh(), nn.Sigmoid()])
+    assert layers[-3] is layers[0] is not layers[-1] is layers[2]
+    assert [type(m) for m in layers[1:]] == [nn.Tanh, nn.Sigmoid]
+    assert type(layers[:1]) is nn.ModuleList
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=rf"^ModuleList: {index} is no index of 3 modules$"):
+            layers[index]
+        with pytest.raises(IndexError, match=rf"^ModuleList: {index} is no index of 3 modules$"):
+            layers[index] = nn.ReLU()
+    with pytest.raises(TypeError, match=r"^ModuleList: index is an integer or a slice, not str \('0'\)$"):
+        layers["0"]
+    layers[-1] = layers[0]
+    assert layers[2] is layers[0]
+    with pytest.raises(TypeError, match=r"^ModuleList: takes modules, not int"):
+        layers[0] = 3
