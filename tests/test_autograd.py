@@ -413,6 +413,15 @@ def test_diamonds_upon_diamonds():
     assert x.grad.item() == 2.0**30
 
 
+def test_diamonds_upon_diamonds_are_walked_once_for_a_second_derivative():
+    x = leaf(1.0)
+    y = x * x
+    for _ in range(60):
+        y = (y + y) * 0.5
+    (g,) = tinytorch.grad(y, x, create_graph=True)
+    assert (g.item(), tinytorch.grad(g, x)[0].item()) == (2.0, 2.0)
+
+
 def test_the_same_tensor_twice_in_one_op(device):
     x = leaf([[1.0, 2.0], [3.0, 4.0]], device)
     (x @ x).sum().backward()

@@ -1,4 +1,4 @@
-"""Where a step is too large or too small, and a gradient vanishes or explodes: the numbers on both sides of each bound."""
+"""Steps that are too large or too small, gradients that vanish or explode: numbers on both sides of each bound."""
 
 from __future__ import annotations
 
