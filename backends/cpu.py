@@ -109,16 +109,29 @@ class CpuDevice(Device):
     def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
         return added(np.zeros(shape, parts[0].dtype), parts, keys)
 
-    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
         unsigned = indices.view(_UNSIGNED[indices.itemsize])  # in which negative ones are large
-        if not unsigned.size or np.maximum.reduce(unsigned, axis=None) < size:
-            return True
-        return super().check_index(indices, size, what, ignore)
+        if unsigned.size and np.maximum.reduce(unsigned, axis=None) >= size:
+            super().check_index(indices, size, what, ignore)
 
     def check_unit(self, values: Array, what: str) -> None:
         unsigned = values.view(_UNSIGNED[values.itemsize])  # in which negative ones are above all others
         if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # or it is -0.0, or NaN
             super().check_unit(values, what)
+
+    def class_losses(
+        self, z: Array, labels: Array, ignore: int | None, smooth: float
+    ) -> tuple[Array, Array | None, tuple[Any, ...]]:
+        if ignore is not None and not self._occurs(ignore, labels):  # a look costs less than the masks
+            ignore = None
+        return super().class_losses(z, labels, ignore, smooth)
+
+    @staticmethod
+    def _occurs(ignore: int, labels: Array) -> bool:
+        """Whether a label is to be ignored; the others are classes."""
+        if ignore < 0:
+            return bool(labels.size) and bool(np.minimum.reduce(labels) < 0)
+        return bool(np.logical_or.reduce(labels == ignore))
 
     def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
         e, s, labels, kept, smooth = state

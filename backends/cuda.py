@@ -578,17 +578,16 @@ class CudaDevice(Device):
         scale = 1 / (1 - p) if p < 1 else 0.0
         return _elementwise(*source.KEPT)(*words, *held, p, scale, mask)
 
-    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
         """As the default, but the error comes when this thread next reads values or synchronizes the device.
 
         What a thread that has ended has left comes to the next one that does. All errors are said in one.
         """
         if not indices.size:
-            return True
+            return
         at = indices if indices.dtype.name in _C_TYPES else indices.astype(np.int64)
         asked = what, f"[0, {size})", np.int64, "{}"
         self._ask(source.CHECK_INDEX, "check_index", at, asked, size, ignore is not None, ignore or 0)
-        return None
 
     def check_unit(self, values: Array, what: str) -> None:
         """As the default, but as an IndexError, and put off as those of `check_index` are."""

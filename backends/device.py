@@ -340,7 +340,7 @@ class Device:
         Args:
             z: (M, C).
             labels: (M,) integers, whose q is 1 - smooth + smooth / C, and smooth / C elsewhere.
-            ignore: the label that counts for nothing.
+            ignore: the label that counts for nothing; None if all count.
 
         Returns:
             The losses (M,); which labels count (M,), or None for all; and what `class_losses_rule` needs.
@@ -357,15 +357,13 @@ class Device:
         The default keeps nothing.
         """
 
-    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
         """Raise IndexError if any of the integers `indices` is outside [0, size) and is not `ignore`.
 
-        Returns whether all are inside: True if that is known, even without `ignore`.
-
         The default reads the answer at once. A device whose reads wait for its whole queue may put the error off to the
-        next time values are read or it is synchronized.
+        next time values are read or it is synchronized. So what is computed does not depend on the answer.
         """
-        return standard.check_index(self, indices, size, what, ignore)
+        standard.check_index(self, indices, size, what, ignore)
 
     def check_unit(self, values: Array, what: str) -> None:
         """Raise ValueError if any of the floating numbers `values` is outside [0, 1]; NaN passes.

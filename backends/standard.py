@@ -359,14 +359,12 @@ def class_losses_rule(dev: Any, state: tuple[Any, ...], g: Array) -> Array:
     return d
 
 
-def check_index(dev: Any, indices: Array, size: int, what: str, ignore: int | None = None) -> bool | None:
+def check_index(dev: Any, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
     """See `Device.check_index`."""
-    xp = dev.xp
-    if not xp.any(_outside(indices, size, None)):
-        return True
-    if ignore is None or xp.any(_outside(indices, size, ignore)):
-        raise IndexError(_out_of_range(dev.to_numpy(indices), size, what, ignore))
-    return False
+    if dev.xp.any(_outside(indices, size, ignore)):
+        host = dev.to_numpy(indices)
+        bad = host[_outside(host, size, ignore)]
+        raise IndexError(out_of_range(what, bad[0], bad.size, f"[0, {size})"))
 
 
 def check_unit(dev: Any, values: Array, what: str) -> None:
@@ -380,11 +378,6 @@ def check_unit(dev: Any, values: Array, what: str) -> None:
 def _outside(indices: Array, size: int, ignore: int | None) -> Array:
     bad = (indices < 0) | (indices >= size)
     return bad if ignore is None else bad & (indices != ignore)
-
-
-def _out_of_range(host: np.ndarray, size: int, what: str, ignore: int | None) -> str:
-    bad = host[_outside(host, size, ignore)]
-    return out_of_range(what, bad[0], bad.size, f"[0, {size})")
 
 
 def out_of_range(what: str, first: object, count: int, interval: str) -> str:

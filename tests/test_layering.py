@@ -200,6 +200,18 @@ def test_gradient_rules_live_in_ops(path):
 
 
 @every
+def test_random_numbers_come_through_one_door(path):
+    """`tinytorch.random.drawn`: who records what a step computes must see each draw. A loader's shuffle is its own."""
+    module = module_of(path)
+    if not within(module, ("tinytorch.random", "tinytorch.backends", "tinytorch.data")):
+        draws = {"integers", "permutation", "random", "shuffle", "standard_normal", "uniform", "normal", "choice"}
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Attribute) and node.attr in draws:
+                owner = getattr(node.value, "attr", getattr(node.value, "id", ""))
+                assert owner != "generator", f"{module}, line {node.lineno}: write random.drawn(...)"
+
+
+@every
 def test_nothing_is_pickled(path):
     assert not [name for name, _ in imports(parsed(path)) if within(name, ("pickle", "cPickle", "dill", "joblib"))]
     for node in ast.walk(parsed(path)):

@@ -6,17 +6,18 @@ So the same seed gives the same bits, initial weights, shuffles and dropout mask
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinytorch.backends import Device
+from tinytorch.backends import Array, Device
 from tinytorch.backends import device as _device
 from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import as_dtype, fitting, float32, whole
 from tinytorch.ops.axes import lengths
+from tinytorch.origin import noted
 from tinytorch.spelled import missing
+from tinytorch.tape.variable import run_on, wrap
 from tinytorch.tensor import Tensor
 from tinytorch.words import worded
 
@@ -49,13 +50,37 @@ def manual_seed(seed: int) -> None:
     generator.bit_generator.state = np.random.Philox(seed).state
 
 
-def _drawn(name: str, draw: Callable[..., Any], shape: tuple[Any, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """What `draw` gives of a floating dtype, in a shape that is given as one tuple or as its lengths."""
-    wanted = as_dtype(float32 if dtype is None else dtype)
+def drawn(kind: str, shape: tuple[int, ...], dtype: Any, device: Device, **settings: Any) -> Array:
+    """The next numbers of the generator, as an array of the device: the one door through which all of them come.
+
+    Args:
+        kind: "uniform" in [0, 1), "normal" of mean 0 and variance 1, "integers" in [low, high), "permutation" of the
+            integers below the length, or "dropout", 0 with probability p and else 1 / (1 - p).
+        settings: `low` and `high`, or `p`.
+    """
+    if kind == "dropout":
+        return run_on(device, device.dropout_mask, generator, shape, settings["p"], dtype)
+    if kind == "uniform":
+        values: Any = generator.random(shape, dtype=dtype)
+    elif kind == "normal":
+        values = generator.standard_normal(shape, dtype=dtype)
+    elif kind == "integers":
+        low, high = settings["low"], settings["high"]
+        values = generator.integers(low, high, shape, np.uint64 if high > 2**63 else np.int64)
+    else:
+        values = generator.permutation(*shape)
+    return run_on(device, device.from_numpy, np.asarray(values, dtype))
+
+
+def _tensor(name: str, kind: str, shape: Any, dtype: Any, device: Where, requires_grad: bool = False) -> Tensor:
+    """Numbers of a floating dtype as a tensor, in a shape that is given as one tuple or as its lengths."""
+    wanted, dev = as_dtype(float32 if dtype is None else dtype), _device(device)
     if wanted.kind != "f":
         raise TypeError(f"{name}: takes floating dtypes, not {wanted.name}; for integers see randint")
-    drawn: np.ndarray[Any, Any] = draw(lengths(name, shape[0] if len(shape) == 1 else shape), dtype=wanted)
-    return drawn
+    given = lengths(name, shape[0] if len(shape) == 1 else shape)
+    dev.dtype(wanted)
+    out: Tensor = noted(name, wrap(drawn(kind, given, wanted, dev), dev))
+    return out.requires_grad_(requires_grad)
 
 
 @worded
@@ -65,7 +90,7 @@ def rand(*shape: Shape, dtype: Any = float32, device: Where = None, requires_gra
     >>> tinytorch.rand(2, 3).shape
     (2, 3)
     """
-    return Tensor(_drawn("rand", generator.random, shape, dtype), None, _device(device), requires_grad)
+    return _tensor("rand", "uniform", shape, dtype, device, requires_grad)
 
 
 @worded
@@ -75,7 +100,7 @@ def randn(*shape: Shape, dtype: Any = float32, device: Where = None, requires_gr
     >>> tinytorch.randn(2, 3).shape
     (2, 3)
     """
-    return Tensor(_drawn("randn", generator.standard_normal, shape, dtype), None, _device(device), requires_grad)
+    return _tensor("randn", "normal", shape, dtype, device, requires_grad)
 
 
 @worded
@@ -107,9 +132,9 @@ def randint(low: Any = None, high: Any = None, size: Any = None, *, dtype: Any =
         raise TypeError(f"randint: takes integer dtypes, not {wanted.name}; convert with .astype(...)")
     for end in (first, last - 1):
         fitting("randint", end, wanted)
-    kind = np.uint64 if last > 2**63 else np.int64
-    drawn = generator.integers(first, last, lengths("randint", () if size is None else size), kind)
-    return Tensor(drawn, wanted, dev)
+    shape = lengths("randint", () if size is None else size)
+    dev.dtype(wanted)
+    return noted("randint", wrap(drawn("integers", shape, wanted, dev, low=first, high=last), dev))
 
 
 @worded
@@ -120,8 +145,8 @@ def randperm(n: int, *, device: Where = None) -> Tensor:
     tensor([0, 1, 2], dtype=int64)
     """
     dev = _device(device)
-    (count,) = lengths("randperm", whole("randperm", n))
-    return Tensor(generator.permutation(count), dev.default_int, dev)
+    shape = lengths("randperm", whole("randperm", n))
+    return noted("randperm", wrap(drawn("permutation", shape, dev.default_int, dev), dev))
 
 
 if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute

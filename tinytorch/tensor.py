@@ -413,7 +413,8 @@ class Tensor(Variable):
         version, where = (None if pair is None else tuple(pair) for pair in (max_version, dl_device))
         given = {"stream": stream, "max_version": version, "dl_device": where, "copy": copy}
         given = {key: value for key, value in given.items() if value is not None}
-        return run_on(self.device, lambda: array.__dlpack__(**given))  # in order after the work of its own device
+        # in order after the work of its own device
+        return leaving("dlpack", self, run_on(self.device, lambda: array.__dlpack__(**given)))
 
     @words.bound
     def __dlpack_device__(self) -> tuple[int, int]:

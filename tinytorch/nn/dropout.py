@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinytorch import ops, random
 from tinytorch.nn.linear import check_number
 from tinytorch.nn.module import Module
-from tinytorch.tape.variable import run_on, wrap
+from tinytorch.tape.variable import wrap
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
 
@@ -29,8 +29,7 @@ class Dropout(Module):
             raise TypeError(f"Dropout: takes floating dtypes, not {x.dtype.name}; convert with .astype(...)")
         if not self.training or self.p == 0:
             return x
-        dev = x.device
-        mask = wrap(run_on(dev, dev.dropout_mask, random.generator, x.shape, self.p, x.dtype), dev)
+        mask = wrap(random.drawn("dropout", x.shape, x.dtype, x.device, p=self.p), x.device)
         return ops.masked_scale(x, mask)
 
     def extra_repr(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinytorch import random
+from tinytorch.backends import device
 from tinytorch.dtypes import fitting, number
 from tinytorch.spelled import missing
 from tinytorch.tensor import Tensor
@@ -45,13 +46,18 @@ def _floating(name: str, tensor: Tensor) -> Any:
     return tensor.dtype
 
 
+def _drawn(kind: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Random numbers on the host: a device gets the weights as they are, whatever its own arithmetic."""
+    return random.drawn(kind, shape, dtype, device("cpu"))
+
+
 @checked
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform in [a, b).
 
     >>> w = tinytorch.nn.init.uniform_(tinytorch.zeros((2, 2)), -1.0, 1.0)
     """
-    return _set(tensor, random.generator.random(tensor.shape, dtype=_floating("uniform_", tensor)) * (b - a) + a)
+    return _set(tensor, _drawn("uniform", tensor.shape, _floating("uniform_", tensor)) * (b - a) + a)
 
 
 @checked
@@ -63,7 +69,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """
     if std < 0:
         raise ValueError(f"normal_: std is not negative: {std}")
-    return _set(tensor, random.generator.standard_normal(tensor.shape, dtype=_floating("normal_", tensor)) * std + mean)
+    return _set(tensor, _drawn("normal", tensor.shape, _floating("normal_", tensor)) * std + mean)
 
 
 @checked
@@ -78,8 +84,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     values = np.full(tensor.shape, math.inf, dtype=_floating("trunc_normal_", tensor))
     outside = np.ones(tensor.shape, dtype=bool)
     while outside.any():
-        drawn = random.generator.standard_normal(int(outside.sum()), dtype=tensor.dtype)
-        values[outside] = drawn * std + mean
+        values[outside] = _drawn("normal", (int(outside.sum()),), tensor.dtype) * std + mean
         outside = (values < a) | (values > b)
     return _set(tensor, values)
 

@@ -140,7 +140,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: s
 
 @op(kinds="f", apart=(1,))
 def _cross_entropy(
-    dev: Device, input: Array, target: Array, /, *, reduction: str, ignore_index: int | None, label_smoothing: float
+    dev: Device, input: Array, target: Array, /, *, reduction: str, ignore_index: int, label_smoothing: float
 ) -> Any:
     xp, smooth = dev.xp, label_smoothing
     axis = min(input.ndim - 1, 1)  # of the classes
@@ -215,14 +215,14 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}")
     if 0 in shape and reduction == "mean":
         raise ValueError(f"cross_entropy: the mean of an empty batch is not defined: input of shape {shape}")
-    ignore: int | None = ignore_index
     if kind in "iu":
-        target, what = as_index(target, "cross_entropy"), "cross_entropy: class"
-        if run_on(dev, dev.check_index, target.array, C, what, ignore_index) and not 0 <= ignore_index < C:
-            ignore = None  # there is nothing to ignore
+        target = as_index(target, "cross_entropy")
+        run_on(dev, dev.check_index, target.array, C, "cross_entropy: class", ignore_index)
     elif target.dtype != input.dtype:
         raise TypeError(
             f"cross_entropy: the target holds class indices (integers) or probabilities ({input.dtype.name} as the "
             f"input), not {target.dtype.name}; convert with .astype(...)"
         )
-    return _cross_entropy(input, target, reduction=reduction, ignore_index=ignore, label_smoothing=label_smoothing)
+    return _cross_entropy(
+        input, target, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )

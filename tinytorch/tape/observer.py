@@ -30,7 +30,7 @@ class Observer:
         """A rule of the node has given the gradient of one of its inputs (a Node, or a leaf), an array or a tensor."""
 
     def left(self, how: str, tensor: Any, values: Any) -> None:
-        """A tensor's values have left the graph, by its method `how`: "detach", "numpy", "item" or "tolist"."""
+        """A tensor's values have left the graph, by its method `how`: "detach", "numpy", "item", "tolist", "dlpack"."""
 
     def __enter__(self) -> Self:
         observers.append(self)
