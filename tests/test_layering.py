@@ -98,6 +98,8 @@ def imports(tree: ast.AST, inside: bool = False) -> list[Import]:
     """All modules that a source imports; `from a import b` is a.b where that is a module of ours."""
     found = []
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):  # is never run
+            continue
         if isinstance(node, ast.Import):
             found += [Import(alias.name, inside) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

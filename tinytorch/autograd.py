@@ -59,7 +59,7 @@ _new = object.__new__
 
 
 @overload
-def op(body: Callable[..., Any], /) -> Callable[..., Any]: ...
+def op(body: Callable[..., Any], /) -> Callable[..., OneTensor]: ...
 
 
 @overload
@@ -72,7 +72,7 @@ def op(
     moves: bool = False,
     kinked: bool = False,
     wants: str = "",
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+) -> Callable[[Callable[..., Any]], Callable[..., OneTensor]]: ...
 
 
 def op(
@@ -292,7 +292,7 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
-) -> tuple[Any, ...]:
+) -> tuple[OneTensor, ...]:
     """The gradients of the sum of `outputs` with respect to `inputs`, without touching anybody's `grad`.
 
     Args:
@@ -335,8 +335,8 @@ def grad(
             "pass allow_unused=True to get None for it"
         )
     if create_graph:
-        return tuple(found)
-    return tuple(None if g is None else wrap(g, t.device) for g, t in zip(found, wanted))
+        return tuple(found)  # type: ignore[arg-type]
+    return tuple([None if g is None else wrap(g, t.device) for g, t in zip(found, wanted)])  # type: ignore[misc]
 
 
 def _walk(

@@ -505,8 +505,8 @@ class Tensor(Variable):
     __neg__ = ops.negative
     __pos__ = ops.positive
     __abs__ = ops.abs
-    __eq__ = ops.equal
-    __ne__ = ops.not_equal
+    __eq__ = ops.equal  # type: ignore[assignment]
+    __ne__ = ops.not_equal  # type: ignore[assignment]
     __lt__ = ops.less
     __le__ = ops.less_equal
     __gt__ = ops.greater
@@ -573,7 +573,11 @@ class Tensor(Variable):
     tril = ops.tril
     triu = ops.triu
     var = ops.var
-    mT = property(ops.matrix_transpose)
+
+    @property
+    def mT(self) -> Tensor:
+        """The transposes of matrices along the last two axes."""
+        return ops.matrix_transpose(self)
 
     @property
     def T(self) -> Tensor:

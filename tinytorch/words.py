@@ -27,8 +27,10 @@ OWN = (IndexError, OverflowError, NotImplementedError, TypeError, ValueError, Bu
 FAILED = (*OWN, AttributeError, KeyError, ZeroDivisionError)  # what a wrong argument may raise, anywhere
 
 
-if typing.TYPE_CHECKING:
-    OneTensor = Any
+if typing.TYPE_CHECKING:  # for type checkers it is the class
+    from tinytorch.tensor import Tensor
+
+    OneTensor = Tensor
 else:
 
     class OneTensor:

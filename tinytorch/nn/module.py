@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,15 @@ from tinytorch.spelled import missing
 from tinytorch.tape.observer import Observer
 from tinytorch.tensor import Tensor, host_values
 from tinytorch.words import bound, expecting
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class _Forward(Protocol[P, R]):
+    """For type checkers: a module takes what its `forward` takes, and returns what that returns."""
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 class Parameter(Tensor):
@@ -184,11 +193,11 @@ class Module:
         """The output of the module; what calling it calls."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: _Forward[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             out = self.forward(*args, **kwargs)
         except Exception as error:
-            told = _located(self, args, kwargs, error)
+            told = _located(self, args, kwargs, error)  # type: ignore[arg-type]
             if told is error:
                 raise
             raise told.with_traceback(error.__traceback__) from None

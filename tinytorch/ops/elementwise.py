@@ -14,7 +14,7 @@ from typing import Any
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.dtypes import fitting, of_numbers
-from tinytorch.words import worded
+from tinytorch.words import OneTensor, worded
 
 __all__ = [
     "abs",
@@ -235,7 +235,7 @@ def positive(dev: Device, x: Array, /) -> Any:
 
 
 @worded
-def conj(x: Any, /) -> Any:
+def conj(x: Any, /) -> OneTensor:
     """x: all numbers here are real. It lets code that is written for complex numbers, too, run on tensors.
 
     >>> tinytorch.conj(Tensor([1.0, -2.0]))
@@ -245,7 +245,7 @@ def conj(x: Any, /) -> Any:
 
 
 @worded
-def real(x: Any, /) -> Any:
+def real(x: Any, /) -> OneTensor:
     """x: all numbers here are real, as for `conj`.
 
     >>> tinytorch.real(Tensor([1.0, -2.0]))
@@ -762,7 +762,7 @@ def _clip(dev: Device, x: Array, min: Array = None, max: Array = None, /) -> Any
 
 
 @worded
-def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+def clip(x: Any, /, min: Any = None, max: Any = None) -> OneTensor:
     """x, but at least `min` and at most `max`, each a number, a tensor or None. At the limits x keeps its gradient.
 
     Where `min` is above `max` the result is `max`, as in NumPy and PyTorch.
@@ -881,7 +881,7 @@ def flat_in(dev: Device, *arrays: Array) -> Any:
 
 def _without_gradient(
     name: str, doc: str, kinds: str, unary: bool = False, beyond: str = "refused"
-) -> Callable[..., Any]:
+) -> Callable[..., OneTensor]:
     """The standard's function of that name as an op that passes no gradient on."""
 
     def one(dev: Device, x: Array, /) -> Any:

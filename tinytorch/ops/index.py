@@ -78,7 +78,7 @@ def _take(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
 
 
 @worded
-def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+def take(x: Any, indices: Any, /, *, axis: int | None = None) -> OneTensor:
     """The elements at the indices along the axis, which may be left out for one dimension.
 
     Args:
@@ -153,7 +153,7 @@ def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> 
 
 
 @worded
-def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> OneTensor:
     """For each line of x along the axis the elements at the indices in the same line of `indices`.
 
     Args:
@@ -172,7 +172,7 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
 
 
 @worded
-def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> Any:
+def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> OneTensor:
     """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
 
     Args:
@@ -194,7 +194,7 @@ def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> A
         return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
     if repeats.dtype.kind not in "iu" or repeats.ndim > 1:
         raise TypeError(f"repeat: repeats are integers along one axis, not {repeats.dtype.name} {repeats.shape}")
-    counts: Any = repeats.tolist()  # type: ignore[attr-defined]
+    counts: Any = repeats.tolist()
     counts = [counts] * shape[axis] if isinstance(counts, int) else counts * (shape[axis] if len(counts) == 1 else 1)
     if any(n < 0 for n in counts):
         raise ValueError(f"repeat: repeats are not negative: {min(counts)}")
@@ -213,7 +213,7 @@ def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -
 
 
 @worded
-def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor | None = None) -> Any:
+def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor | None = None) -> OneTensor:
     """Where the elements of x2 belong in x1, which is in ascending order (or is put in it by `sorter`).
 
     >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))
@@ -241,7 +241,7 @@ def _run(x: Any, name: str) -> Any:
 
 
 @worded
-def nonzero(x: Any, /) -> tuple[Any, ...]:
+def nonzero(x: Any, /) -> tuple[OneTensor, ...]:
     """The indices of the elements that are not zero: a tensor for each axis.
 
     >>> tinytorch.nonzero(Tensor([0.0, 1.0, 2.0]))
@@ -253,7 +253,7 @@ def nonzero(x: Any, /) -> tuple[Any, ...]:
 
 
 @worded
-def unique_values(x: Any, /) -> Any:
+def unique_values(x: Any, /) -> OneTensor:
     """The different elements.
 
     >>> tinytorch.unique_values(Tensor([2.0, 1.0, 2.0]))

@@ -14,7 +14,7 @@ from tinytorch.backends import Array, Device
 from tinytorch.ops.index import checked_index
 from tinytorch.ops.reduce import top_of
 from tinytorch.tape.checks import expect_tensors
-from tinytorch.words import worded
+from tinytorch.words import OneTensor, worded
 
 __all__ = [
     "attention_weights",
@@ -108,7 +108,7 @@ def _embedding(dev: Device, weight: Array, ids: Array, /) -> Any:
 
 
 @worded
-def embedding(ids: Any, weight: Any, /) -> Any:
+def embedding(ids: Any, weight: Any, /) -> OneTensor:
     """The row of the weight for each index: (...) integers -> (..., D).
 
     Args:

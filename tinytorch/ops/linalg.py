@@ -17,7 +17,7 @@ from tinytorch.ops.axes import axes_of
 from tinytorch.ops.reduce import sum as _sum
 from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
 from tinytorch.tape.checks import expect_one_device
-from tinytorch.words import worded
+from tinytorch.words import OneTensor, worded
 
 __all__ = [
     "einsum",
@@ -54,7 +54,7 @@ def matmul(dev: Device, x1: Array, x2: Array, /) -> Any:
 
 
 @worded
-def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> OneTensor:
     """The sum of products along the axis, sum(x1 * x2); the other axes broadcast.
 
     >>> tinytorch.vecdot(Tensor([1.0, 2.0]), Tensor([3.0, 4.0]))
@@ -71,7 +71,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 
 @worded
-def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[int | tuple[int, ...], int | tuple[int, ...]] = 2) -> Any:
+def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[int | tuple[int, ...], int | tuple[int, ...]] = 2) -> OneTensor:
     """The sum of products over some axes of x1 paired with as many of x2; the other axes follow each other.
 
     Args:
@@ -104,7 +104,7 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[int | tuple[int, ...], i
 
 
 @worded
-def einsum(subscripts: str, /, *operands: Any) -> Any:
+def einsum(subscripts: str, /, *operands: Any) -> OneTensor:
     """Sums of products, written with a letter for each axis (Einstein's convention); `...` stands for any further axes.
 
     Letters that stand in an operand but not behind the arrow are summed over. Without an arrow the result has the

@@ -15,7 +15,7 @@ from tinytorch.ops.index import as_index
 from tinytorch.ops.reduce import top_of
 from tinytorch.tape.checks import expect_tensors
 from tinytorch.tape.variable import Variable, run_on
-from tinytorch.words import bound, worded
+from tinytorch.words import OneTensor, bound, worded
 
 __all__ = [
     "binary_cross_entropy",
@@ -90,7 +90,7 @@ def _binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reduct
 
 
 @bound
-def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean") -> Any:
+def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean") -> OneTensor:
     """-(target * log(input) + (1 - target) * log(1 - input)), for probabilities. Logarithms are at least -100.
 
     From logits `binary_cross_entropy_with_logits` is more accurate.
@@ -122,7 +122,7 @@ def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, 
 
 
 @bound
-def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: str = "mean") -> Any:
+def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: str = "mean") -> OneTensor:
     """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)), also of infinite logits.
 
     Raises:
@@ -182,7 +182,7 @@ def _cross_entropy(
 @worded
 def cross_entropy(
     input: Any, target: Any, /, *, reduction: str = "mean", ignore_index: int = -100, label_smoothing: float = 0.0
-) -> Any:
+) -> OneTensor:
     """-sum over classes of q * log_softmax(input), with q the target as probabilities.
 
     Args:

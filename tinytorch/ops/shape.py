@@ -204,7 +204,7 @@ def _astype(dev: Device, x: Array, /, dtype: Any, *, copy: bool = True) -> Any:
 
 
 @worded
-def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | Device | None = None) -> Any:
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | Device | None = None) -> OneTensor:
     """The elements as another dtype. A gradient comes back in the dtype of x.
 
     >>> tinytorch.astype(Tensor([1.5, -1.5]), tinytorch.int32)
@@ -225,7 +225,7 @@ def transfer(dev: Device, x: Array, /, source: Device, device: Device) -> Any:
 
 
 @worded
-def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int, ...], /) -> Any:
+def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int, ...], /) -> OneTensor:
     """The axes at the positions `source` moved to the positions `destination`; the others keep their order.
 
     >>> tinytorch.moveaxis(tinytorch.zeros((2, 3, 4)), 0, -1).shape
@@ -241,7 +241,7 @@ def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int
 
 
 @worded
-def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
+def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> OneTensor:
     """The axes from `start_axis` to `end_axis`, both included, as one.
 
     >>> tinytorch.flatten(tinytorch.zeros((2, 3, 4)), start_axis=1).shape
@@ -271,7 +271,7 @@ def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
 
 
 @worded
-def concat(arrays: Sequence[OneTensor], /, axis: int | None = 0) -> Any:
+def concat(arrays: Sequence[OneTensor], /, axis: int | None = 0) -> OneTensor:
     """The tensors joined along an existing axis; flattened and joined if that is None.
 
     Raises:
@@ -289,7 +289,7 @@ def concat(arrays: Sequence[OneTensor], /, axis: int | None = 0) -> Any:
 
 
 @worded
-def stack(arrays: Sequence[OneTensor], /, axis: int = 0) -> Any:
+def stack(arrays: Sequence[OneTensor], /, axis: int = 0) -> OneTensor:
     """The tensors, of one shape, joined along a new axis.
 
     Raises:
@@ -310,7 +310,7 @@ def stack(arrays: Sequence[OneTensor], /, axis: int = 0) -> Any:
 
 
 @worded
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[OneTensor, ...]:
     """The tensors that `stack` would join to x.
 
     >>> tinytorch.unstack(Tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -321,7 +321,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
 
 
 @worded
-def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0) -> tuple[Any, ...]:
+def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0) -> tuple[OneTensor, ...]:
     """Consecutive parts along the axis, as in PyTorch: of one size (the last may be smaller), or of the given sizes.
 
     >>> tinytorch.split(Tensor([1.0, 2.0, 3.0]), 2)
@@ -376,7 +376,7 @@ def pad(dev: Device, x: Array, /, pad_width: Widths, *, value: float = 0.0) -> A
 
 
 @worded
-def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
+def tile(x: Any, repetitions: tuple[int, ...], /) -> OneTensor:
     """x side by side, `repetitions[i]` times along axis i; new first axes as needed.
 
     >>> tinytorch.tile(Tensor([1.0, 2.0]), (2, 2))
@@ -393,7 +393,7 @@ def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
 
 
 @worded
-def broadcast_arrays(*arrays: Any) -> list[Any]:
+def broadcast_arrays(*arrays: Any) -> list[OneTensor]:
     """The tensors broadcast to their common shape.
 
     >>> a, b = tinytorch.broadcast_arrays(tinytorch.zeros((2, 1)), tinytorch.zeros((3,)))
@@ -409,7 +409,7 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
 
 
 @worded
-def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[OneTensor]:
     """Coordinate tensors of a grid, from the coordinates along each axis.
 
     Args:
@@ -436,7 +436,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
 @worded
 def diff(
     x: Any, /, *, axis: int = -1, n: int = 1, prepend: OneTensor | None = None, append: OneTensor | None = None
-) -> Any:
+) -> OneTensor:
     """Differences of neighbours along the axis, x[1:] - x[:-1], n times over.
 
     Args:

@@ -26,6 +26,7 @@ from tinytorch.tape.checks import expect_one_device
 from tinytorch.tape.modes import is_grad_enabled
 from tinytorch.tape.parts import Parts
 from tinytorch.tape.variable import Variable, run_on, wrap
+from tinytorch.words import OneTensor
 
 # Slices -----------------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ def add_parts(parts: Sequence[Any], keys: Sequence[Key], shape: tuple[int, ...])
 # x[key] and x[key] = value ----------------------------------------------------------------------------------------
 
 
-def getitem(x: Any, key: Any) -> Any:
+def getitem(x: Any, key: Any) -> OneTensor:
     """x[key], for integers, slices, `...`, None, integer tensors and boolean tensors, as in NumPy.
 
     Integer tensors stand either in front, where they broadcast with integers, or one of them stands among slices. A
