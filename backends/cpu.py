@@ -164,9 +164,9 @@ class CpuDevice(Device):
         C, _, _, N = parts[0].shape
         (H, W), (ph, pw) = size, padding
         wide = np.zeros((C, H + 2 * ph, W + 2 * pw, N), parts[0].dtype)
-        apart = dilation == (1, 1) and kernel[0] <= stride[0] and kernel[1] <= stride[1]
+        disjoint = dilation == (1, 1) and kernel[0] <= stride[0] and kernel[1] <= stride[1]
         for under, part in zip(shifts(wide, kernel, stride, dilation), parts):
-            if apart:  # no two windows overlap
+            if disjoint:  # no two windows overlap
                 under[...] = part
             else:
                 under += part

@@ -325,13 +325,13 @@ def _side_by_side(parts: list[Array]) -> Array:
     """Arrays of one shape (C, ...) as one (C, K, ...); without a copy where they lie in memory at equal distances."""
     first = parts[0]
     places = [p.data.ptr for p in parts]
-    apart = places[1] - places[0] if len(parts) > 1 else 0
-    in_a_row = all(b - a == apart for a, b in itertools.pairwise(places)) and apart >= 0
+    distance = places[1] - places[0] if len(parts) > 1 else 0
+    in_a_row = all(b - a == distance for a, b in itertools.pairwise(places)) and distance >= 0
     if not in_a_row or any(p.strides != first.strides or p.data.mem is not first.data.mem for p in parts):
         return _stack(parts, axis=1)
     c, *rest = first.strides
     C, *lengths = first.shape
-    return cupy.lib.stride_tricks.as_strided(first, (C, len(parts), *lengths), (c, apart, *rest))
+    return cupy.lib.stride_tricks.as_strided(first, (C, len(parts), *lengths), (c, distance, *rest))
 
 
 def _advanced(generator: np.random.Generator, count: int) -> dict[str, Any]:

@@ -40,7 +40,6 @@ from tinytorch.dtypes import NUMBERS
 from tinytorch.spelled import missing
 from tinytorch.tape import checks
 from tinytorch.tape.again import replayed, taped_rules
-from tinytorch.tape.checks import describe
 from tinytorch.tape.gradients import cast, expected, seeded, unbroadcast
 from tinytorch.tape.graph import FREED, leading_to
 from tinytorch.tape.mixing import any_large, as_float, fitting_of
@@ -66,8 +65,8 @@ def op(body: Callable[..., Any], /) -> Callable[..., OneTensor]: ...
 def op(
     *,
     kinds: str = "biuf",
-    same: bool = False,
-    apart: tuple[int, ...] = (),
+    one_dtype: bool = False,
+    free: tuple[int, ...] = (),
     beyond: str = "refused",
     moves: bool = False,
     kinked: bool = False,
@@ -80,8 +79,8 @@ def op(
     /,
     *,
     kinds: str = "biuf",
-    same: bool = False,
-    apart: tuple[int, ...] = (),
+    one_dtype: bool = False,
+    free: tuple[int, ...] = (),
     beyond: str = "refused",
     moves: bool = False,
     kinked: bool = False,
@@ -97,17 +96,19 @@ def op(
 
     Args:
         kinds: the kinds of dtype it takes, as NumPy abbreviates them: b(ool), i(nteger), u(nsigned), f(loating).
-        same: the arrays must have one dtype; otherwise dtypes of one kind mix, as the standard promotes them.
-        apart: positions of arrays whose dtype has nothing to do with the others', such as indices.
+        one_dtype: the arrays must have one dtype; otherwise dtypes of one kind mix, as the standard promotes them.
+        free: positions of arrays whose dtype has nothing to do with the others', such as indices.
         beyond: what becomes of a Python integer outside the range of the integer dtype that it meets: it is "refused",
             "compared" as the infinity of its sign, with the arrays as float32, or "divided" as a float.
         moves: the result lives on the device given as the argument `device`.
         kinked: it is linear but for kinks, as max(x, 0) is: its gradient depends on the arrays, and that one's is zero.
         wants: the shapes it takes, for error messages.
+
+    `call` is long on purpose: it is the way of every op, and each function that it called would cost a twentieth of it.
     """
     if body is None:
-        settings = {"beyond": beyond, "moves": moves, "kinked": kinked}
-        return functools.partial(op, kinds=kinds, same=same, apart=apart, wants=wants, **settings)
+        settings: Any = {"kinds": kinds, "one_dtype": one_dtype, "free": free, "beyond": beyond, "moves": moves}
+        return functools.partial(op, **settings, kinked=kinked, wants=wants)
     run: Callable[..., Any] = body
     name = run.__name__.lstrip("_")
     signature = inspect.signature(run)
@@ -160,7 +161,7 @@ def op(
         if new:
             checks.check_places(call, inputs)
             checks.check_dtypes(call, inputs, arrays)
-            fit = None if uniform else fitting_of(device, arrays, apart, beyond)
+            fit = None if uniform else fitting_of(device, arrays, free, beyond)
         try:
             if fit is not None:
                 arrays = run_on(device, fit, arrays)
@@ -214,13 +215,13 @@ def op(
         name=name,
         body=run,
         kinds=kinds,
-        same=same,
-        apart=apart,
+        one_dtype=one_dtype,
+        free=free,
         beyond=beyond,
         kinked=kinked,
         wants=wants,
         places=places,
-        takes_numbers=not (same or wants or variadic),  # whether one may stand for an array
+        takes_numbers=not (one_dtype or wants or variadic),  # whether one may stand for an array
         others=[p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD],
         walked=set(),  # the devices on which its rules were seen to give proper arrays
         __signature__=signature.replace(parameters=parameters),  # as callers see it
@@ -235,24 +236,6 @@ def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
         if rule is not None and (type(source) is Node or isinstance(source, Variable)):
             return True
     return False
-
-
-def shared(function: Rule) -> Rule:
-    """A step that several rules of one op have in common: computed once for each gradient that comes in.
-
-    ```python
-    ds = shared(lambda g: ...)
-    return out, lambda g: ds(g) @ k, lambda g: ds(g).mT @ q
-    ```
-    """
-    known: list[Any] = [None, None]
-
-    def call(g: Any) -> Any:
-        if known[0] is not g:
-            known[:] = g, function(g)
-        return known[1]
-
-    return call
 
 
 _committing = over_forks(threading.RLock())
@@ -271,7 +254,7 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
         for leaf in grads:
             if leaf.grad is not None and leaf.grad.shape != leaf.shape:
                 raise ValueError(
-                    f"backward: {describe(leaf)} has a grad of shape {leaf.grad.shape}; set it to None first"
+                    f"backward: {checks.describe(leaf)} has a grad of shape {leaf.grad.shape}; set it to None first"
                 )
         for leaf, g in grads.items():
             new = g if create_graph else wrap(g, leaf.device)
@@ -322,7 +305,7 @@ def grad(
     for what, tensors in (("output", roots), ("input", wanted)):
         for i, t in enumerate(tensors):
             if not isinstance(t, Variable) or not t._requires_grad:
-                raise RuntimeError(f"grad: {what} {i} does not require a gradient: {describe(t)}")
+                raise RuntimeError(f"grad: {what} {i} does not require a gradient: {checks.describe(t)}")
     keep = create_graph if retain_graph is None else retain_graph
     words.flags("grad", retain_graph=keep, create_graph=create_graph, allow_unused=allow_unused)
     start = [seeded(t, g, create_graph) for t, g in zip(roots, seeds)]
@@ -331,7 +314,7 @@ def grad(
     missing = [i for i, g in enumerate(found) if g is None]
     if missing and not allow_unused:
         raise RuntimeError(
-            f"grad: the outputs do not depend on input {missing[0]} ({describe(wanted[missing[0]])}); "
+            f"grad: the outputs do not depend on input {missing[0]} ({checks.describe(wanted[missing[0]])}); "
             "pass allow_unused=True to get None for it"
         )
     if create_graph:

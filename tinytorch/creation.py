@@ -222,22 +222,22 @@ def arange(
     (tensor([0, 1, 2], dtype=int64), tensor([0. , 0.5]))
     """
     dev = _device(device)
-    first, last, apart = (+number("arange", v) for v in ((0, start, step) if stop is None else (start, stop, step)))
-    wanted = as_dtype(of_numbers(dev, first, last, apart) if dtype is None else dtype)
-    if apart == 0 or not math.isfinite(first + last + apart):
-        raise ValueError(f"arange({first}, {last}, {apart}): there is no end")
+    first, last, by = (+number("arange", v) for v in ((0, start, step) if stop is None else (start, stop, step)))
+    wanted = as_dtype(of_numbers(dev, first, last, by) if dtype is None else dtype)
+    if by == 0 or not math.isfinite(first + last + by):
+        raise ValueError(f"arange({first}, {last}, {by}): there is no end")
     if wanted.kind == "b":
         raise TypeError("arange: takes integer and floating dtypes, not bool")
-    lengths("arange", math.ceil(min(max(0, (last - first) / apart), 2**60)))
+    lengths("arange", math.ceil(min(max(0, (last - first) / by), 2**60)))
     if wanted.kind == "f":
-        return _make("arange", dev, wanted, *(fitting("arange", v, wanted) for v in (first, last, apart)))
-    first, last, apart = (fitting("arange", v, uint64 if v > 0 else int64) for v in (first, last, apart))
-    numbers = range(first, last, apart)
+        return _make("arange", dev, wanted, *(fitting("arange", v, wanted) for v in (first, last, by)))
+    first, last, by = (fitting("arange", v, uint64 if v > 0 else int64) for v in (first, last, by))
+    numbers = range(first, last, by)
     for v in (*numbers[:1], *numbers[-1:]):  # `stop` itself may be beyond the dtype
         fitting("arange", v, wanted)
     if wanted in (dev.default_int, uint64):
-        return _make("arange", dev, wanted, first, last, apart)
-    return noted("arange", _make("arange", dev, dev.default_int, first, last, apart).astype(wanted))
+        return _make("arange", dev, wanted, first, last, by)
+    return noted("arange", _make("arange", dev, dev.default_int, first, last, by).astype(wanted))
 
 
 @worded

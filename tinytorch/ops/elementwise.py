@@ -720,7 +720,7 @@ def minimum(dev: Device, x1: Array, x2: Array, /) -> Any:
     )
 
 
-@op(apart=(0,), kinked=True)
+@op(free=(0,), kinked=True)
 def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     """x1 where the condition is true, x2 elsewhere.
 
@@ -796,7 +796,7 @@ def nextafter(dev: Device, x1: Array, x2: Array, /) -> Any:
     return xp.nextafter(x1, x2), lambda g: xp.where(x1 != x2, g, 0.0), xp.zeros_like
 
 
-@op(kinds="f", same=True)
+@op(kinds="f", one_dtype=True)
 def masked_scale(dev: Device, x: Array, mask: Array, /) -> Any:
     """x * mask, but 0 where the mask is, also of infinities and NaN: what dropout does. The mask has no gradient.
 

@@ -65,7 +65,7 @@ def _wrapped(dev: Device, x: Array, /, n: int) -> Any:
     return dev.xp.where(x < 0, x + n, x), None
 
 
-@op(apart=(1,))
+@op(free=(1,))
 def _take(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     xp, n = dev.xp, x.shape[axis]
     if axis == 0:
@@ -107,7 +107,7 @@ def taken(x: Any, places: Any, axis: int = 0) -> Any:
     return _take(x, places, axis=axis)
 
 
-@op(apart=(1,))
+@op(free=(1,))
 def _scatter_add(dev: Device, values: Array, indices: Array, /, size: int) -> Any:
     return dev.scatter_add(values, indices, size), lambda g: dev.xp.take(g, indices, axis=0), None
 
@@ -136,7 +136,7 @@ def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
     return _scatter_add(values, places, size=size)
 
 
-@op(apart=(1,))
+@op(free=(1,))
 def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     xp, n = dev.xp, x.shape[axis]
 

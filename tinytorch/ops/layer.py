@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinytorch.autograd import op, shared
+from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import checked_index
 from tinytorch.ops.reduce import top_of
 from tinytorch.tape.checks import expect_tensors
+from tinytorch.tape.gradients import once
 from tinytorch.words import OneTensor, worded
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-@op(kinds="f", same=True, wants="x (..., in), weight (out, in) and bias (out,) or None")
+@op(kinds="f", one_dtype=True, wants="x (..., in), weight (out, in) and bias (out,) or None")
 def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
     """x @ weight.T + bias: (..., in) -> (..., out).
 
@@ -64,7 +65,7 @@ def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
     )
 
 
-@op(kinds="f", same=True, wants="x (..., *normalized_shape), weight and bias (*normalized_shape,) or None")
+@op(kinds="f", one_dtype=True, wants="x (..., *normalized_shape), weight and bias (*normalized_shape,) or None")
 def layer_norm(
     dev: Device, x: Array, weight: Array = None, bias: Array = None, /, *, ndim: int = 1, eps: float = 1e-5
 ) -> Any:
@@ -85,8 +86,8 @@ def layer_norm(
     size = (math.prod(x.shape[: x.ndim - ndim]), n)
     w, b = (None if p is None else xp.reshape(p, (n,)) for p in (weight, bias))
     y, h, r = dev.normalized(xp.reshape(x, size), w, b, eps)
-    flat = shared(lambda g: xp.reshape(g, size))
-    along = shared(lambda g: flat(g) * h)
+    flat = once(lambda g: xp.reshape(g, size))
+    along = once(lambda g: flat(g) * h)
     return (
         xp.reshape(y, x.shape),
         lambda g: xp.reshape(dev.normalized_rule(flat(g), along(g), h, r, w), x.shape),
@@ -95,7 +96,7 @@ def layer_norm(
     )
 
 
-@op(kinds="f", apart=(1,))
+@op(kinds="f", free=(1,))
 def _embedding(dev: Device, weight: Array, ids: Array, /) -> Any:
     xp, n = dev.xp, weight.shape[0]
     flat = xp.reshape(ids, (-1,))
@@ -167,7 +168,7 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
         t -= p * xp.sum(t, axis=-1, keepdims=True)
         return t
 
-    ds = shared(of_scores)
+    ds = once(of_scores)
     learned = mask is not None and mask.dtype != xp.bool
     return (
         p,
@@ -177,7 +178,7 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
     )
 
 
-@op(kinds="f", same=True, apart=(2,), wants="query (..., T, D), key (..., S, D) and mask (..., T, S) or None")
+@op(kinds="f", one_dtype=True, free=(2,), wants="query (..., T, D), key (..., S, D) and mask (..., T, S) or None")
 def attention_weights(
     dev: Device,
     query: Array,
@@ -199,8 +200,8 @@ def attention_weights(
 
 @op(
     kinds="f",
-    same=True,
-    apart=(3,),
+    one_dtype=True,
+    free=(3,),
     wants="query (..., T, D), key (..., S, D), value (..., S, E), mask (..., T, S) or None",
 )
 def scaled_dot_product_attention(
@@ -240,7 +241,7 @@ def _mix(
     """What attention makes of the values, and the rules of query, key, value and mask."""
     xp = dev.xp
     p, of_query, of_key, of_mask = _attend(dev, query, key, mask, is_causal, scale)
-    gp = shared(lambda g: xp.matmul(g, value.mT))  # the gradient of the weights
+    gp = once(lambda g: xp.matmul(g, value.mT))  # the gradient of the weights
     return (
         xp.matmul(p, value),
         lambda g: of_query(gp(g)),
@@ -252,8 +253,8 @@ def _mix(
 
 @op(
     kinds="f",
-    same=True,
-    apart=(3,),
+    one_dtype=True,
+    free=(3,),
     wants="query (N, T, E), key (N, S, E), value (N, S, E), or all in (N, T, 3 E), and mask (..., T, S) or None",
 )
 def multi_head_attention(
@@ -302,7 +303,7 @@ def multi_head_attention(
 
     q, k, v = [query[..., i * E : (i + 1) * E] for i in range(3)] if packed else (query, key, value)
     y, *of_parts, of_mask = _mix(dev, split(q), split(k), split(v), mask, is_causal, scale)
-    part = shared(split)  # the gradient of the result, for each head
+    part = once(split)  # the gradient of the result, for each head
     rules: tuple[Any, ...]
     if packed:
         rules = lambda g: xp.concat([join(rule(part(g))) for rule in of_parts], axis=-1), None, None

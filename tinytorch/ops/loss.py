@@ -60,7 +60,7 @@ def _expect_probabilities(x: Any, what: str) -> None:
         run_on(x.device, x.device.check_unit, x.array, what)
 
 
-@op(kinds="f", same=True)
+@op(kinds="f", one_dtype=True)
 def mse_loss(dev: Device, input: Array, target: Array, /, *, reduction: str = "mean") -> Any:
     """The squared error, (input - target)**2.
 
@@ -73,7 +73,7 @@ def mse_loss(dev: Device, input: Array, target: Array, /, *, reduction: str = "m
     return y, lambda g: d * (each(g) * 2), lambda g: d * (each(g) * -2)
 
 
-@op(kinds="f", same=True)
+@op(kinds="f", one_dtype=True)
 def _binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reduction: str) -> Any:
     xp = dev.xp
     _same_shape(input, target)
@@ -111,7 +111,7 @@ def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean")
     return _binary_cross_entropy(input, target, reduction=reduction)
 
 
-@op(kinds="f", same=True)
+@op(kinds="f", one_dtype=True)
 def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /, *, reduction: str) -> Any:
     xp = dev.xp
     _same_shape(input, target)
@@ -138,7 +138,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: s
     return _binary_cross_entropy_with_logits(input, target, reduction=reduction)
 
 
-@op(kinds="f", apart=(1,))
+@op(kinds="f", free=(1,))
 def _cross_entropy(
     dev: Device, input: Array, target: Array, /, *, reduction: str, ignore_index: int, label_smoothing: float
 ) -> Any:

@@ -32,7 +32,7 @@ from tinytorch.words import OneTensor
 
 
 class _Part(NamedTuple):
-    """What a basic index takes of one axis: `length` elements from `start`, `step` apart (backwards if `reverse`)."""
+    """What a basic index takes of one axis: `length` elements from `start`, each `step` on (backwards if `reverse`)."""
 
     start: int
     step: int
@@ -408,7 +408,7 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
     )
 
 
-@op(apart=(2,))
+@op(free=(2,))
 def _put(dev: Device, x: Array, value: Array, indices: Array, /) -> Any:
     """Rows of x replaced: value is (N, ...), of no axis, or a number, and indices (N,)."""
     xp, size, count = dev.xp, x.shape[0], indices.shape[0]

@@ -13,9 +13,10 @@ import math
 import operator
 from typing import Any
 
-from tinytorch.autograd import op, shared
+from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.backends.standard import padded, shifts
+from tinytorch.tape.gradients import once
 
 __all__ = [
     "avg_pool2d",
@@ -43,7 +44,7 @@ def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     return two
 
 
-@op(kinds="f", same=True, wants="x (N, C, H, W), weight (O, C / groups, KH, KW) and bias (O,) or None")
+@op(kinds="f", one_dtype=True, wants="x (N, C, H, W), weight (O, C / groups, KH, KW) and bias (O,) or None")
 def conv2d(
     dev: Device,
     x: Array,
@@ -94,7 +95,7 @@ def conv2d(
         y += bias[:, None]
     y = xp.permute_dims(xp.reshape(y, (O, *places, N)), (3, 0, 1, 2))  # (N, O, H', W')
 
-    flat = shared(lambda g: xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (groups, O // groups, M)))
+    flat = once(lambda g: xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (groups, O // groups, M)))
 
     def of_x(g: Array) -> Array:
         gcols = xp.reshape(xp.matmul(w.mT, flat(g)), (C, KH * KW, *places, N))

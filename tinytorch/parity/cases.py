@@ -45,7 +45,7 @@ def spread(*shape: int, offset: float = 0.45) -> Draw:
     return draw
 
 
-def apart(*shape: int) -> Draw:
+def unequal(*shape: int) -> Draw:
     """As `spread`, and different from all of its numbers."""
     return spread(*shape, offset=0.2)
 
@@ -229,7 +229,7 @@ ELEMENTWISE = [
     _unary("square"),
     _unary("sqrt", positive),
     _unary("reciprocal", positive),
-    *_binary("hypot", spread, apart),
+    *_binary("hypot", spread, unequal),
     _unary("exp"),
     _unary("expm1"),
     _unary("log", positive),
@@ -245,7 +245,7 @@ ELEMENTWISE = [
     _unary("asin", unit),
     _unary("acos", unit),
     _unary("atan"),
-    *_binary("atan2", spread, apart),
+    *_binary("atan2", spread, unequal),
     _unary("sinh"),
     _unary("cosh"),
     _unary("tanh"),
@@ -269,8 +269,8 @@ ELEMENTWISE = [
         numpy=lambda x: x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2,
         torch=_F("gelu", approximate="tanh"),
     ),
-    *_binary("maximum", spread, apart),
-    *_binary("minimum", spread, apart),
+    *_binary("maximum", spread, unequal),
+    *_binary("minimum", spread, unequal),
     Case("where", (booleans(3, 4), normal(3, 4), normal(4))),
     Case("where", (booleans(3, 4), normal(3, 4), number(0.0)), note="number"),
     Case("clip", (spread(3, 4),), {"min": -0.4, "max": 0.6}, numpy=lambda x: np.clip(x, -0.4, 0.6), torch="clamp"),
@@ -281,8 +281,8 @@ ELEMENTWISE = [
         note="tensors",
         torch="clamp",
     ),
-    *_binary("copysign", spread, apart),
-    *_binary("nextafter", spread, apart),
+    *_binary("copysign", spread, unequal),
+    *_binary("nextafter", spread, unequal),
     _unary("sign", spread),
     _unary("floor", spread),
     _unary("ceil", spread),

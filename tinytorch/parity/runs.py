@@ -308,17 +308,17 @@ class _Lane(Observer):
             for name, values in expected.items():
                 _same_bits(mine[name], values, f"the initial value of {name}", self)
             return
-        apart, worst = max((difference(mine[n], expected[n]), n) for n in expected)
+        gap, worst = max((difference(mine[n], expected[n]), n) for n in expected)
         last = self.found.steps[-1]
-        self.found.steps[-1] = last._replace(parameters=apart, worst=worst if apart.ulps else "")
-        if apart.ulps and (self.found.first is None or self.found.first.update == self.update):
+        self.found.steps[-1] = last._replace(parameters=gap, worst=worst if gap.ulps else "")
+        if gap.ulps and (self.found.first is None or self.found.first.update == self.update):
             shape = str(expected[worst].shape)  # everything in the last update was equal, up to its end
-            self.found.first = First(last.update, "optimizer", worst, shape, apart)
+            self.found.first = First(last.update, "optimizer", worst, shape, gap)
 
     def compare_loss(self, expected: float) -> None:
         """Compare the loss of this update with the reference's."""
-        apart = difference(np.asarray(self.loss, self.handle.dtype), np.asarray(expected, self.handle.dtype))
-        self.found.steps.append(Step(self.update, self.loss, apart, Difference(0.0, 0.0), ""))
+        gap = difference(np.asarray(self.loss, self.handle.dtype), np.asarray(expected, self.handle.dtype))
+        self.found.steps.append(Step(self.update, self.loss, gap, Difference(0.0, 0.0), ""))
 
     # From inside: what is computed --------------------------------------------------------------------------------
 
@@ -374,9 +374,9 @@ class _Lane(Observer):
         *there, expected = self._next(1, self.reference.results, name)
         if there != [name, kind, shapes]:
             raise self._parted(f"{there[0]} ({there[1]}, {there[2]})", f"{name} ({kind}, {shapes})")
-        apart = difference(values, expected)
-        if apart.ulps:
-            self.found.first = First(self.update, kind, name, shapes, apart)
+        gap = difference(values, expected)
+        if gap.ulps:
+            self.found.first = First(self.update, kind, name, shapes, gap)
             self._looking = False
 
     def _next(self, which: int, there: Sequence[Any], name: str) -> Any:

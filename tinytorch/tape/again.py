@@ -65,7 +65,7 @@ def replayed(starts: Iterable[Place]) -> dict[Node, Any]:
             else:
                 arrays.append(source)
         made_by: Any = node.op
-        fit = fitting_of(device, arrays, made_by.apart, made_by.beyond)
+        fit = fitting_of(device, arrays, made_by.free, made_by.beyond)
         arrays = arrays if fit is None else run_on(device, fit, arrays)
         body = functools.partial(node.op.body, device, *arrays, **node.meta)
         out = run_on(device, body)[0]
@@ -83,8 +83,8 @@ def taped_rules(node: Node, values: dict[Node, Any]) -> tuple[Taped, tuple[Rule 
     dev, op = Taped(device, xp), node.op
     rules = op.body(dev, *tensors, **node.meta)[1:]
     if op.kinked:
-        apart = op.apart
-        on = [x for i, x in enumerate(tensors) if i not in apart and isinstance(x, Variable)]
+        free = op.free
+        on = [x for i, x in enumerate(tensors) if i not in free and isinstance(x, Variable)]
         rules = tuple([rule and functools.partial(_kinked, xp, rule, on) for rule in rules])
     return dev, rules
 

@@ -161,7 +161,7 @@ def check_places(op: Any, inputs: Sequence[Any]) -> None:
     for i, x in enumerate(inputs):
         if isinstance(x, Variable) or (x is None and places[-1].default is None and places[i].default is None):
             continue
-        number_fits = op.takes_numbers and i not in op.apart
+        number_fits = op.takes_numbers and i not in op.free
         if x is None or not number_fits:
             also = " or a Python number" if number_fits else ""
             ends = "; does a forward end without `return`?" if x is None else ""
@@ -175,19 +175,19 @@ def check_places(op: Any, inputs: Sequence[Any]) -> None:
 def check_dtypes(op: Any, inputs: Sequence[Any], arrays: Sequence[Any]) -> None:
     """Raise TypeError unless the dtypes are right: the same on every device, whatever its library would do."""
     lead = next(x.dtype for x in inputs if isinstance(x, Variable))
-    mixing = [x for i, x in enumerate(inputs) if i not in op.apart]
+    mixing = [x for i, x in enumerate(inputs) if i not in op.free]
     dtypes = {x.device.dtype_of(x.array) for x in mixing if isinstance(x, Variable)}
     allowed = ""
     if lead.kind not in op.kinds:
         allowed = " or ".join(dict.fromkeys(_KINDS[k] for k in op.kinds)) + " dtypes"
-    elif op.same and len(dtypes) > 1:
+    elif op.one_dtype and len(dtypes) > 1:
         allowed = "one dtype"
     elif dtypes and promoted(dtypes) is None:
         allowed = "dtypes of one kind (bool, integer or floating; not uint64 with a signed one)"
     if allowed:
         raise TypeError(f"{op.name}: {', '.join(map(describe, mixing))}: takes {allowed}; convert with .astype(...)")
     for i, x in enumerate(arrays):
-        if type(x) in NUMBERS and i not in op.apart and dtypes and promoted(dtypes, [type(x)]) is None:
+        if type(x) in NUMBERS and i not in op.free and dtypes and promoted(dtypes, [type(x)]) is None:
             raise TypeError(
                 f"{op.name}: the {type(x).__name__} {x!r} does not go with {', '.join(d.name for d in dtypes)}; "
                 "convert the tensor with .astype(...)"

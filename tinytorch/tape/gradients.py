@@ -12,7 +12,25 @@ from tinytorch.backends import device as find_device
 from tinytorch.tape.checks import different_devices
 from tinytorch.tape.observer import observers
 from tinytorch.tape.parts import Parts
-from tinytorch.tape.variable import Node, Variable, run_on, wrap
+from tinytorch.tape.variable import Node, Rule, Variable, run_on, wrap
+
+
+def once(function: Rule) -> Rule:
+    """A step that several rules of one op have in common: computed once for each gradient that comes in.
+
+    ```python
+    ds = once(lambda g: ...)
+    return out, lambda g: ds(g) @ k, lambda g: ds(g).mT @ q
+    ```
+    """
+    known: list[Any] = [None, None]
+
+    def call(g: Any) -> Any:
+        if known[0] is not g:
+            known[:] = g, function(g)
+        return known[1]
+
+    return call
 
 
 def seeded(t: Any, gradient: Any, create: bool) -> Any:

@@ -18,18 +18,18 @@ def _is_array(x: Any) -> bool:
     return x is not None and type(x) not in NUMBERS
 
 
-def _converted(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], dtype: Any) -> list[Any]:
-    """The arrays as the dtype, but those at the positions `apart`, numbers and None."""
+def _converted(device: Device, arrays: Sequence[Any], free: tuple[int, ...], dtype: Any) -> list[Any]:
+    """The arrays as the dtype, but those at the positions `free`, numbers and None."""
     xp = device.xp
-    return [a if i in apart or not _is_array(a) else xp.astype(a, dtype, copy=False) for i, a in enumerate(arrays)]
+    return [a if i in free or not _is_array(a) else xp.astype(a, dtype, copy=False) for i, a in enumerate(arrays)]
 
 
-def fitting_of(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], beyond: str) -> Any:
+def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], beyond: str) -> Any:
     """The function that makes arrays of these dtypes, and numbers, fit each other; None if there is nothing to do.
 
     It is called with the device current.
     """
-    mixing = {i: a for i, a in enumerate(arrays) if i not in apart}
+    mixing = {i: a for i, a in enumerate(arrays) if i not in free}
     found = {device.dtype_of(a) for a in mixing.values() if _is_array(a)}
     numbers = [i for i, a in mixing.items() if type(a) is int]
     if not found:
@@ -37,7 +37,7 @@ def fitting_of(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], be
     dtype: Any = promoted(found)
     convert = None
     if len(found) > 1:  # libraries would promote on their own, but not all alike: PyTorch leaves 0-d arrays out
-        convert = functools.partial(_converted, device, apart=apart, dtype=device.dtype(dtype))
+        convert = functools.partial(_converted, device, free=free, dtype=device.dtype(dtype))
     if not numbers or dtype.kind not in "iu":
         return convert
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
@@ -51,7 +51,7 @@ def fitting_of(device: Device, arrays: Sequence[Any], apart: tuple[int, ...], be
                         f"{n} is out of range for {dtype.name}, [{low}, {high}]; convert the tensor with .astype(...)"
                     )
                 if beyond == "compared":  # with floats, among which even infinity is exact
-                    arrays = _converted(device, arrays, apart, device.dtype("float32"))
+                    arrays = _converted(device, arrays, free, device.dtype("float32"))
                     n = math.inf if n > 0 else -math.inf
                 arrays = [*arrays[:i], float(n), *arrays[i + 1 :]]
             elif n >= 2**63:  # not every library takes such a Python number
