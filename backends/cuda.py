@@ -12,6 +12,8 @@ What CuPy needs that the standard does not say:
   read, are put off until values are read anyway.
 * Asking for a kernel takes longer than most kernels take: so there are kernels here for what CuPy does in many
   (backends/cuda_source.py).
+
+The file is long because only one file may import CuPy.
 """
 
 from __future__ import annotations

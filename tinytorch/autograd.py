@@ -18,6 +18,8 @@ its inputs, and adds them up. Broadcasting is undone here, once, so that no rule
 
 For gradients of gradients the body is run again, this time on the tensors themselves, with a device whose namespace is
 tinytorch's own: the rules it returns are then made of ops, and are recorded like everything else.
+
+The file is long because recording and walking back are read together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Names of PyTorch's and NumPy's that are spelled otherwise here, or are not here: what an AttributeError says of them.
 
 Each table is lines of "their name: what to write". `x` is the tensor, `model` the module.
+
+The file is long because it is a table.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Tensor: an array on a device, with the operators and methods of PyTorch and of the array API standard.
 
 Everything it computes is an op from `tinytorch.ops`; the tape behind it is in `tinytorch.autograd`.
+
+The file is long because a tensor has as many methods as two standards give it; most of them are one line.
 """
 
 from __future__ import annotations

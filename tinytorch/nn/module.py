@@ -1,4 +1,7 @@
-"""Module: the base of all layers. Its parameters, buffers and submodules are simply its attributes."""
+"""Module: the base of all layers. Its parameters, buffers and submodules are simply its attributes.
+
+The file is long because all that a module can do is one class.
+"""
 
 from __future__ import annotations
 

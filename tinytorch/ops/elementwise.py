@@ -2,6 +2,8 @@
 
 Names and meanings are the array API standard's, plus `relu`, `gelu`, `sigmoid` and `erf`. Inputs broadcast against each
 other; the engine undoes that for the gradients.
+
+The file is long because there are many such functions: each is short, and is read by itself.
 """
 
 from __future__ import annotations

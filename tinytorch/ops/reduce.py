@@ -1,6 +1,8 @@
 """Reductions along axes, cumulative sums and products, softmax and its relatives, sorting and searching.
 
 `axis` is an integer, a tuple of integers, or None for all axes; `keepdims` keeps the reduced axes with length one.
+
+The file is long because there are many such functions: each is short, and is read by itself.
 """
 
 from __future__ import annotations

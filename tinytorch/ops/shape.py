@@ -1,4 +1,7 @@
-"""Rearranging elements: reshaping, moving axes, joining, splitting, padding, repeating, masking triangles, casting."""
+"""Rearranging elements: reshaping, moving axes, joining, splitting, padding, repeating, masking triangles, casting.
+
+The file is long because there are many such functions: each is short, and is read by itself.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Slices get their gradient by adding it up at their places in zeros (`Device.add_parts`), integer indices by summing rows
 (`Device.scatter_add`), and an assignment is a copy with other values (`Device.put`): nothing is mutated here, so that
 immutable libraries work as they are. All of these take memory and time in proportion to the arrays.
+
+The file is long because reading and assigning by a key take the same kinds of keys.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 One row drives the comparison with NumPy, the checks of gradient and second order, the comparison of devices, what the
 doctor says of one, and the comparison with PyTorch. A new op is one row here; a test fails if an op has none.
+
+The file is long because it is a table.
 """
 
 from __future__ import annotations

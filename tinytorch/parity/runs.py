@@ -1,10 +1,9 @@
 """The same training run on several devices, step by step: by how much do they part, and which op was the first?
 
 The runs advance in turn, from one update to the next. So only the values of one update of one run are kept, and no run
-can tell that it is not alone: each has its own random numbers. What is given to
-them, weights, batches and dropout masks, must be the same bit for bit, and is checked; what they compute may differ by
-rounding, and the first result that does is named. All results before it were equal, so it is this op that the two
-libraries compute in different ways.
+can tell that it is not alone: each has its own random numbers. What is given to them, weights, batches and dropout
+masks, must be the same bit for bit, and is checked. What they compute may differ by rounding, and the first result that
+does is named. All results before it were equal, so it is this op that the two libraries compute in different ways.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Gates: what must be true of a run, each with what was measured and, where it fails, one sentence for each culprit."""
+"""Gates: what must be true of a run, each with what was measured and, where it fails, one sentence for each culprit.
+
+The file is long because there are many gates: each is short, and is read by itself.
+"""
 
 from __future__ import annotations
 
