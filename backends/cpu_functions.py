@@ -254,7 +254,7 @@ FASTER = {
 
 @functools.cache
 def _compat() -> Any:
-    """NumPy as the standard has it. What makes it so takes as long to import as NumPy, and is imported on first use."""
+    """NumPy under the standard's names. array-api-compat takes as long to import, so that is put off."""
     with importing:
         import array_api_compat.numpy as compat
     return compat

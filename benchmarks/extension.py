@@ -56,6 +56,8 @@ CASES = {
     "add_windows, (16, 14, 14, 64)": _both("add_windows", [_draw(16, 14, 14, 64)] * 9, (14, 14), *_PLAIN),
     "check_index, 128": _both("check_index", np.arange(128) % 10, 10, "rows"),
     "check_unit, 128": _both("check_unit", np.abs(_draw(128)) / 9, "probabilities"),
+    "class_losses, (128, 10)": _both("class_losses", _draw(128, 10), np.arange(128) % 10, -100, 0.0),
+    "class_losses, (256, 1000)": _both("class_losses", _draw(256, 1000), _LABELS, -100, 0.0),
     "class_losses_rule, (256, 1000)": _both("class_losses_rule", _LOGITS, _draw(256, 1)),
     "erf, 1,000,000": _both("erf", _draw(1_000_000)),
     "fused, GELU of 4,000,000": _fused(_gelu, _draw(4_000_000)),

@@ -119,7 +119,7 @@ def op(
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     places = [p for p in parameters if p.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)]
     seen: set[tuple[str, type]] = set()  # keyword arguments and types found right
-    # dtypes found right, of all inputs or a tuple of each one's -> what makes such arrays fit; None if they do already
+    # The dtypes of inputs that were checked, one if all have it -> the function that converts such inputs, or None
     checked: dict[Device, dict[Any, Any]] = defaultdict(dict)
 
     @functools.wraps(run)
@@ -408,7 +408,7 @@ def _pull(
                 f"in the gradient rules of {getattr(node, 'made_at', node.op.name)}, for a result of shape {node.shape}"
             )
             raise
-        if values is None and dev.large and type(gx) is dev.array_type and gx.nbytes >= dev.large:  # not moved away
+        if values is None and dev.large and type(gx) is dev.array_type and gx.nbytes >= dev.large:  # and of this device
             dev.hold(gx)
         for observer in observers:
             observer.pulled(node, source, gx)

@@ -42,7 +42,7 @@ class _Part(NamedTuple):
     reverse: bool
 
     def forwards(self) -> slice:
-        """The elements in ascending order, with no bound outside the axis: the standard does not say what that does."""
+        """The elements in ascending order. Bounds are inside the axis: the standard leaves others undefined."""
         last = self.start + (self.length - 1) * self.step
         return slice(self.start, last + 1, self.step) if self.length else slice(0, 0, 1)
 

@@ -66,7 +66,7 @@ class Flat:
         return xp.concat(arrays, axis=None) if len(arrays) > 1 else xp.reshape(arrays[0], (-1,))
 
     def gradients(self) -> list[Array] | None:
-        """The gradient of each parameter; None unless all have one that fits, and nobody else has set a parameter."""
+        """The gradient of each parameter; None if one is missing or misfits, or a parameter was reassigned."""
         arrays, device = [], self.device
         for p, part, place in zip(self.parameters, self.now.parts, self.places):
             g = p.grad

@@ -35,8 +35,8 @@ def _package(where: Any) -> str:
 class Reads:
     """Notes what is read inside `with reads.noted() as found:`.
 
-    The library's own code may read: only calls from elsewhere count. So does no call from `Device.check_index` and
-    `check_unit`, which are there to read, nor from `to_numpy` itself, which is noted as such.
+    Reads by the library's own code do not count. Reads by `Device.check_index` and `check_unit` do not, either. A read
+    by `to_numpy` is noted once, as "to_numpy".
     """
 
     def __init__(self, device: Device) -> None:

@@ -165,7 +165,7 @@ class Trace(Observer):
         if result is not None:
             on = [e.result for e in self.events[i + 1 :] if any(x is result for x in e.inputs)]
             return 0 if any(x is not None and id(x.array) in above for x in on) else math.inf
-        # into NumPy or Python: data that come from there are new, and are best known by their line
+        # into NumPy or Python: values that return from there have no link to the tensor, so their line tells more
         back = math.inf
         for key, (first, made) in self._first.items():
             if first > i and key in above and (made is None or made.order > where.order):
