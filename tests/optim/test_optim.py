@@ -815,7 +815,8 @@ WRONG_SETTINGS = [
     (SGD, {"momentum": None}, TypeError, "momentum is a number, not NoneType None, as in momentum=0.1"),
     (SGD, {"momentum": math.inf}, ValueError, "momentum is finite, not inf"),
     (SGD, {"momentum": "0.9"}, TypeError, "momentum is a number, not str '0.9'"),
-    (SGD, {"dampening": math.nan}, ValueError, "dampening is"),
+    (SGD, {"dampening": math.nan}, ValueError, "dampening is finite, not nan"),
+    (SGD, {"dampening": -math.inf}, ValueError, "dampening is finite, not -inf"),
     (SGD, {"dampening": None}, TypeError, "dampening is a number"),
     (SGD, {"nesterov": "yes", "momentum": 0.9}, TypeError, "nesterov is True or False, not 'yes'"),
     (SGD, {"nesterov": None}, TypeError, "nesterov is True or False, not None"),
@@ -824,8 +825,8 @@ WRONG_SETTINGS = [
     *((k, {"betas": v}, TypeError, "betas are two numbers") for k in (Adam, AdamW) for v in ((0.9,), (0.9, 0.99, 0.9))),
     (Adam, {"betas": (0.9, Tensor(0.999))}, TypeError, r"betas\[1\] is a number, not Tensor .*; use \.item\(\)"),
     (Adam, {"betas": ("0.9", 0.999)}, TypeError, r"betas\[0\] is a number, not str '0\.9'"),
-    (Adam, {"betas": (0.9, math.nan)}, ValueError, r"betas"),
-    (Adam, {"betas": (math.inf, 0.9)}, ValueError, r"betas"),
+    (Adam, {"betas": (0.9, math.nan)}, ValueError, r"betas\[1\] is finite, not nan"),
+    (Adam, {"betas": (math.inf, 0.9)}, ValueError, r"betas\[0\] is finite, not inf"),
     (AdamW, {"eps": None}, TypeError, "eps is a number"),
     (AdamW, {"eps": math.inf}, ValueError, "eps is finite, not inf"),
     (AdamW, {"eps": math.nan}, ValueError, "eps is"),
@@ -1036,3 +1037,12 @@ def test_a_gradient_that_fits_no_more_after_a_step_changes_nothing(make, wrong):
     assert everything(optimizer) == before
     optimizer.step()
     assert everything(optimizer) != before
+
+
+def test_a_setting_of_ones_own_has_a_least_value_of_its_own():
+    optimizer = SGD([parameter([1.0])], lr=0.1)
+    optimizer.check_number("k", 1.0, 1.0)
+    with pytest.raises(ValueError, match=r"^SGD: k is at least 1\.0, not 0\.5$"):
+        optimizer.check_number("k", 0.5, 1.0)
+    with pytest.raises(ValueError, match=r"^SGD: k is not negative: -0\.5$"):
+        optimizer.check_number("k", -0.5)

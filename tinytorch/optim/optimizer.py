@@ -132,10 +132,12 @@ class Optimizer:
         if isinstance(value, bool | np.bool) or not isinstance(value, int | float | np.integer | np.floating):
             fix = "; use .item()" if hasattr(value, "item") else f", as in {name}=0.1"
             raise TypeError(f"{type(self).__name__}: {name} is a number, not {type(value).__name__} {value!r}{fix}")
-        if not value >= least:
-            raise ValueError(f"{type(self).__name__}: {name} is not {'negative' if least == 0 else least}: {value}")
+        if least == 0 and not value >= 0:
+            raise ValueError(f"{type(self).__name__}: {name} is not negative: {value}")
         if not math.isfinite(value):
             raise ValueError(f"{type(self).__name__}: {name} is finite, not {value}")
+        if value < least:
+            raise ValueError(f"{type(self).__name__}: {name} is at least {least}, not {value}")
 
     def numbers(self, steps: int, group: Mapping[str, Any]) -> dict[str, float]:
         """What `update` computes with, as Python numbers: settings of the group, and what depends on the step.
