@@ -85,6 +85,24 @@ REFUSED = {
     "no arrays": (lambda: tinytorch.ops.flat_in(), TypeError, "flat_in: takes at least one Tensor, arrays"),
     "an argument left out": (lambda: tinytorch.matmul(X), TypeError, "matmul: missing a required argument: 'x2'"),
     "an argument too many": (lambda: tinytorch.exp(X, 1, 2), TypeError, "exp: 2 positional arguments too many"),
+    "two arguments too many": (
+        lambda: tinytorch.sum(X, 0, 1, 2),
+        TypeError,
+        "sum: 2 positional arguments too many",
+    ),
+    "a mask of another number of sequences": (
+        lambda: tinytorch.MultiHeadAttention(4, 2)(
+            *[tinytorch.ones((3, 5, 4))] * 3, attn_mask=tinytorch.ones((2, 5, 5))
+        ),
+        ValueError,
+        "MultiHeadAttention: attn_mask (2, 5, 5) for 3 sequences and 2 heads: one for each sequence is (3, 5, 5), for "
+        "each head of each (6, 5, 5), and for each head (1, 2, 5, 5), as attn_mask[None] has",
+    ),
+    "padding of another shape": (
+        lambda: tinytorch.MultiHeadAttention(4, 2)(*[tinytorch.ones((3, 5, 4))] * 3, key_padding_mask=X > 0),
+        ValueError,
+        "MultiHeadAttention: key_padding_mask has shape (N, S), (3, 5), not (3,)",
+    ),
     "an argument twice": (lambda: tinytorch.sum(X, 0, axis=0), TypeError, "sum: axis given twice"),
     "a string in a list": (
         lambda: Tensor([[1.0, "a"], [2.0, 3.0]]),
