@@ -100,6 +100,7 @@ class MultiHeadAttention(Module):
         q, k, v = self.q_proj(query), self.k_proj(key), self.v_proj(value)
         weights = None
         if need_weights or (self.training and self.dropout.p > 0):
+            # (N, heads, T, S)
             weights = ops.attention_weights(self._heads(q), self._heads(k), mask, is_causal=is_causal)
             mixed = ops.matmul(self.dropout(weights), self._heads(v))  # (N, heads, T, head_dim)
             joined = ops.reshape(ops.permute_dims(mixed, (0, 2, 1, 3)), query.shape)  # (N, T, embed_dim)
@@ -126,7 +127,7 @@ class MultiHeadAttention(Module):
                 raise ValueError(
                     f"MultiHeadAttention: key_padding_mask has shape (N, S), {(N, S)}, not {padding.shape}"
                 )
-            padding = padding[:, None, None, :]
+            padding = padding[:, None, None, :]  # (N, 1, 1, S)
         if attn is not None and attn.ndim == 3:
             first, heads = attn.shape[0], self.num_heads
             if first not in (1, N, N * heads):
@@ -135,6 +136,7 @@ class MultiHeadAttention(Module):
                     f"sequence is {(N, T, S)}, for each head of each {(N * heads, T, S)}, and for each head "
                     f"{(1, heads, T, S)}, as attn_mask[None] has"
                 )
+            # (N, heads, T, S), or (N or 1, 1, T, S)
             attn = ops.reshape(attn, (N, heads, T, S)) if first == N * heads != N else attn[:, None]
         masks = [m if m.dtype.kind == "f" else ops.logical_not(m) for m in (attn, padding) if m is not None]
         if len(masks) < 2:
@@ -150,6 +152,7 @@ class MultiHeadAttention(Module):
     def _heads(self, x: Tensor) -> Tensor:
         """(N, T, embed_dim) -> (N, heads, T, head_dim)"""
         N, T, _ = x.shape
+        # (N, T, heads, head_dim) -> (N, heads, T, head_dim)
         return ops.permute_dims(ops.reshape(x, (N, T, self.num_heads, self.head_dim)), (0, 2, 1, 3))
 
     def _packed(self) -> dict[str, tuple[str, ...]]:
@@ -225,13 +228,13 @@ class TransformerEncoderLayer(Module):
         d_model, order = self.linear2.out_features, "(N, T, {})" if self.batch_first else "(T, N, {})"
         if src.ndim != 3 or src.shape[-1] != d_model:
             raise ValueError(f"TransformerEncoderLayer: src has shape {order.format(d_model)}, not {src.shape}")
-        x = src if self.batch_first else ops.permute_dims(src, (1, 0, 2))
+        x = src if self.batch_first else ops.permute_dims(src, (1, 0, 2))  # (N, T, d_model)
 
-        def attend(x: Tensor) -> Tensor:
+        def attend(x: Tensor) -> Tensor:  # (N, T, d_model) -> the same
             mixed = self.self_attn(x, attn_mask=src_mask, key_padding_mask=src_key_padding_mask, is_causal=is_causal)
             return self.dropout1(mixed)
 
-        def feed(x: Tensor) -> Tensor:
+        def feed(x: Tensor) -> Tensor:  # (N, T, d_model) -> (N, T, dim_feedforward) -> (N, T, d_model)
             return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
         if self.norm_first:
@@ -240,4 +243,4 @@ class TransformerEncoderLayer(Module):
         else:
             x = self.norm1(x + attend(x))
             x = self.norm2(x + feed(x))
-        return x if self.batch_first else ops.permute_dims(x, (1, 0, 2))
+        return x if self.batch_first else ops.permute_dims(x, (1, 0, 2))  # as src

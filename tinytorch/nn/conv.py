@@ -64,7 +64,7 @@ class Conv2d(Module):
         init_affine(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(
+        return ops.conv2d(  # (N, out_channels, H', W')
             x,
             self.weight,
             self.bias,
@@ -95,7 +95,7 @@ class MaxPool2d(Module):
         self.dilation = pair("dilation", dilation, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.max_pool2d(
+        return ops.max_pool2d(  # (N, C, H', W')
             x, kernel_size=self.kernel_size, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
 
@@ -118,7 +118,7 @@ class AvgPool2d(Module):
         self.count_include_pad = count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool2d(
+        return ops.avg_pool2d(  # (N, C, H', W')
             x,
             kernel_size=self.kernel_size,
             stride=self.stride,

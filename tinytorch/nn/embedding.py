@@ -45,7 +45,7 @@ class Embedding(Module):
         init.normal_(self.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return ops.embedding(ids, self.weight)
+        return ops.embedding(ids, self.weight)  # (..., embedding_dim)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"
@@ -58,7 +58,7 @@ def sinusoids(length: int, d_model: int) -> np.ndarray[Any, Any]:
     """
     column = np.arange(d_model)
     angle = np.arange(length)[:, None] / 10000 ** (column // 2 * 2 / d_model)  # (length, d_model)
-    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
+    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))  # (length, d_model)
 
 
 class PositionalEncoding(Module):
@@ -99,7 +99,7 @@ class PositionalEncoding(Module):
         length = x.shape[-2]
         if length > self.max_len:
             raise ValueError(f"PositionalEncoding: {length} positions, but max_len is {self.max_len}")
-        return x + (self.pe if length == self.max_len else self.pe[:length])
+        return x + (self.pe if length == self.max_len else self.pe[:length])  # (..., T, d_model) + (T, d_model)
 
     def extra_repr(self) -> str:
         return f"{self.d_model}, max_len={self.max_len}, learned={self.learned}"

@@ -428,7 +428,7 @@ class Module:
         ['bias', 'weight']
         """
         return {
-            entry: np.concatenate([t.detach().numpy() for t in tensors])
+            entry: np.concatenate([t.detach().numpy() for t in tensors])  # along the first axis
             if len(tensors) > 1
             else tensors[0].detach().numpy()
             for entry, tensors in self._layout().items()
@@ -472,6 +472,7 @@ class Module:
                 wrong.append(f"{name} is {array.shape}, not {shape}")
                 continue
             ends: Any = np.cumsum([t.shape[0] for t in tensors])[:-1] if first is not None else []
+            # part: t.shape
             for t, part in zip(tensors, np.split(array, ends) if first is not None else [array], strict=True):
                 new.append((t, Tensor(part, t.dtype, t.device)))
         if wrong:

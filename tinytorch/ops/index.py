@@ -69,12 +69,12 @@ def _wrapped(dev: Device, x: Array, /, n: int) -> Any:
 def _take(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     xp, n = dev.xp, x.shape[axis]
     if axis == 0:
-        return xp.take(x, indices, axis=0), lambda g: dev.scatter_add(g, indices, n), None
+        return xp.take(x, indices, axis=0), lambda g: dev.scatter_add(g, indices, n), None  # (N, ...), of x (n, ...)
 
-    def of_x(g: Array) -> Array:
-        return xp.moveaxis(dev.scatter_add(xp.moveaxis(g, axis, 0), indices, n), 0, axis)
+    def of_x(g: Array) -> Array:  # (..., N, ...) -> (..., n, ...)
+        return xp.moveaxis(dev.scatter_add(xp.moveaxis(g, axis, 0), indices, n), 0, axis)  # (..., n, ...)
 
-    return xp.take(x, indices, axis=axis), of_x, None
+    return xp.take(x, indices, axis=axis), of_x, None  # (..., N, ...)
 
 
 @worded
@@ -99,16 +99,17 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> OneTensor:
     places = checked_index(indices, x.shape[axis], "take", negative=True)
     if places.ndim != 1:
         raise ValueError(f"take: indices have one dimension, not {places.ndim}; see x[indices] for more")
-    return _take(x, places, axis=axis)
+    return _take(x, places, axis=axis)  # (..., N, ...)
 
 
 def taken(x: Any, places: Any, axis: int = 0) -> Any:
     """`take` of integers of the device's own kind that are known to be in [0, n): it does not look."""
-    return _take(x, places, axis=axis)
+    return _take(x, places, axis=axis)  # (..., N, ...)
 
 
 @op(free=(1,))
 def _scatter_add(dev: Device, values: Array, indices: Array, /, size: int) -> Any:
+    # (size, ...), of values (N, ...)
     return dev.scatter_add(values, indices, size), lambda g: dev.xp.take(g, indices, axis=0), None
 
 
@@ -133,23 +134,25 @@ def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
     places = checked_index(indices, size, "scatter_add")
     if places.shape != values.shape[:1]:
         raise ValueError(f"scatter_add: {places.shape} indices for values of shape {values.shape}; one for each row")
-    return _scatter_add(values, places, size=size)
+    return _scatter_add(values, places, size=size)  # (size, ...)
 
 
 @op(free=(1,))
 def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     xp, n = dev.xp, x.shape[axis]
 
-    def of_x(g: Array) -> Array:
+    def of_x(g: Array) -> Array:  # (..., K, ...) -> (..., n, ...)
         lines = xp.moveaxis(g, axis, -1)  # (..., K)
         lead, count = lines.shape[:-1], math.prod(lines.shape[:-1])
-        places = xp.broadcast_to(xp.moveaxis(indices, axis, -1), lines.shape)
-        starts = xp.arange(count, dtype=indices.dtype, device=dev.native)[:, None] * n  # of the lines, in one row
+        places = xp.broadcast_to(xp.moveaxis(indices, axis, -1), lines.shape)  # (..., K)
+        # (count, 1), in one row of lines
+        starts = xp.arange(count, dtype=indices.dtype, device=dev.native)[:, None] * n
+        # (count * K,)
         flat = xp.reshape(xp.reshape(places, (count, -1)) + starts, (-1,)) if count else xp.reshape(places, (0,))
-        summed = dev.scatter_add(xp.reshape(lines, (-1,)), flat, count * n)
-        return xp.moveaxis(xp.reshape(summed, (*lead, n)), -1, axis)
+        summed = dev.scatter_add(xp.reshape(lines, (-1,)), flat, count * n)  # (count * n,)
+        return xp.moveaxis(xp.reshape(summed, (*lead, n)), -1, axis)  # (..., n, ...)
 
-    return xp.take_along_axis(x, indices, axis=axis), of_x, None
+    return xp.take_along_axis(x, indices, axis=axis), of_x, None  # (..., K, ...)
 
 
 @worded
@@ -168,6 +171,7 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> OneTensor:
             [3.]])
     """
     axis = axis_of(axis, x.ndim)
+    # (..., K, ...)
     return _take_along_axis(x, checked_index(indices, x.shape[axis], "take_along_axis", negative=True), axis=axis)
 
 
@@ -183,15 +187,16 @@ def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> O
     tensor([1., 1., 2., 2.])
     """
     if axis is None:
-        x, axis = reshape(x, (-1,)), 0
+        x, axis = reshape(x, (-1,)), 0  # (size,)
     axis = axis_of(axis, x.ndim)
     shape = x.shape
     if not isinstance(repeats, Variable):
         repeats = whole("repeat", repeats)
         if repeats < 0:
             raise ValueError(f"repeat: repeats are not negative: {repeats}")
+        # (..., n, repeats, ...)
         wide = broadcast_to(expand_dims(x, axis=axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
-        return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
+        return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))  # (..., n * repeats, ...)
     if repeats.dtype.kind not in "iu" or repeats.ndim > 1:
         raise TypeError(f"repeat: repeats are integers along one axis, not {repeats.dtype.name} {repeats.shape}")
     counts: Any = repeats.tolist()
@@ -201,14 +206,14 @@ def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> O
     if len(counts) != shape[axis]:
         raise ValueError(f"repeat: {len(counts)} repeats for {shape[axis]} elements along axis {axis}")
     rows = [i for i, n in enumerate(counts) for _ in range(n)]
-    return take(x, wrap(*to_array(rows, x.device.default_int, x.device, None)), axis=axis)
+    return take(x, wrap(*to_array(rows, x.device.default_int, x.device, None)), axis=axis)  # (..., sum(counts), ...)
 
 
 @op(kinds="iuf")
 def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
     if x1.ndim != 1:
         raise ValueError(f"x1 has one axis, along which it ascends, not {x1.ndim}")
-    places = dev.xp.searchsorted(x1, x2, side=side)
+    places = dev.xp.searchsorted(x1, x2, side=side)  # x2.shape
     return dev.xp.astype(places, dev.dtype(dev.default_int), copy=False), None, None  # JAX (0.10) gives int32
 
 
@@ -219,7 +224,7 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor |
     >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))
     tensor([2], dtype=int64)
     """
-    return _searchsorted(x1 if sorter is None else take(x1, sorter, axis=0), x2, side=side)
+    return _searchsorted(x1 if sorter is None else take(x1, sorter, axis=0), x2, side=side)  # x2.shape
 
 
 # Functions whose result has a shape that depends on values: they read them, and have no gradient -------------------

@@ -47,21 +47,22 @@ def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
         raise ValueError(f"the last axis of x must be of length {into}")
     if bias is not None and bias.shape != (out,):
         raise ValueError(f"the bias has shape {tuple(bias.shape)}, but the weight gives {out} features")
-    rows = x if x.ndim == 2 else xp.reshape(x, (math.prod(shape[:-1]), into))  # one product, not one per batch item
-    y = xp.matmul(rows, weight.T)
+    rows = x if x.ndim == 2 else xp.reshape(x, (math.prod(shape[:-1]), into))  # (M, in): one product, not one per item
+    y = xp.matmul(rows, weight.T)  # (M, out)
     if bias is not None:
         y += bias
     if x.ndim == 2:
+        # (M, out); of x (M, in), of weight (out, in), of bias (out,)
         return y, lambda g: xp.matmul(g, weight), lambda g: xp.matmul(g.T, rows), lambda g: xp.sum(g, axis=0)
 
-    def flat(g: Array) -> Array:
+    def flat(g: Array) -> Array:  # (..., out) -> (M, out)
         return xp.reshape(g, (rows.shape[0], out))
 
     return (
-        xp.reshape(y, (*shape[:-1], out)),
-        lambda g: xp.reshape(xp.matmul(flat(g), weight), shape),
-        lambda g: xp.matmul(flat(g).T, rows),
-        lambda g: xp.sum(flat(g), axis=0),
+        xp.reshape(y, (*shape[:-1], out)),  # (..., out)
+        lambda g: xp.reshape(xp.matmul(flat(g), weight), shape),  # (..., in)
+        lambda g: xp.matmul(flat(g).T, rows),  # (out, in)
+        lambda g: xp.sum(flat(g), axis=0),  # (out,)
     )
 
 
@@ -84,26 +85,26 @@ def layer_norm(
         raise ValueError(f"weight and bias must have the shape {tuple(shape)} of the last {ndim} axes of x")
     n = math.prod(shape)
     size = (math.prod(x.shape[: x.ndim - ndim]), n)
-    w, b = (None if p is None else xp.reshape(p, (n,)) for p in (weight, bias))
-    y, h, r = dev.normalized(xp.reshape(x, size), w, b, eps)
-    flat = once(lambda g: xp.reshape(g, size))
-    along = once(lambda g: flat(g) * h)
+    w, b = (None if p is None else xp.reshape(p, (n,)) for p in (weight, bias))  # (n,) each, n = prod(normalized_shape)
+    y, h, r = dev.normalized(xp.reshape(x, size), w, b, eps)  # (M, n), (M, n), (M, 1)
+    flat = once(lambda g: xp.reshape(g, size))  # (M, n)
+    along = once(lambda g: flat(g) * h)  # (M, n)
     return (
-        xp.reshape(y, x.shape),
-        lambda g: xp.reshape(dev.normalized_rule(flat(g), along(g), h, r, w), x.shape),
-        lambda g: xp.reshape(xp.sum(along(g), axis=0), shape),
-        lambda g: xp.reshape(xp.sum(flat(g), axis=0), shape),
+        xp.reshape(y, x.shape),  # (..., *normalized_shape)
+        lambda g: xp.reshape(dev.normalized_rule(flat(g), along(g), h, r, w), x.shape),  # (..., *normalized_shape)
+        lambda g: xp.reshape(xp.sum(along(g), axis=0), shape),  # (*normalized_shape,)
+        lambda g: xp.reshape(xp.sum(flat(g), axis=0), shape),  # (*normalized_shape,)
     )
 
 
 @op(kinds="f", free=(1,))
 def _embedding(dev: Device, weight: Array, ids: Array, /) -> Any:
     xp, n = dev.xp, weight.shape[0]
-    flat = xp.reshape(ids, (-1,))
-    rows = xp.take(weight, flat, axis=0)
+    flat = xp.reshape(ids, (-1,))  # (M,)
+    rows = xp.take(weight, flat, axis=0)  # (M, D)
     return (
-        xp.reshape(rows, (*ids.shape, weight.shape[1])),
-        lambda g: dev.scatter_add(xp.reshape(g, rows.shape), flat, n),
+        xp.reshape(rows, (*ids.shape, weight.shape[1])),  # (..., D)
+        lambda g: dev.scatter_add(xp.reshape(g, rows.shape), flat, n),  # (N, D)
         None,
     )
 
@@ -148,33 +149,33 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
         integer = dev.dtype(dev.default_int)
         t = xp.arange(T, dtype=integer, device=dev.native)
         s = xp.arange(S, dtype=integer, device=dev.native)
-        scores += xp.where(s[None, :] <= t[:, None], zero, -math.inf)
+        scores += xp.where(s[None, :] <= t[:, None], zero, -math.inf)  # (..., T, S) + (T, S)
     if mask is not None:
         if any(m != n and 1 not in (m, n) for m, n in zip(mask.shape[::-1], scores.shape[::-1])):
             raise ValueError(f"a mask of shape {tuple(mask.shape)} does not broadcast with {tuple(scores.shape)}")
         scores = scores + (xp.where(mask, zero, -math.inf) if mask.dtype == xp.bool else mask)
-    top = top_of(dev, scores, -1)
+    top = top_of(dev, scores, -1)  # (..., T, 1)
     if mask is not None:
         top = xp.where(top == -math.inf, 0.0, top)
     scores -= top
     p = xp.exp(scores)
-    total = xp.sum(p, axis=-1, keepdims=True)
+    total = xp.sum(p, axis=-1, keepdims=True)  # (..., T, 1)
     if mask is not None:
         total = xp.where(total == 0, 1.0, total)  # a query that may attend to nothing gets zeros
     p /= total
 
-    def of_scores(g: Array) -> Array:
+    def of_scores(g: Array) -> Array:  # (..., T, S) -> the same
         t = g * p
-        t -= p * xp.sum(t, axis=-1, keepdims=True)
+        t -= p * xp.sum(t, axis=-1, keepdims=True)  # (..., T, S), the sum (..., T, 1)
         return t
 
     ds = once(of_scores)
     learned = mask is not None and mask.dtype != xp.bool
     return (
-        p,
-        lambda g: xp.matmul(ds(g), key) * factor,
-        lambda g: xp.matmul(ds(g).mT, query) * factor,
-        ds if learned else None,
+        p,  # (..., T, S)
+        lambda g: xp.matmul(ds(g), key) * factor,  # (..., T, D)
+        lambda g: xp.matmul(ds(g).mT, query) * factor,  # (..., S, D)
+        ds if learned else None,  # (..., T, S)
     )
 
 
@@ -241,13 +242,13 @@ def _mix(
     """What attention makes of the values, and the rules of query, key, value and mask."""
     xp = dev.xp
     p, of_query, of_key, of_mask = _attend(dev, query, key, mask, is_causal, scale)
-    gp = once(lambda g: xp.matmul(g, value.mT))  # the gradient of the weights
+    gp = once(lambda g: xp.matmul(g, value.mT))  # (..., T, S), the gradient of the weights
     return (
-        xp.matmul(p, value),
-        lambda g: of_query(gp(g)),
-        lambda g: of_key(gp(g)),
-        lambda g: xp.matmul(p.mT, g),
-        None if of_mask is None else lambda g: of_mask(gp(g)),
+        xp.matmul(p, value),  # (..., T, E)
+        lambda g: of_query(gp(g)),  # (..., T, D)
+        lambda g: of_key(gp(g)),  # (..., S, D)
+        lambda g: xp.matmul(p.mT, g),  # (..., S, E)
+        None if of_mask is None else lambda g: of_mask(gp(g)),  # (..., T, S)
     )
 
 
@@ -298,15 +299,15 @@ def multi_head_attention(
     def split(x: Array) -> Array:  # (N, T, E) -> (N, heads, T, D)
         return xp.permute_dims(xp.reshape(x, (N, x.shape[1], num_heads, E // num_heads)), (0, 2, 1, 3))
 
-    def join(x: Array) -> Array:
+    def join(x: Array) -> Array:  # (N, heads, T, D) -> (N, T, E)
         return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (N, x.shape[2], E))
 
-    q, k, v = [query[..., i * E : (i + 1) * E] for i in range(3)] if packed else (query, key, value)
-    y, *of_parts, of_mask = _mix(dev, split(q), split(k), split(v), mask, is_causal, scale)
-    part = once(split)  # the gradient of the result, for each head
+    q, k, v = [query[..., i * E : (i + 1) * E] for i in range(3)] if packed else (query, key, value)  # (N, T or S, E)
+    y, *of_parts, of_mask = _mix(dev, split(q), split(k), split(v), mask, is_causal, scale)  # y (N, heads, T, D)
+    part = once(split)  # (N, heads, T, D), the gradient of the result for each head
     rules: tuple[Any, ...]
     if packed:
-        rules = lambda g: xp.concat([join(rule(part(g))) for rule in of_parts], axis=-1), None, None
+        rules = lambda g: xp.concat([join(rule(part(g))) for rule in of_parts], axis=-1), None, None  # (N, T, 3 E)
     else:
-        rules = tuple([lambda g, rule=rule: join(rule(part(g))) for rule in of_parts])
-    return join(y), *rules, None if of_mask is None else lambda g: of_mask(part(g))
+        rules = tuple([lambda g, rule=rule: join(rule(part(g))) for rule in of_parts])  # (N, T or S, E) each
+    return join(y), *rules, None if of_mask is None else lambda g: of_mask(part(g))  # (N, T, E), mask (N, heads, T, S)

@@ -38,19 +38,21 @@ def matmul(dev: Device, x1: Array, x2: Array, /) -> Any:
     """
     xp = dev.xp
     if x1.ndim > 1 and x2.ndim > 1:
+        # (..., N, M); of x1 (..., N, K), of x2 (..., K, M)
         return xp.matmul(x1, x2), lambda g: xp.matmul(g, x2.mT), lambda g: xp.matmul(x1.mT, g)
     a = x1[None, :] if x1.ndim == 1 else x1  # (..., N, K)
     b = x2[:, None] if x2.ndim == 1 else x2  # (..., K, M)
 
-    def full(g: Array) -> Array:  # with the axes that are not in the result
-        g = g[..., None, :] if x1.ndim == 1 and x2.ndim > 1 else g
+    def full(g: Array) -> Array:  # -> (..., N, M), with the axes that are not in the result
+        g = g[..., None, :] if x1.ndim == 1 and x2.ndim > 1 else g  # (..., 1, M) of a row
+        # (..., N, 1) of a column, (1, 1) of a row and a column
         return g[..., None] if x2.ndim == 1 and x1.ndim > 1 else g[None, None] if x1.ndim == 1 == x2.ndim else g
 
-    def of_x2(g: Array) -> Array:
-        g = xp.matmul(a.mT, full(g))
-        return g[..., 0] if x2.ndim == 1 else g
+    def of_x2(g: Array) -> Array:  # -> (..., K, M), or (..., K) of a column
+        g = xp.matmul(a.mT, full(g))  # (..., K, M)
+        return g[..., 0] if x2.ndim == 1 else g  # (..., K) of a column
 
-    return xp.matmul(x1, x2), lambda g: xp.matmul(full(g), b.mT), of_x2
+    return xp.matmul(x1, x2), lambda g: xp.matmul(full(g), b.mT), of_x2  # (..., N), (..., M) or (); of x1 (..., N, K)
 
 
 @worded
@@ -63,11 +65,11 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> OneTensor:
     axis = whole("vecdot", axis)
     if not -min(x1.ndim, x2.ndim) <= axis <= -1 and not (x1.ndim == x2.ndim and 0 <= axis < x1.ndim):
         raise IndexError(f"vecdot: axis {axis} is outside [{-min(x1.ndim, x2.ndim)}, -1]")
-    a, b = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)
+    a, b = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)  # (..., K), (..., K)
     if a.shape[-1] != b.shape[-1]:
         raise ValueError(f"vecdot: lengths {a.shape[-1]} and {b.shape[-1]} along axis {axis} differ")
     products = a * b
-    return _sum(products, axis=-1, dtype=products.dtype)
+    return _sum(products, axis=-1, dtype=products.dtype)  # (...)
 
 
 @worded
@@ -98,9 +100,9 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[int | tuple[int, ...], i
     rest2 = [i for i in range(x2.ndim) if i not in second]
     shape = (*(x1.shape[i] for i in rest1), *(x2.shape[i] for i in rest2))
     inner = math.prod(lengths[0])
-    a = reshape(permute_dims(x1, (*rest1, *first)), (math.prod(x1.shape[i] for i in rest1), inner))
-    b = reshape(permute_dims(x2, (*second, *rest2)), (inner, math.prod(x2.shape[i] for i in rest2)))
-    return reshape(matmul(a, b), shape)
+    a = reshape(permute_dims(x1, (*rest1, *first)), (math.prod(x1.shape[i] for i in rest1), inner))  # (N, K)
+    b = reshape(permute_dims(x2, (*second, *rest2)), (inner, math.prod(x2.shape[i] for i in rest2)))  # (K, M)
+    return reshape(matmul(a, b), shape)  # (N, M) -> (*rest1, *rest2)
 
 
 @worded
@@ -131,9 +133,9 @@ def einsum(subscripts: str, /, *operands: Any) -> OneTensor:
     ((result, letters),) = parts
     gone = tuple(i for i, c in enumerate(letters) if c not in out)
     if gone:
-        result = _sum(result, axis=gone)
+        result = _sum(result, axis=gone)  # the axes of out
         letters = [c for c in letters if c in out]
-    return permute_dims(result, tuple(letters.index(c) for c in out)) if letters != list(out) else result
+    return permute_dims(result, tuple(letters.index(c) for c in out)) if letters != list(out) else result  # (*out,)
 
 
 @functools.lru_cache(maxsize=256)
@@ -146,7 +148,7 @@ def _path(parts: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...], out: tuple
     name = dict(zip(labels, string.ascii_letters))
     terms = [[name[c] for c in letters] for letters in (*(letters for _, letters in parts), out)]
     subscripts = ",".join(map("".join, terms[:-1])) + "->" + "".join(terms[-1])
-    shapes = [np.broadcast_to(np.float32(0), shape) for shape, _ in parts]
+    shapes = [np.broadcast_to(np.float32(0), shape) for shape, _ in parts]  # as the operands
     how = "optimal" if len(parts) < 6 else "greedy"  # trying every order takes a second for eight
     try:
         return list(np.einsum_path(subscripts, *shapes, optimize=(how, 2**62))[0][1:])
@@ -189,8 +191,8 @@ def _traced(x: Any, letters: list[str]) -> tuple[Any, list[str]]:
             n = x.shape[i]
             if x.shape[j] != n:
                 raise ValueError(f"einsum: axes {c!r} of one operand have lengths {n} and {x.shape[j]}")
-            x = moveaxis(x, (i, j), (0, 1))
-            x = reshape(x, (n * n, *x.shape[2:]))[:: n + 1] if n else reshape(x, (0, *x.shape[2:]))
+            x = moveaxis(x, (i, j), (0, 1))  # (n, n, ...)
+            x = reshape(x, (n * n, *x.shape[2:]))[:: n + 1] if n else reshape(x, (0, *x.shape[2:]))  # (n, ...)
             del letters[j], letters[i]
             letters.insert(0, c)
     return x, letters
@@ -203,9 +205,9 @@ def _pair(a: Any, left: list[str], b: Any, right: list[str], later: set[str]) ->
         if gone:
             kept = [c for c in letters if c in others or c in later]
             if x == 0:
-                a, left = _sum(a, axis=gone), kept
+                a, left = _sum(a, axis=gone), kept  # (*kept,)
             else:
-                b, right = _sum(b, axis=gone), kept
+                b, right = _sum(b, axis=gone), kept  # (*kept,)
     size: dict[str, int] = {}
     for x, letters in ((a, left), (b, right)):
         for c, n in zip(letters, x.shape, strict=True):
@@ -216,13 +218,14 @@ def _pair(a: Any, left: list[str], b: Any, right: list[str], later: set[str]) ->
     inner = [c for c in left if c in right and c not in later]
     rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
 
-    def matrix(x: Any, letters: list[str], first: list[str], second: list[str]) -> Any:
+    def matrix(x: Any, letters: list[str], first: list[str], second: list[str]) -> Any:  # (*letters) -> (*batch, N, M)
         order = [*batch, *first, *second]
-        x = permute_dims(x, tuple(letters.index(c) for c in order))
-        x = broadcast_to(x, tuple(size[c] for c in order))
+        x = permute_dims(x, tuple(letters.index(c) for c in order))  # (*batch, *first, *second), some of length 1
+        x = broadcast_to(x, tuple(size[c] for c in order))  # (*batch, *first, *second)
         lead = tuple(size[c] for c in batch)
+        # (*batch, N, M)
         return reshape(x, (*lead, math.prod(size[c] for c in first), math.prod(size[c] for c in second)))
 
-    y = matmul(matrix(a, left, rows, inner), matrix(b, right, inner, columns))
+    y = matmul(matrix(a, left, rows, inner), matrix(b, right, inner, columns))  # (*batch, N, K) @ (*batch, K, M)
     letters = [*batch, *rows, *columns]
-    return reshape(y, tuple(size[c] for c in letters)), letters
+    return reshape(y, tuple(size[c] for c in letters)), letters  # (*batch, *rows, *columns)

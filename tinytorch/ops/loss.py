@@ -33,14 +33,14 @@ def _reduce(dev: Any, losses: Array, reduction: str, count: Any = None) -> tuple
     if reduction == "none":
         return losses, lambda g: g
     if reduction == "sum":
-        return dev.xp.sum(losses), lambda g: g
+        return dev.xp.sum(losses), lambda g: g  # ()
     if reduction != "mean":
         raise ValueError(f"reduction is 'mean', 'sum' or 'none', not {reduction!r}")
     if count is None:
         count = math.prod(losses.shape)
         if count == 0:
             raise ValueError("the mean of an empty batch is not defined")
-    return dev.xp.sum(losses) / count, lambda g: g / count
+    return dev.xp.sum(losses) / count, lambda g: g / count  # ()
 
 
 def _same_shape(x: Array, target: Array) -> None:
@@ -147,36 +147,36 @@ def _cross_entropy(
     C, shape = input.shape[axis], input.shape
     others = (*shape[:axis], *shape[axis + 1 :])
 
-    def rows(x: Array) -> Array:  # the classes of each example, (M, C)
+    def rows(x: Array) -> Array:  # (N, C, d1, ...) -> (M, C), the classes of each example
         return x if x.ndim == 2 else xp.reshape(xp.moveaxis(x, axis, -1), (-1, C))
 
-    def unrows(x: Array) -> Array:
+    def unrows(x: Array) -> Array:  # (M, C) -> (N, C, d1, ...)
         return x if len(shape) == 2 else xp.moveaxis(xp.reshape(x, (*others, C)), -1, axis)
 
-    def column(g: Array) -> Array:  # the gradient of each loss, (M, 1), or that of all
+    def column(g: Array) -> Array:  # (N, d1, ...) -> (M, 1), the gradient of each loss; () of all
         return xp.reshape(g, (-1, 1)) if g.ndim else g
 
-    z = rows(input)
+    z = rows(input)  # (M, C)
     M = z.shape[0]
     indices = target.ndim < input.ndim
-    labels = xp.reshape(target, (M,)) if indices else rows(target)
+    labels = xp.reshape(target, (M,)) if indices else rows(target)  # (M,), of probabilities (M, C)
     if not indices:
-        z = z - top_of(dev, z, 1)
+        z = z - top_of(dev, z, 1)  # (M, C) - (M, 1)
         e = xp.exp(z)
-        s = xp.sum(e, axis=1, keepdims=True)
+        s = xp.sum(e, axis=1, keepdims=True)  # (M, 1)
         cost = xp.log(s) - z  # -log of the probability of each class
         q = labels * (1.0 - smooth) + smooth / C if smooth else labels
-        losses = xp.sum(xp.where(q == 0, 0.0, q * cost), axis=1)  # the cost of what is not to be may be infinite
-        y, each = _reduce(dev, xp.reshape(losses, others), reduction)
+        losses = xp.sum(xp.where(q == 0, 0.0, q * cost), axis=1)  # (M,); the cost of what is not to be may be infinite
+        y, each = _reduce(dev, xp.reshape(losses, others), reduction)  # (N, d1, ...) or ()
         return (
-            y,
-            lambda g: unrows((e / s * xp.sum(q, axis=1, keepdims=True) - q) * column(each(g))),
-            lambda g: unrows(cost * (column(each(g)) * (1.0 - smooth))),
+            y,  # (N, d1, ...) or ()
+            lambda g: unrows((e / s * xp.sum(q, axis=1, keepdims=True) - q) * column(each(g))),  # (N, C, d1, ...)
+            lambda g: unrows(cost * (column(each(g)) * (1.0 - smooth))),  # (N, C, d1, ...)
         )
-    losses, kept, state = dev.class_losses(z, labels, ignore_index, smooth)
-    count: Any = M if kept is None else xp.sum(xp.astype(kept, z.dtype, copy=False))
-    y, each = _reduce(dev, xp.reshape(losses, others), reduction, count)
-    return y, lambda g: unrows(dev.class_losses_rule(state, column(each(g)))), None
+    losses, kept, state = dev.class_losses(z, labels, ignore_index, smooth)  # losses (M,), kept (M,) or None
+    count: Any = M if kept is None else xp.sum(xp.astype(kept, z.dtype, copy=False))  # a number or ()
+    y, each = _reduce(dev, xp.reshape(losses, others), reduction, count)  # (N, d1, ...) or ()
+    return y, lambda g: unrows(dev.class_losses_rule(state, column(each(g)))), None  # of input (N, C, d1, ...)
 
 
 @worded

@@ -57,8 +57,8 @@ def sum(
     if x.dtype == xp.bool:
         dtype = dev.default_int if dtype is None else dtype
         x = xp.astype(x, dev.dtype(dev.default_int))
-    y = _added(dev, xp.sum, x, dtype, axis=axis, keepdims=keepdims)
-    return y, _if_floating(dev, y, lambda g: xp.broadcast_to(xp.reshape(g, kept(shape, axis)), shape))
+    y = _added(dev, xp.sum, x, dtype, axis=axis, keepdims=keepdims)  # x.shape without the axes, or 1 there
+    return y, _if_floating(dev, y, lambda g: xp.broadcast_to(xp.reshape(g, kept(shape, axis)), shape))  # of x: x.shape
 
 
 def _added(dev: Any, function: Any, x: Array, dtype: Any, **options: Any) -> Array:
@@ -87,8 +87,8 @@ def mean(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *,
     """
     xp, shape, axis = dev.xp, x.shape, checked(axis, x.ndim)
     n = count_of(shape, axis) or math.nan
-    y = xp.sum(x, axis=axis, keepdims=keepdims) / n
-    return y, lambda g: xp.broadcast_to(xp.reshape(g / n, kept(shape, axis)), shape)
+    y = xp.sum(x, axis=axis, keepdims=keepdims) / n  # x.shape without the axes, or 1 there
+    return y, lambda g: xp.broadcast_to(xp.reshape(g / n, kept(shape, axis)), shape)  # of x: x.shape
 
 
 @op(kinds="f")
@@ -110,14 +110,14 @@ def var(
     """
     xp, wide, axis = dev.xp, kept(x.shape, axis), checked(axis, x.ndim)
     d, n = _from_mean(dev, x, axis, correction)
-    y = xp.sum(d * d, axis=axis, keepdims=keepdims) / n
-    return y, lambda g: xp.reshape(g, wide) * d * (2 / n)
+    y = xp.sum(d * d, axis=axis, keepdims=keepdims) / n  # x.shape without the axes, or 1 there
+    return y, lambda g: xp.reshape(g, wide) * d * (2 / n)  # of x: x.shape
 
 
 def _from_mean(dev: Any, x: Array, axis: int | tuple[int, ...] | None, correction: float) -> tuple[Array, float]:
     """How far the elements are from their mean, and by what the sum of its squares is divided; NaN for nothing."""
     n = count_of(x.shape, axis)
-    d = x - dev.xp.sum(x, axis=axis, keepdims=True) / (n or math.nan)
+    d = x - dev.xp.sum(x, axis=axis, keepdims=True) / (n or math.nan)  # x.shape, the sum 1 at the axes
     return d, n - correction if n > correction else math.nan
 
 
@@ -140,11 +140,11 @@ def std(
     """
     xp, wide, axis = dev.xp, kept(x.shape, axis), checked(axis, x.ndim)
     d, n = _from_mean(dev, x, axis, correction)
-    v = xp.sum(d * d, axis=axis, keepdims=keepdims) / n
+    v = xp.sum(d * d, axis=axis, keepdims=keepdims) / n  # x.shape without the axes, or 1 there
     root = xp.sqrt(xp.where(v == 0, 1.0, v))
     return (
         xp.where(v == 0, 0.0, root),
-        lambda g: xp.reshape(xp.where(v != 0, g, 0.0) / root, wide) * d * (1 / n),
+        lambda g: xp.reshape(xp.where(v != 0, g, 0.0) / root, wide) * d * (1 / n),  # x.shape
     )
 
 
@@ -158,20 +158,21 @@ def prod(
     tensor(6.)
     """
     xp, shape, axes = dev.xp, x.shape, axes_of(axis, x.ndim)
+    # x.shape without the axes, or 1 there
     y = _added(dev, xp.prod, x, dtype, axis=checked(axis, x.ndim), keepdims=keepdims)
 
     def of_x(g: Array) -> Array:  # of each element: the product of all others, those before times those after
         order = (*(i for i in range(len(shape)) if i not in axes), *axes)
-        moved = xp.permute_dims(x, order)
+        moved = xp.permute_dims(x, order)  # (*rest, *axes)
         rest = tuple(shape[i] for i in order[: len(shape) - len(axes)])
-        flat = xp.reshape(moved, (*rest, count_of(shape, axes)))
-        one = xp.ones_like(flat[..., :1])
-        before = xp.cumulative_prod(xp.concat([one, flat[..., :-1]], axis=-1), axis=-1)
-        after = xp.flip(
+        flat = xp.reshape(moved, (*rest, count_of(shape, axes)))  # (*rest, K)
+        one = xp.ones_like(flat[..., :1])  # (*rest, 1)
+        before = xp.cumulative_prod(xp.concat([one, flat[..., :-1]], axis=-1), axis=-1)  # (*rest, K)
+        after = xp.flip(  # (*rest, K)
             xp.cumulative_prod(xp.flip(xp.concat([flat[..., 1:], one], axis=-1), axis=-1), axis=-1), axis=-1
         )
-        others = xp.permute_dims(xp.reshape(before * after, moved.shape), inverse(order))
-        return xp.reshape(g, kept(shape, axes)) * others
+        others = xp.permute_dims(xp.reshape(before * after, moved.shape), inverse(order))  # x.shape
+        return xp.reshape(g, kept(shape, axes)) * others  # x.shape
 
     return y, _if_floating(dev, y, of_x)
 
@@ -195,11 +196,11 @@ def cumulative_sum(
     tensor([1., 3., 6.])
     """
     xp, axis = dev.xp, _only_axis("cumulative_sum", axis, x.ndim)
-    y = _added(dev, xp.cumulative_sum, x, dtype, axis=axis, include_initial=include_initial)
+    y = _added(dev, xp.cumulative_sum, x, dtype, axis=axis, include_initial=include_initial)  # (..., K or K + 1, ...)
 
-    def of_x(g: Array) -> Array:  # sums from the end
+    def of_x(g: Array) -> Array:  # (..., K or K + 1, ...) -> (..., K, ...): sums from the end
         sums = xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis)
-        return sums[along(axis, slice(1, None))] if include_initial else sums
+        return sums[along(axis, slice(1, None))] if include_initial else sums  # (..., K, ...)
 
     return y, _if_floating(dev, y, of_x)
 
@@ -217,19 +218,21 @@ def cumulative_prod(
     """
     xp, axis = dev.xp, _only_axis("cumulative_prod", axis, x.ndim)
     size = x.shape[axis]
-    y = _added(dev, xp.cumulative_prod, x, dtype, axis=axis, include_initial=include_initial)
+    y = _added(dev, xp.cumulative_prod, x, dtype, axis=axis, include_initial=include_initial)  # (..., K or K + 1, ...)
 
-    def of_x(g: Array) -> Array:
+    def of_x(g: Array) -> Array:  # (..., K or K + 1, ...) -> (..., K, ...)
         if include_initial:
-            g = g[along(axis, slice(1, None))]
+            g = g[along(axis, slice(1, None))]  # (..., K, ...)
         # with P the product of those before k, the gradient is P times s[k] = g[k] + x[k+1] s[k+1]: of that the first
         # 2, 4, ... terms, each time from those that begin where they end
-        before = xp.cumulative_prod(x, axis=axis, include_initial=True)[along(axis, slice(0, size))]
-        sums, factors, step = g, x[along(axis, slice(1 if size else 0, None))], 1
+        before = xp.cumulative_prod(x, axis=axis, include_initial=True)[along(axis, slice(0, size))]  # (..., K, ...)
+        sums, factors, step = g, x[along(axis, slice(1 if size else 0, None))], 1  # (..., K, ...), (..., K - 1, ...)
         while step < size:
             head, tail = along(axis, slice(0, size - step)), along(axis, slice(size - step, None))
+            # (..., K, ...)
             sums = xp.concat([sums[head] + factors * sums[along(axis, slice(step, None))], sums[tail]], axis=axis)
             if 2 * step < size:
+                # (..., K - 2 step, ...)
                 factors = factors[along(axis, slice(0, size - 2 * step))] * factors[along(axis, slice(step, None))]
             step *= 2
         return before * sums
@@ -251,12 +254,12 @@ def _extreme(dev: Device, function: Any, x: Array, axis: int | tuple[int, ...] |
     axis = checked(axis, x.ndim)
     _expect_elements(x, axis)
     xp, wide = dev.xp, kept(x.shape, axis)
-    y = function(x, axis=axis, keepdims=keepdims)
+    y = function(x, axis=axis, keepdims=keepdims)  # x.shape without the axes, or 1 there
 
-    def of_x(g: Array) -> Array:
-        hit = (x == xp.reshape(y, wide)) | (x != x)  # a NaN is the largest, and the smallest
-        count = xp.sum(xp.astype(hit, g.dtype), axis=axes_of(axis, x.ndim), keepdims=True)
-        return xp.where(hit, xp.broadcast_to(xp.reshape(g, wide) / count, x.shape), 0.0)
+    def of_x(g: Array) -> Array:  # -> x.shape
+        hit = (x == xp.reshape(y, wide)) | (x != x)  # x.shape; a NaN is the largest, and the smallest
+        count = xp.sum(xp.astype(hit, g.dtype), axis=axes_of(axis, x.ndim), keepdims=True)  # x.shape with 1 at the axes
+        return xp.where(hit, xp.broadcast_to(xp.reshape(g, wide) / count, x.shape), 0.0)  # x.shape
 
     return y, of_x
 
@@ -290,7 +293,7 @@ def argmax(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool 
     """
     axis = None if axis is None else axis_of(axis, x.ndim)
     _expect_elements(x, axis)
-    return dev.xp.argmax(x, axis=axis, keepdims=keepdims), None
+    return dev.xp.argmax(x, axis=axis, keepdims=keepdims), None  # x.shape without the axis, or 1 there
 
 
 @op(kinds="iuf")
@@ -302,7 +305,7 @@ def argmin(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool 
     """
     axis = None if axis is None else axis_of(axis, x.ndim)
     _expect_elements(x, axis)
-    return dev.xp.argmin(x, axis=axis, keepdims=keepdims), None
+    return dev.xp.argmin(x, axis=axis, keepdims=keepdims), None  # x.shape without the axis, or 1 there
 
 
 @op
@@ -312,7 +315,7 @@ def all(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, 
     >>> tinytorch.all(Tensor([[1.0, 0.0], [3.0, 4.0]]) > 0, axis=1)
     tensor([False,  True])
     """
-    return dev.xp.all(x, axis=checked(axis, x.ndim), keepdims=keepdims), None
+    return dev.xp.all(x, axis=checked(axis, x.ndim), keepdims=keepdims), None  # x.shape without the axes, or 1 there
 
 
 @op
@@ -322,7 +325,7 @@ def any(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, 
     >>> tinytorch.any(Tensor([[1.0, 0.0], [0.0, 0.0]]) > 0, axis=1)
     tensor([ True, False])
     """
-    return dev.xp.any(x, axis=checked(axis, x.ndim), keepdims=keepdims), None
+    return dev.xp.any(x, axis=checked(axis, x.ndim), keepdims=keepdims), None  # x.shape without the axes, or 1 there
 
 
 @op
@@ -335,6 +338,7 @@ def count_nonzero(
     tensor(2, dtype=int64)
     """
     xp, axis = dev.xp, checked(axis, x.ndim)
+    # x.shape without the axes, or 1 there
     return xp.sum(xp.astype(xp.astype(x, xp.bool), dev.dtype(dev.default_int)), axis=axis, keepdims=keepdims), None
 
 
@@ -345,8 +349,8 @@ def top_of(dev: Any, x: Array, axis: int | tuple[int, ...] | None) -> Array:
     """The largest element along the axes, which are kept; 0 of none."""
     xp, shape = dev.xp, kept(x.shape, axis)
     if count_of(x.shape, axis) == 0:
-        return xp.zeros(shape, dtype=x.dtype, device=dev.native)
-    return xp.max(x, axis=axis, keepdims=True)
+        return xp.zeros(shape, dtype=x.dtype, device=dev.native)  # x.shape with 1 at the axes
+    return xp.max(x, axis=axis, keepdims=True)  # x.shape with 1 at the axes
 
 
 @op(kinds="f")
@@ -357,12 +361,12 @@ def softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     tensor([0.5, 0.5])
     """
     xp, axis = dev.xp, axis_of(axis, x.ndim)
-    y = xp.exp(x - top_of(dev, x, axis))
-    y /= xp.sum(y, axis=axis, keepdims=True)
+    y = xp.exp(x - top_of(dev, x, axis))  # (..., K, ...) - (..., 1, ...)
+    y /= xp.sum(y, axis=axis, keepdims=True)  # (..., K, ...) / (..., 1, ...)
 
-    def of_x(g: Array) -> Array:
+    def of_x(g: Array) -> Array:  # (..., K, ...) -> the same
         t = g * y
-        t -= y * xp.sum(t, axis=axis, keepdims=True)
+        t -= y * xp.sum(t, axis=axis, keepdims=True)  # (..., K, ...), the sum (..., 1, ...)
         return t
 
     return y, of_x
@@ -376,12 +380,12 @@ def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
     tensor([-0.6931, -0.6931])
     """
     xp, axis = dev.xp, axis_of(axis, x.ndim)
-    y = x - top_of(dev, x, axis)
-    y -= xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
+    y = x - top_of(dev, x, axis)  # (..., K, ...) - (..., 1, ...)
+    y -= xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))  # (..., K, ...) - (..., 1, ...)
 
-    def of_x(g: Array) -> Array:
+    def of_x(g: Array) -> Array:  # (..., K, ...) -> the same
         p = xp.exp(y)
-        p *= xp.sum(g, axis=axis, keepdims=True)
+        p *= xp.sum(g, axis=axis, keepdims=True)  # (..., K, ...) * (..., 1, ...)
         return g - p
 
     return y, of_x
@@ -396,17 +400,17 @@ def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = Non
     """
     xp, wide, shape, axis = dev.xp, kept(x.shape, axis), x.shape, checked(axis, x.ndim)
     reduced = wide if keepdims else tuple(n for i, n in enumerate(shape) if i not in axes_of(axis, len(shape)))
-    top = top_of(dev, x, axis)
+    top = top_of(dev, x, axis)  # x.shape with 1 at the axes
     top = xp.where(xp.isfinite(top), top, 0.0)  # all elements -inf: the result is -inf, not NaN
-    e = xp.exp(x - top)
-    total = xp.sum(e, axis=axis, keepdims=True)
+    e = xp.exp(x - top)  # x.shape
+    total = xp.sum(e, axis=axis, keepdims=True)  # x.shape with 1 at the axes
     y = xp.where(total == 0, -math.inf, xp.log(xp.where(total == 0, 1.0, total)) + top)
 
-    def of_x(g: Array) -> Array:  # not exp(x - y): y is rounded
+    def of_x(g: Array) -> Array:  # -> x.shape; not exp(x - y): y is rounded
         part = xp.where(xp.isinf(y), xp.astype(x == y, x.dtype), e)
-        return xp.reshape(g, wide) * (part / xp.sum(part, axis=axis, keepdims=True))
+        return xp.reshape(g, wide) * (part / xp.sum(part, axis=axis, keepdims=True))  # x.shape
 
-    return xp.reshape(y, reduced), of_x
+    return xp.reshape(y, reduced), of_x  # x.shape without the axes, or 1 there
 
 
 # Sorting and searching --------------------------------------------------------------------------------------------
@@ -423,8 +427,8 @@ def sort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = False, 
     order = xp.argsort(x, axis=axis, descending=descending, stable=stable)
     # the inverse of a permutation sorts it: element order[i] of x came to place i
     return (
-        xp.take_along_axis(x, order, axis=axis),
-        lambda g: xp.take_along_axis(g, xp.argsort(order, axis=axis), axis=axis),
+        xp.take_along_axis(x, order, axis=axis),  # x.shape
+        lambda g: xp.take_along_axis(g, xp.argsort(order, axis=axis), axis=axis),  # x.shape
     )
 
 

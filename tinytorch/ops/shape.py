@@ -69,7 +69,7 @@ def reshape(dev: Device, x: Array, /, shape: int | tuple[int, ...], *, copy: boo
     xp, before = dev.xp, x.shape
     given = shape if isinstance(shape, tuple | list) else (shape,)
     shape = tuple(n if type(n) is int and n >= -1 else _length(n) for n in given)
-    return xp.reshape(x, shape, copy=copy), lambda g: xp.reshape(g, before)
+    return xp.reshape(x, shape, copy=copy), lambda g: xp.reshape(g, before)  # shape; of x: x.shape
 
 
 @op
@@ -82,7 +82,7 @@ def permute_dims(dev: Device, x: Array, /, axes: tuple[int, ...]) -> Any:
     xp, order = dev.xp, axes_of(tuple(axes), x.ndim)
     if len(order) != x.ndim or len(set(order)) != x.ndim:
         raise ValueError(f"axes {tuple(axes)} must name each of the {x.ndim} axes once")
-    return xp.permute_dims(x, order), lambda g: xp.permute_dims(g, inverse(order))
+    return xp.permute_dims(x, order), lambda g: xp.permute_dims(g, inverse(order))  # in that order; of x: x.shape
 
 
 @op
@@ -94,7 +94,7 @@ def matrix_transpose(dev: Device, x: Array, /) -> Any:
     """
     if x.ndim < 2:
         raise ValueError("a matrix has at least two axes")
-    return x.mT, lambda g: g.mT
+    return x.mT, lambda g: g.mT  # (..., N, M) -> (..., M, N); of x (..., N, M)
 
 
 @op
@@ -105,6 +105,7 @@ def expand_dims(dev: Device, x: Array, /, axis: int = 0) -> Any:
     (2, 1, 3)
     """
     xp, before = dev.xp, x.shape
+    # (..., 1, ...); of x: x.shape
     return xp.expand_dims(x, axis=axis_of(axis, x.ndim + 1)), lambda g: xp.reshape(g, before)
 
 
@@ -121,7 +122,7 @@ def squeeze(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None)
         if before[i] != 1:
             raise ValueError(f"axis {i} has length {before[i]}; only axes of length 1 can be taken away")
     after = tuple(n for i, n in enumerate(before) if i not in gone)
-    return xp.reshape(x, after), lambda g: xp.reshape(g, before)
+    return xp.reshape(x, after), lambda g: xp.reshape(g, before)  # after; of x: x.shape
 
 
 @op
@@ -131,7 +132,7 @@ def broadcast_to(dev: Device, x: Array, /, shape: tuple[int, ...]) -> Any:
     >>> tinytorch.broadcast_to(Tensor([1.0, 2.0]), (3, 2)).shape
     (3, 2)
     """
-    return dev.xp.broadcast_to(x, lengths("broadcast_to", shape)), lambda g: g
+    return dev.xp.broadcast_to(x, lengths("broadcast_to", shape)), lambda g: g  # shape, the gradient too
 
 
 @op
@@ -240,7 +241,7 @@ def moveaxis(x: Any, source: int | tuple[int, ...], destination: int | tuple[int
     order = [i for i in range(x.ndim) if i not in start]
     for to, axis in sorted(zip(end, start, strict=True)):
         order.insert(to, axis)
-    return permute_dims(x, tuple(order))
+    return permute_dims(x, tuple(order))  # axes in that order
 
 
 @worded
@@ -251,10 +252,11 @@ def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> OneTensor:
     (2, 12)
     """
     if x.ndim == 0:
-        return reshape(x, shape=(1,))
+        return reshape(x, shape=(1,))  # (1,)
     first, last = axis_of(start_axis, x.ndim), axis_of(end_axis, x.ndim)
     if first > last:
         raise ValueError(f"flatten: start_axis {start_axis} comes after end_axis {end_axis}")
+    # (..., K, ...)
     return reshape(x, shape=(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
 
 
@@ -268,9 +270,9 @@ def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
     rules, start = [], 0
     for a in arrays:
         part = along(axis, slice(start, start + a.shape[axis]))
-        rules.append(lambda g, part=part: g[part])
+        rules.append(lambda g, part=part: g[part])  # (..., n, ...) as the array
         start += a.shape[axis]
-    return xp.concat(list(arrays), axis=axis), *rules
+    return xp.concat(list(arrays), axis=axis), *rules  # (..., sum of n, ...)
 
 
 @worded
@@ -287,8 +289,8 @@ def concat(arrays: Sequence[OneTensor], /, axis: int | None = 0) -> OneTensor:
         raise ValueError("concat: takes at least one tensor")
     if axis is None:
         expect_one_device("concat", *arrays)
-        arrays = [reshape(a, (-1,)) for a in arrays]
-    return _concat(*arrays, axis=0 if axis is None else axis)
+        arrays = [reshape(a, (-1,)) for a in arrays]  # each (size,)
+    return _concat(*arrays, axis=0 if axis is None else axis)  # (..., sum of n, ...)
 
 
 @worded
@@ -309,6 +311,7 @@ def stack(arrays: Sequence[OneTensor], /, axis: int = 0) -> OneTensor:
     found = [tuple(a.shape) for a in arrays]
     if len(set(found)) != 1:
         raise ValueError(f"stack: takes tensors of one shape, not {found}")
+    # (..., len(arrays), ...)
     return concat([expand_dims(a, axis=axis) for a in arrays], axis=axis_of(axis, len(found[0]) + 1))
 
 
@@ -320,7 +323,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[OneTensor, ...]:
     (tensor([1., 2.]), tensor([3., 4.]))
     """
     axis = axis_of(axis, x.ndim)
-    return tuple(x[along(axis, i)] for i in range(x.shape[axis]))
+    return tuple(x[along(axis, i)] for i in range(x.shape[axis]))  # each x.shape without axis
 
 
 @worded
@@ -345,7 +348,7 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], /, axis: int = 0)
             raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, but axis {axis} has length {n}")
     parts, start = [], 0
     for size in sizes:
-        parts.append(x[along(axis, slice(start, start + size))])
+        parts.append(x[along(axis, slice(start, start + size))])  # (..., size, ...)
         start += size
     return tuple(parts)
 
@@ -375,7 +378,7 @@ def pad(dev: Device, x: Array, /, pad_width: Widths, *, value: float = 0.0) -> A
         raise ValueError(f"pad_width takes a pair of lengths, not negative, for each of {x.ndim} axes, not {pad_width}")
     lengths("pad", [n + before + after for (before, after), n in zip(widths, x.shape)])
     inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
-    return padded(dev, x, widths, value), lambda g: g[inner]
+    return padded(dev, x, widths, value), lambda g: g[inner]  # (before + n + after, ...); of x: x.shape
 
 
 @worded
@@ -390,9 +393,9 @@ def tile(x: Any, repetitions: tuple[int, ...], /) -> OneTensor:
     ndim = max(len(given), x.ndim)
     times = (1,) * (ndim - len(given)) + given
     shape = (1,) * (ndim - x.ndim) + tuple(x.shape)
-    thin = reshape(x, tuple(n for size in shape for n in (1, size)))
-    wide = broadcast_to(thin, tuple(n for pair in zip(times, shape, strict=True) for n in pair))
-    return reshape(wide, tuple(t * n for t, n in zip(times, shape, strict=True)))
+    thin = reshape(x, tuple(n for size in shape for n in (1, size)))  # (1, n, 1, m, ...)
+    wide = broadcast_to(thin, tuple(n for pair in zip(times, shape, strict=True) for n in pair))  # (s, n, t, m, ...)
+    return reshape(wide, tuple(t * n for t, n in zip(times, shape, strict=True)))  # (s * n, t * m, ...)
 
 
 @worded
@@ -408,7 +411,7 @@ def broadcast_arrays(*arrays: Any) -> list[OneTensor]:
     if wrong:
         raise ValueError(f"broadcast_arrays: {wrong}")
     shape = np.broadcast_shapes(*found)
-    return [broadcast_to(a, shape) for a in arrays]
+    return [broadcast_to(a, shape) for a in arrays]  # each shape
 
 
 @worded
@@ -430,10 +433,10 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[OneTensor]:
     if indexing == "xy" and len(arrays) > 1:
         order[:2] = [1, 0]
     thin = [
-        reshape(a, tuple(-1 if axis == i else 1 for axis in range(len(arrays))))
+        reshape(a, tuple(-1 if axis == i else 1 for axis in range(len(arrays))))  # (1, ..., n, ..., 1), n at axis i
         for i, a in zip(order, arrays, strict=True)
     ]
-    return broadcast_arrays(*thin)
+    return broadcast_arrays(*thin)  # each (N, M, ...): "ij" of N, M, ... coordinates, "xy" of M, N, ...
 
 
 @worded
@@ -455,7 +458,7 @@ def diff(
     parts = [a for a in (prepend, x, append) if a is not None]
     if n < 0 or (n == 0 and len(parts) > 1):
         raise ValueError(f"diff: n is at least {1 if len(parts) > 1 else 0}, not {n}")
-    x = concat(parts, axis=axis)
+    x = concat(parts, axis=axis)  # (..., K, ...)
     for _ in range(min(n, x.shape[axis])):  # then nothing is left
-        x = x[along(axis, slice(1, None))] - x[along(axis, slice(None, -1))]
+        x = x[along(axis, slice(1, None))] - x[along(axis, slice(None, -1))]  # (..., K - 1, ...)
     return x

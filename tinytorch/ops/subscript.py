@@ -88,12 +88,12 @@ def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], t
 
 def _sliced(dev: Any, x: Array, taken: tuple[Any, ...], flipped: tuple[int, ...]) -> Array:
     """x[key] for what `_parts` makes of a basic key: not every library has negative steps."""
-    return dev.xp.flip(x[taken], axis=flipped) if flipped else x[taken]
+    return dev.xp.flip(x[taken], axis=flipped) if flipped else x[taken]  # x[key].shape
 
 
 def _forwards(dev: Any, g: Array, parts: list[_Part]) -> Array:
     """What was sliced, with an axis for each of the array that it was sliced from, all in ascending order."""
-    g = dev.xp.reshape(g, tuple([p.length for p in parts]))
+    g = dev.xp.reshape(g, tuple([p.length for p in parts]))  # an axis for each of x, 1 for an integer
     backwards = tuple([i for i, p in enumerate(parts) if p.reverse])
     return dev.xp.flip(g, axis=backwards) if backwards else g
 
@@ -123,19 +123,19 @@ def _getitem(dev: Device, x: Array, /, key: tuple[Any, ...]) -> Any:
     shape, rows = x.shape, _rows(key, x.shape)
     if rows is not None:
         lengths = tuple([k.stop - k.start for k in rows])
-        return x[key], lambda g: Parts(dev.xp.reshape(g, lengths), rows, shape)
+        return x[key], lambda g: Parts(dev.xp.reshape(g, lengths), rows, shape)  # x[key].shape; g with 1 for an integer
     parts, taken, flipped = _parts(key, shape)
 
     def of_x(g: Array) -> Parts:
-        return Parts(_forwards(dev, g, parts), tuple([p.forwards() for p in parts]), shape)
+        return Parts(_forwards(dev, g, parts), tuple([p.forwards() for p in parts]), shape)  # g with 1 for an integer
 
-    return _sliced(dev, x, taken, flipped), of_x
+    return _sliced(dev, x, taken, flipped), of_x  # x[key].shape
 
 
 @op
 def _add_parts(dev: Device, *parts: Array, keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
-    rules = [lambda g, key=key: g[key] for key in keys]
-    return dev.add_parts(list(parts), list(keys), shape), *rules
+    rules = [lambda g, key=key: g[key] for key in keys]  # each as its part
+    return dev.add_parts(list(parts), list(keys), shape), *rules  # shape
 
 
 def add_parts(parts: Sequence[Any], keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
@@ -180,27 +180,28 @@ def getitem(x: Any, key: Any) -> OneTensor:
     keys = (key, *(_WHOLE,) * (x.ndim - 1)) if type(key) is int and x.ndim else _keys(x, key)
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
     if not arrays:
-        part = _getitem(x, key=keys)
+        part = _getitem(x, key=keys)  # no axis for an integer, a slice's length, 1 for None
         part.shared = True  # so that x[i][j] = value, which would not reach x, is refused
         return part
     first, last = arrays[0], arrays[-1]
     lead, rest = keys[: last + 1], keys[last + 1 :]
     if keys[first].dtype.kind == "b":
         mask = keys[first]
-        rows = reshape(x, (math.prod(x.shape[: mask.ndim]), *x.shape[mask.ndim :]))
-        return taken(rows, nonzero(reshape(mask, (-1,)))[0])
+        rows = reshape(x, (math.prod(x.shape[: mask.ndim]), *x.shape[mask.ndim :]))  # (M, ...), M = mask.size
+        return taken(rows, nonzero(reshape(mask, (-1,)))[0])  # (K, ...), K of the mask are true
     if all(isinstance(k, int | Variable) for k in lead):
-        y = _gather(x, lead)
+        y = _gather(x, lead)  # (*broadcast indices, ...)
         kept = y.ndim - (x.ndim - len(lead))  # dimensions of the broadcast indices
+        # (*broadcast indices, ...)
         return y if all(k == slice(None) for k in rest) else _getitem(y, key=(*(slice(None),) * kept, *rest))
     if len(arrays) > 1 or any(isinstance(k, int) for k in keys):
         raise IndexError(
             "getitem: integer tensors stand in front, or one of them among slices; index in two steps, as in x[i][:, j]"
         )
-    sliced = _getitem(x, key=(*keys[:first], slice(None), *keys[first + 1 :]))
+    sliced = _getitem(x, key=(*keys[:first], slice(None), *keys[first + 1 :]))  # (..., n, ...), n at axis `first`
     places = checked_index(keys[first], sliced.shape[first], "getitem", negative=True)
-    y = taken(sliced, reshape(places, (-1,)), axis=first)
-    return reshape(y, (*sliced.shape[:first], *places.shape, *sliced.shape[first + 1 :]))
+    y = taken(sliced, reshape(places, (-1,)), axis=first)  # (..., places.size, ...)
+    return reshape(y, (*sliced.shape[:first], *places.shape, *sliced.shape[first + 1 :]))  # (..., *places.shape, ...)
 
 
 def _keys(x: Any, key: Any) -> tuple[Any, ...]:
@@ -281,14 +282,15 @@ def _flat(x: Any, lead: tuple[Any, ...]) -> tuple[Any, Any]:
     for k, n in zip(lead, x.shape):
         if isinstance(k, int) and not -n <= k < n:
             raise IndexError(f"index {k} is outside an axis of length {n}")
+        # (*broadcast indices,)
         flat = flat * n + (k % n if isinstance(k, int) else checked_index(k, n, "getitem", negative=True))
-    return reshape(x, (math.prod(x.shape[: len(lead)]), *rest)), flat
+    return reshape(x, (math.prod(x.shape[: len(lead)]), *rest)), flat  # (M, ...), (*broadcast indices,)
 
 
 def _gather(x: Any, lead: tuple[Any, ...]) -> Any:
     """x[lead], for integers and integer tensors."""
-    rows, flat = _flat(x, lead)
-    return reshape(taken(rows, reshape(flat, (-1,))), (*flat.shape, *rows.shape[1:]))
+    rows, flat = _flat(x, lead)  # (M, ...), (*broadcast indices,)
+    return reshape(taken(rows, reshape(flat, (-1,))), (*flat.shape, *rows.shape[1:]))  # (*broadcast indices, ...)
 
 
 def may_change(x: Any, written: str, instead: str) -> None:
@@ -347,7 +349,7 @@ def _spread(value: Any, shape: tuple[int, ...]) -> Any:
     unfit = shapes.repeated(value.shape, shape)
     if unfit:
         raise ValueError(f"setitem: the value {unfit}")
-    return broadcast_to(value, shape)
+    return broadcast_to(value, shape)  # shape
 
 
 def _at_places(x: Any, keys: tuple[Any, ...], value: Any) -> Any:
@@ -355,19 +357,19 @@ def _at_places(x: Any, keys: tuple[Any, ...], value: Any) -> Any:
     n, device = x.size, x.device
     dtype = device.dtype(device.default_int)
     each = wrap(run_on(device, lambda: device.xp.arange(n, dtype=dtype, device=device.native)), device)
-    places = getitem(reshape(each, x.shape), keys)  # in one row, of the elements that are picked
-    return reshape(_at_rows(reshape(x, (n,)), (places,), value), x.shape)
+    places = getitem(reshape(each, x.shape), keys)  # x[key].shape: in one row, of the elements that are picked
+    return reshape(_at_rows(reshape(x, (n,)), (places,), value), x.shape)  # x.shape
 
 
 def _at_rows(x: Any, lead: tuple[Any, ...], value: Any) -> Any:
     """x with the value, which broadcasts against x[lead], at integer tensors and integers; the last of equals stays."""
-    rows, flat = _flat(x, lead)
+    rows, flat = _flat(x, lead)  # (M, ...), (*broadcast indices,)
     if flat.size == 0:
         return x
     if isinstance(value, Variable) and value.ndim:
-        value = _spread(value, (*flat.shape, *rows.shape[1:]))
-        value = reshape(value, (flat.size, *rows.shape[1:]))
-    return reshape(_put(rows, value, reshape(flat, (-1,))), x.shape)
+        value = _spread(value, (*flat.shape, *rows.shape[1:]))  # (*broadcast indices, ...)
+        value = reshape(value, (flat.size, *rows.shape[1:]))  # (N, ...), N = flat.size
+    return reshape(_put(rows, value, reshape(flat, (-1,))), x.shape)  # x.shape
 
 
 def _masked(x: Any, mask: Any, value: Any) -> Any:
@@ -375,20 +377,20 @@ def _masked(x: Any, mask: Any, value: Any) -> Any:
     if mask.size == 0:  # it selects nothing, and may be of another shape than x
         return x
     rest = x.shape[mask.ndim :]
-    wide = reshape(mask, (*mask.shape, *(1,) * len(rest)))
+    wide = reshape(mask, (*mask.shape, *(1,) * len(rest)))  # (*mask.shape, 1, ...)
     if not isinstance(value, Variable) or value.ndim == 0:
         return where(wide, value, x)
-    nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # 1, 2, ... where the mask is true
-    rows = _spread(value, (int(nth[-1]), *rest))
+    nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # (mask.size,): 1, 2, ... where it is true
+    rows = _spread(value, (int(nth[-1]), *rest))  # (K, *rest), K of the mask are true
     if rows.size == 0:
         return x
-    chosen = taken(rows, clip(nth - 1, min=0))
-    return where(wide, reshape(chosen, (*mask.shape, *rest)), x)
+    chosen = taken(rows, clip(nth - 1, min=0))  # (mask.size, *rest)
+    return where(wide, reshape(chosen, (*mask.shape, *rest)), x)  # x.shape
 
 
 def _filled(dev: Any, ndim: int, value: float, dtype: Any) -> Array:
     """A number as an array that broadcasts to any of so many axes."""
-    return dev.xp.full((1,) * ndim, value, dtype=dtype, device=dev.native)
+    return dev.xp.full((1,) * ndim, value, dtype=dtype, device=dev.native)  # (1, ..., 1)
 
 
 @op
@@ -397,16 +399,17 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
     parts, taken, flipped = _parts(key, x.shape)
     forwards = tuple([p.forwards() for p in parts])
     if isinstance(value, bool | int | float):
-        block = _filled(dev, x.ndim, value, x.dtype)
+        block = _filled(dev, x.ndim, value, x.dtype)  # (1, ..., 1)
     else:
         lengths = iter([p.length for p in parts])
         each = [(k, 1 if k is None else next(lengths)) for k in taken]
         shape = tuple([n for k, n in each if not isinstance(k, int)])
+        # an axis for each of x
         block = _forwards(dev, xp.broadcast_to(xp.astype(value, x.dtype, copy=False), shape), parts)
     return (
-        dev.put(x, forwards, block),
-        lambda g: dev.put(g, forwards, _filled(dev, x.ndim, 0.0, g.dtype)),
-        lambda g: _sliced(dev, g, taken, flipped),
+        dev.put(x, forwards, block),  # x.shape
+        lambda g: dev.put(g, forwards, _filled(dev, x.ndim, 0.0, g.dtype)),  # x.shape
+        lambda g: _sliced(dev, g, taken, flipped),  # x[key].shape
     )
 
 
@@ -415,20 +418,20 @@ def _put(dev: Device, x: Array, value: Array, indices: Array, /) -> Any:
     """Rows of x replaced: value is (N, ...), of no axis, or a number, and indices (N,)."""
     xp, size, count = dev.xp, x.shape[0], indices.shape[0]
 
-    def of_value(g: Array) -> Array:  # to the one that stayed, where an index occurs twice
+    def of_value(g: Array) -> Array:  # (size, ...) -> (N, ...), to the one that stayed, where an index occurs twice
         places = xp.arange(count, dtype=indices.dtype, device=dev.native)
-        last = dev.put(xp.zeros((size,), dtype=indices.dtype, device=dev.native), indices, places)
-        stayed = xp.reshape(xp.take(last, indices) == places, (-1, *(1,) * (x.ndim - 1)))
-        return xp.where(stayed, xp.take(g, indices, axis=0), 0.0)
+        last = dev.put(xp.zeros((size,), dtype=indices.dtype, device=dev.native), indices, places)  # (size,)
+        stayed = xp.reshape(xp.take(last, indices) == places, (-1, *(1,) * (x.ndim - 1)))  # (N, 1, ...)
+        return xp.where(stayed, xp.take(g, indices, axis=0), 0.0)  # (N, ...)
 
     if isinstance(value, bool | int | float):
-        rows = _filled(dev, x.ndim, value, x.dtype)
+        rows = _filled(dev, x.ndim, value, x.dtype)  # (1, ..., 1)
     else:
-        rows = xp.astype(xp.reshape(value, value.shape or (1,) * x.ndim), x.dtype, copy=False)
+        rows = xp.astype(xp.reshape(value, value.shape or (1,) * x.ndim), x.dtype, copy=False)  # (N, ...), (1, ..., 1)
     return (
-        dev.put(x, indices, rows),
-        lambda g: dev.put(g, indices, _filled(dev, x.ndim, 0.0, g.dtype)),
-        of_value,
+        dev.put(x, indices, rows),  # (size, ...)
+        lambda g: dev.put(g, indices, _filled(dev, x.ndim, 0.0, g.dtype)),  # (size, ...)
+        of_value,  # (N, ...)
         None,
     )
 

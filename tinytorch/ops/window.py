@@ -88,25 +88,28 @@ def conv2d(
     cols = dev.windows(xp.permute_dims(x, (1, 2, 3, 0)), kernel, stride, padding, dilation)  # (C, KH, KW, H', W', N)
     places = cols.shape[3:5]
     M = places[0] * places[1] * N
-    cols = xp.reshape(cols, (groups, per_kernel, M))
-    w = xp.reshape(weight, (groups, O // groups, per_kernel))
-    y = xp.reshape(xp.matmul(w, cols), (O, M))
+    cols = xp.reshape(cols, (groups, per_kernel, M))  # (groups, K, M), K = C / groups * KH * KW, M = H' * W' * N
+    w = xp.reshape(weight, (groups, O // groups, per_kernel))  # (groups, O / groups, K)
+    y = xp.reshape(xp.matmul(w, cols), (O, M))  # (groups, O / groups, M) -> (O, M)
     if bias is not None:
-        y += bias[:, None]
+        y += bias[:, None]  # (O, M) + (O, 1)
     y = xp.permute_dims(xp.reshape(y, (O, *places, N)), (3, 0, 1, 2))  # (N, O, H', W')
 
+    # (N, O, H', W') -> (groups, O / groups, M)
     flat = once(lambda g: xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (groups, O // groups, M)))
 
-    def of_x(g: Array) -> Array:
+    def of_x(g: Array) -> Array:  # (N, O, H', W') -> (N, C, H, W)
+        # (groups, K, M) -> (C, KH * KW, H', W', N)
         gcols = xp.reshape(xp.matmul(w.mT, flat(g)), (C, KH * KW, *places, N))
-        parts = [gcols[:, k, ...] for k in range(KH * KW)]
+        parts = [gcols[:, k, ...] for k in range(KH * KW)]  # each (C, H', W', N)
+        # (C, H, W, N) -> (N, C, H, W)
         return xp.permute_dims(dev.add_windows(parts, (H, W), kernel, stride, padding, dilation), (3, 0, 1, 2))
 
     return (
-        y,
-        of_x,
-        lambda g: xp.reshape(xp.matmul(cols, flat(g).mT).mT, weight.shape),
-        lambda g: xp.reshape(xp.sum(flat(g), axis=-1), (O,)),
+        y,  # (N, O, H', W')
+        of_x,  # (N, C, H, W)
+        lambda g: xp.reshape(xp.matmul(cols, flat(g).mT).mT, weight.shape),  # (O, C / groups, KH, KW)
+        lambda g: xp.reshape(xp.sum(flat(g), axis=-1), (O,)),  # (O,)
     )
 
 
@@ -128,42 +131,43 @@ def max_pool2d(
     xp = dev.xp
     kernel, stride, padding = _window(x, kernel_size, stride, padding)
     dilation = pair("dilation", dilation, 1)
-    image, steps = xp.permute_dims(x, (1, 2, 3, 0)), [(kernel, stride, padding, dilation)]
+    image, steps = xp.permute_dims(x, (1, 2, 3, 0)), [(kernel, stride, padding, dilation)]  # (C, H, W, N)
     if kernel[0] * kernel[1] > 9:  # the rows of the windows and then their largest ones take fewer comparisons
         across = (1, kernel[1]), (1, stride[1]), (0, padding[1]), (1, dilation[1])
         down = (kernel[0], 1), (stride[0], 1), (padding[0], 0), (dilation[0], 1)
         steps = [across, down]
     rules = []
     for step in steps:
-        image, rule = _largest(dev, image, *step)
+        image, rule = _largest(dev, image, *step)  # (C, H', W', N); after `across` (C, H, W', N)
         rules.append(rule)
     if len(steps) > 1 and kernel == stride and padding == (0, 0) and dilation == (1, 1):
-        rules = [_to_first_largest(dev, xp.permute_dims(x, (1, 2, 3, 0)), kernel)]
+        rules = [_to_first_largest(dev, xp.permute_dims(x, (1, 2, 3, 0)), kernel)]  # from (C, H, W, N)
 
-    def of_x(g: Array) -> Array:
-        g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), image.shape)  # in memory as the image
+    def of_x(g: Array) -> Array:  # (N, C, H', W') -> (N, C, H, W)
+        # (C, H', W', N), in memory as the image
+        g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), image.shape)
         for rule in reversed(rules):
-            g = rule(g)
-        return xp.permute_dims(g, (3, 0, 1, 2))
+            g = rule(g)  # at last (C, H, W, N)
+        return xp.permute_dims(g, (3, 0, 1, 2))  # (N, C, H, W)
 
-    return xp.permute_dims(image, (3, 0, 1, 2)), of_x
+    return xp.permute_dims(image, (3, 0, 1, 2)), of_x  # (N, C, H', W')
 
 
 def _to_first_largest(dev: Any, x: Array, kernel: tuple[int, int]) -> Any:
     """The rule of large windows that lie side by side: it is looked up where each has its first largest element."""
     xp, (C, H, W, N), (KH, KW) = dev.xp, x.shape, kernel
 
-    def rule(g: Array) -> Array:
+    def rule(g: Array) -> Array:  # (C, h, w, N) -> (C, H, W, N)
         _, h, w, _ = g.shape
-        rows = xp.reshape(x[:, : h * KH, : w * KW, :], (C, h, KH, w, KW, N))
-        rows = xp.reshape(xp.permute_dims(rows, (0, 1, 3, 5, 2, 4)), (-1, KH * KW))
-        k = xp.reshape(xp.argmax(rows, axis=1), g.shape)
+        rows = xp.reshape(x[:, : h * KH, : w * KW, :], (C, h, KH, w, KW, N))  # (C, h, KH, w, KW, N)
+        rows = xp.reshape(xp.permute_dims(rows, (0, 1, 3, 5, 2, 4)), (-1, KH * KW))  # (C * h * w * N, KH * KW)
+        k = xp.reshape(xp.argmax(rows, axis=1), g.shape)  # (C, h, w, N)
         at = (k // KW * W + k % KW) * N
         for axis, (n, step) in enumerate(zip(g.shape, (H * W * N, KH * W * N, KW * N, 1))):
             steps = xp.arange(0, n * step, step, dtype=k.dtype, device=dev.native)
-            at = at + xp.reshape(steps, (-1, *(1,) * (3 - axis)))
+            at = at + xp.reshape(steps, (-1, *(1,) * (3 - axis)))  # (C, h, w, N) + (C, 1, 1, 1), then (h, 1, 1), ...
         zeros = xp.zeros((C * H * W * N,), dtype=g.dtype, device=dev.native)
-        return xp.reshape(dev.put(zeros, xp.reshape(at, (-1,)), xp.reshape(g, (-1,))), x.shape)
+        return xp.reshape(dev.put(zeros, xp.reshape(at, (-1,)), xp.reshape(g, (-1,))), x.shape)  # (C, H, W, N)
 
     return rule
 
@@ -177,7 +181,7 @@ def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilatio
         tops.append(xp.maximum(tops[-1], part))
     inside = _entering(dev, x, kernel, stride, padding, dilation) if padding != (0, 0) else None
 
-    def rule(g: Array) -> Array:
+    def rule(g: Array) -> Array:  # (C, H', W', N) -> (C, H, W, N)
         gparts, left = [], None  # whose gradient no later part has won
         for k in range(len(parts) - 1, 0, -1):
             won = parts[k] > tops[k - 1]
@@ -221,30 +225,31 @@ def avg_pool2d(
 
     columns, rows = ((1, kernel[1]), (1, stride[1])), ((kernel[0], 1), (stride[0], 1))
 
-    def total(image: Array) -> Array:  # of the rows of the windows, and then of their sums
-        wide = padded(dev, image, _around(padding))
+    # (C, H, W, N) -> (C, H', W', N), of the rows of the windows, and then of their sums
+    def total(image: Array) -> Array:
+        wide = padded(dev, image, _around(padding))  # (C, H + 2 padding, W + 2 padding, N)
         for part, step in (columns, rows):
-            wide = functools.reduce(operator.add, shifts(wide, part, step, once))
+            wide = functools.reduce(operator.add, shifts(wide, part, step, once))  # (C, ..., W', N), (C, H', W', N)
         return wide
 
-    def of_x(g: Array) -> Array:
-        g = xp.permute_dims(g / area, (1, 2, 3, 0))
-        g = dev.add_windows([g] * kernel[0], (H, g.shape[2]), *rows, (padding[0], 0), once)
-        g = dev.add_windows([g] * kernel[1], (H, W), *columns, (0, padding[1]), once)
-        return xp.permute_dims(g, (3, 0, 1, 2))
+    def of_x(g: Array) -> Array:  # (N, C, H', W') -> (N, C, H, W)
+        g = xp.permute_dims(g / area, (1, 2, 3, 0))  # (C, H', W', N)
+        g = dev.add_windows([g] * kernel[0], (H, g.shape[2]), *rows, (padding[0], 0), once)  # (C, H, W', N)
+        g = dev.add_windows([g] * kernel[1], (H, W), *columns, (0, padding[1]), once)  # (C, H, W, N)
+        return xp.permute_dims(g, (3, 0, 1, 2))  # (N, C, H, W)
 
     area: Any = kernel[0] * kernel[1]
     if not count_include_pad and padding != (0, 0):
         ones = xp.ones((1, H, W, 1), dtype=x.dtype, device=dev.native)
-        area = xp.permute_dims(total(ones), (3, 0, 1, 2))
-    return xp.permute_dims(total(xp.permute_dims(x, (1, 2, 3, 0))), (3, 0, 1, 2)) / area, of_x
+        area = xp.permute_dims(total(ones), (3, 0, 1, 2))  # (1, 1, H', W')
+    return xp.permute_dims(total(xp.permute_dims(x, (1, 2, 3, 0))), (3, 0, 1, 2)) / area, of_x  # (N, C, H', W')
 
 
 def _entering(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> list[Array]:
     """For each element of the window the places where it is the first that is in the image, each (1, H', W', 1)."""
     xp, (H, W) = dev.xp, x.shape[1:3]
     image = xp.ones((1, H, W, 1), dtype=xp.bool, device=dev.native)
-    parts = shifts(padded(dev, image, _around(padding), False), kernel, stride, dilation)
+    parts = shifts(padded(dev, image, _around(padding), False), kernel, stride, dilation)  # each (1, H', W', 1)
     seen, first = parts[0], parts[:1]
     for part in parts[1:]:
         first.append(part & ~seen)
