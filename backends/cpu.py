@@ -124,7 +124,7 @@ class CpuDevice(Device):
     ) -> tuple[Array, Array | None, tuple[Any, ...]]:
         if ignore is not None and not self._occurs(ignore, labels):  # a look costs less than the masks
             ignore = None
-        return super().class_losses(z, labels, ignore, smooth)
+        return standard.class_losses(self, z, labels, ignore, smooth)
 
     @staticmethod
     def _occurs(ignore: int, labels: Array) -> bool:
