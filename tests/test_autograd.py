@@ -957,3 +957,20 @@ def test_large_results_and_gradients_are_held_and_small_ones_not(monkeypatch):
         y = leaf(np.ones(n), "cpu") * 2.0
         (y[:100].sum() + y[100:].sum()).backward()
         assert held == expected
+
+
+@pytest.mark.parametrize("key", [lambda t: t, lambda t: tinytorch.asarray([t])], ids=["number", "tensor"])
+def test_a_loop_of_assignments_keeps_no_copy_for_each(key):
+    v = tinytorch.ones((20_000,)).requires_grad_()
+    y = tinytorch.zeros((50, 20_000))  # 4 MB
+    y[0] = v
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for t in range(50):
+            y[key(t)] = v
+        assert tracemalloc.get_traced_memory()[0] - before < 12e6
+    finally:
+        tracemalloc.stop()
+    (y * y).sum().backward()
+    assert v.grad.tolist() == [100.0] * 20_000

@@ -201,6 +201,34 @@ def test_gradient_rules_live_in_ops(path):
                 assert getattr(name, "id", getattr(name, "attr", "")) != "op", f"{module}: {node.name} is an op"
 
 
+def kept_for_a_shape(function: ast.FunctionDef) -> list[str]:
+    """Names of the function that the functions inside it, which live on as rules do, use for a shape or dtype only."""
+    arguments = {a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)}
+    own = arguments | {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    uses: dict[str, set[str]] = {}
+    for inner in ast.walk(function):
+        if isinstance(inner, ast.Lambda | ast.FunctionDef) and inner is not function:
+            given = {a.arg for a in ast.walk(inner.args) if isinstance(a, ast.arg)}
+            attributes = {id(n.value): n.attr for n in ast.walk(inner) if isinstance(n, ast.Attribute)}
+            for n in ast.walk(inner):
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load) and n.id in own - given:
+                    uses.setdefault(n.id, set()).add(attributes.get(id(n), ""))
+    return [name for name, how in uses.items() if how <= {"shape", "ndim", "dtype", "size"}]
+
+
+def test_arrays_that_are_kept_for_a_shape_are_found():
+    source = "def f(dev, x, y):\n    def g(z): return z.shape + y\n    return x + y, lambda g: g.shape + x.shape"
+    assert kept_for_a_shape(ast.parse(source).body[0]) == ["x"]
+
+
+@every
+def test_no_rule_keeps_an_array_for_its_shape(path):
+    """A loop of assignments would keep every state of what is assigned to."""
+    if within(module_of(path), ("tinytorch.ops",)):
+        functions = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef)]
+        assert [(f.name, name) for f in functions for name in kept_for_a_shape(f)] == []
+
+
 @every
 def test_random_numbers_come_through_one_door(path):
     """`tinytorch.random.drawn`: who records what a step computes must see each draw. A loader's shuffle is its own."""

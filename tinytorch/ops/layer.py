@@ -77,7 +77,7 @@ def layer_norm(
     >>> tinytorch.layer_norm(Tensor([[1.0, 2.0, 3.0]]), eps=0.0)
     tensor([[-1.2247,  0.    ,  1.2247]])
     """
-    xp = dev.xp
+    xp, before = dev.xp, x.shape
     if not 0 < ndim <= x.ndim:
         raise ValueError(f"ndim is between 1 and the {x.ndim} dimensions of x, not {ndim}")
     shape = x.shape[x.ndim - ndim :]
@@ -90,8 +90,8 @@ def layer_norm(
     flat = once(lambda g: xp.reshape(g, size))  # (M, n)
     along = once(lambda g: flat(g) * h)  # (M, n)
     return (
-        xp.reshape(y, x.shape),  # (..., *normalized_shape)
-        lambda g: xp.reshape(dev.normalized_rule(flat(g), along(g), h, r, w), x.shape),  # (..., *normalized_shape)
+        xp.reshape(y, before),  # (..., *normalized_shape)
+        lambda g: xp.reshape(dev.normalized_rule(flat(g), along(g), h, r, w), before),  # (..., *normalized_shape)
         lambda g: xp.reshape(xp.sum(along(g), axis=0), shape),  # (*normalized_shape,)
         lambda g: xp.reshape(xp.sum(flat(g), axis=0), shape),  # (*normalized_shape,)
     )
@@ -102,9 +102,10 @@ def _embedding(dev: Device, weight: Array, ids: Array, /) -> Any:
     xp, n = dev.xp, weight.shape[0]
     flat = xp.reshape(ids, (-1,))  # (M,)
     rows = xp.take(weight, flat, axis=0)  # (M, D)
+    shape = rows.shape
     return (
         xp.reshape(rows, (*ids.shape, weight.shape[1])),  # (..., D)
-        lambda g: dev.scatter_add(xp.reshape(g, rows.shape), flat, n),  # (N, D)
+        lambda g: dev.scatter_add(xp.reshape(g, shape), flat, n),  # (N, D)
         None,
     )
 

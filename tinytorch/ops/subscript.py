@@ -395,11 +395,11 @@ def _filled(dev: Any, ndim: int, value: float, dtype: Any) -> Array:
 
 @op
 def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> Any:
-    xp = dev.xp
+    xp, ndim = dev.xp, x.ndim
     parts, taken, flipped = _parts(key, x.shape)
     forwards = tuple([p.forwards() for p in parts])
     if isinstance(value, bool | int | float):
-        block = _filled(dev, x.ndim, value, x.dtype)  # (1, ..., 1)
+        block = _filled(dev, ndim, value, x.dtype)  # (1, ..., 1)
     else:
         lengths = iter([p.length for p in parts])
         each = [(k, 1 if k is None else next(lengths)) for k in taken]
@@ -408,7 +408,7 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
         block = _forwards(dev, xp.broadcast_to(xp.astype(value, x.dtype, copy=False), shape), parts)
     return (
         dev.put(x, forwards, block),  # x.shape
-        lambda g: dev.put(g, forwards, _filled(dev, x.ndim, 0.0, g.dtype)),  # x.shape
+        lambda g: dev.put(g, forwards, _filled(dev, ndim, 0.0, g.dtype)),  # x.shape
         lambda g: _sliced(dev, g, taken, flipped),  # x[key].shape
     )
 
@@ -416,21 +416,21 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
 @op(free=(2,))
 def _put(dev: Device, x: Array, value: Array, indices: Array, /) -> Any:
     """Rows of x replaced: value is (N, ...), of no axis, or a number, and indices (N,)."""
-    xp, size, count = dev.xp, x.shape[0], indices.shape[0]
+    xp, ndim, size, count = dev.xp, x.ndim, x.shape[0], indices.shape[0]
 
     def of_value(g: Array) -> Array:  # (size, ...) -> (N, ...), to the one that stayed, where an index occurs twice
         places = xp.arange(count, dtype=indices.dtype, device=dev.native)
         last = dev.put(xp.zeros((size,), dtype=indices.dtype, device=dev.native), indices, places)  # (size,)
-        stayed = xp.reshape(xp.take(last, indices) == places, (-1, *(1,) * (x.ndim - 1)))  # (N, 1, ...)
+        stayed = xp.reshape(xp.take(last, indices) == places, (-1, *(1,) * (ndim - 1)))  # (N, 1, ...)
         return xp.where(stayed, xp.take(g, indices, axis=0), 0.0)  # (N, ...)
 
     if isinstance(value, bool | int | float):
-        rows = _filled(dev, x.ndim, value, x.dtype)  # (1, ..., 1)
+        rows = _filled(dev, ndim, value, x.dtype)  # (1, ..., 1)
     else:
-        rows = xp.astype(xp.reshape(value, value.shape or (1,) * x.ndim), x.dtype, copy=False)  # (N, ...), (1, ..., 1)
+        rows = xp.astype(xp.reshape(value, value.shape or (1,) * ndim), x.dtype, copy=False)  # (N, ...), (1, ..., 1)
     return (
         dev.put(x, indices, rows),  # (size, ...)
-        lambda g: dev.put(g, indices, _filled(dev, x.ndim, 0.0, g.dtype)),  # (size, ...)
+        lambda g: dev.put(g, indices, _filled(dev, ndim, 0.0, g.dtype)),  # (size, ...)
         of_value,  # (N, ...)
         None,
     )

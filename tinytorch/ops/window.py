@@ -108,7 +108,7 @@ def conv2d(
     return (
         y,  # (N, O, H', W')
         of_x,  # (N, C, H, W)
-        lambda g: xp.reshape(xp.matmul(cols, flat(g).mT).mT, weight.shape),  # (O, C / groups, KH, KW)
+        lambda g: xp.reshape(xp.matmul(cols, flat(g).mT).mT, (O, per_group, KH, KW)),  # (O, C / groups, KH, KW)
         lambda g: xp.reshape(xp.sum(flat(g), axis=-1), (O,)),  # (O,)
     )
 
@@ -140,12 +140,13 @@ def max_pool2d(
     for step in steps:
         image, rule = _largest(dev, image, *step)  # (C, H', W', N); after `across` (C, H, W', N)
         rules.append(rule)
+    pooled = image.shape
     if len(steps) > 1 and kernel == stride and padding == (0, 0) and dilation == (1, 1):
         rules = [_to_first_largest(dev, xp.permute_dims(x, (1, 2, 3, 0)), kernel)]  # from (C, H, W, N)
 
     def of_x(g: Array) -> Array:  # (N, C, H', W') -> (N, C, H, W)
         # (C, H', W', N), in memory as the image
-        g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), image.shape)
+        g = xp.reshape(xp.reshape(xp.permute_dims(g, (1, 2, 3, 0)), (-1,)), pooled)
         for rule in reversed(rules):
             g = rule(g)  # at last (C, H, W, N)
         return xp.permute_dims(g, (3, 0, 1, 2))  # (N, C, H, W)
@@ -174,7 +175,7 @@ def _to_first_largest(dev: Any, x: Array, kernel: tuple[int, int]) -> Any:
 
 def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Array, Any]:
     """The largest under each window of images (C, H, W, N), and the rule: the first of equal ones gets the gradient."""
-    xp = dev.xp
+    xp, size = dev.xp, x.shape[1:3]
     parts = shifts(padded(dev, x, _around(padding), -math.inf), kernel, stride, dilation)  # each (C, H', W', N)
     tops = parts[:1]  # the largest of the first part, of the first two, ...
     for part in parts[1:]:
@@ -192,7 +193,7 @@ def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilatio
             left = xp.logical_not(won) if left is None else left ^ won
             gparts.append(xp.where(won, g, 0.0))
         gparts.append(g if left is None else xp.where(left, g, 0.0))
-        return dev.add_windows(gparts[::-1], x.shape[1:3], kernel, stride, padding, dilation)
+        return dev.add_windows(gparts[::-1], size, kernel, stride, padding, dilation)
 
     return tops[-1], rule
 
