@@ -6,6 +6,7 @@ is below.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,18 @@ with importing.library("PyTorch", "python -m pip install 'tinytorch-xp[torch]'",
 import array_api_compat.torch as xp
 
 
+def _concat(arrays: Any, /, *, axis: int | None = 0) -> Array:
+    """As the standard says: PyTorch (2.13) leaves out what has one axis and no elements."""
+    if axis is not None and any(a.ndim != arrays[0].ndim for a in arrays):
+        raise ValueError("concat: arrays have as many axes")
+    return xp.concat(arrays, axis=axis)
+
+
 class TorchDevice(Device):
     """One of PyTorch's devices: the CPU, an NVIDIA GPU, or Apple's (mps), which has no float64."""
 
     library = "torch"
-    xp = xp
+    xp = SimpleNamespace(**{**vars(xp), "concat": _concat})
     array_type = torch.Tensor
 
     def __init__(self, index: str) -> None:

@@ -83,6 +83,14 @@ CALLS = {
         lambda x: T.concat([x(2, 3), x(3)]),
         r": arrays\[1\] has 1 axes and arrays\[0\] 2; x\[None\] is x with one more$",
     ),
+    "concat, nothing": (
+        lambda x: T.concat([x(2, 3), x(0)]),  # which PyTorch leaves out
+        r": arrays\[1\] has 1 axes and arrays\[0\] 2; x\[None\] is x with one more$",
+    ),
+    "searchsorted": (
+        lambda x: T.searchsorted(x(3), x(3), side="up"),
+        r"^searchsorted: side is 'left' or 'right', not 'up'$",
+    ),
     "stack": (lambda x: T.stack([x(2), x(3)]), r"^stack: takes tensors of one shape, not \[\(2,\), \(3,\)\]$"),
     "diff": (lambda x: T.diff(x(2, 3), prepend=x(5, 1)), r"^diff: .*along axis 0 arrays\[0\] has length 5 and"),
     "reshape": (lambda x: x(2, 3).reshape(4, 2), r": 6 elements do not make \(4, 2\), which has 8; -1 in place of"),
@@ -227,3 +235,37 @@ def test_an_op_of_the_users_own_keeps_the_words_of_the_library(device):
 def test_an_axis_that_is_not_there_comes_first():
     with pytest.raises(IndexError, match="axis 5 is outside"):
         T.concat([Tensor([1.0]), Tensor([[1.0]])], axis=5)
+
+
+OF_A_WRONG_KIND = {
+    "clip": (lambda x: T.clip(2.5, 0.0, x(3)), r"^clip: x is a Tensor, not float \(2\.5\); make it one with"),
+    "searchsorted": (
+        lambda x: T.searchsorted(x(3), 2.5),
+        r"^searchsorted: x2 is a Tensor, not float \(2\.5\); make it",
+    ),
+    "where": (lambda x: T.where(x(3), 1.0, 2.0), r": the condition must be boolean, not float32; compare, as in where"),
+    "mask": (
+        lambda x: T.attention_weights(x(2, 3), x(2, 3), x(2, 2, dtype="int64")),
+        r": the mask is boolean or float32 as the query, not int64; convert with \.astype",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), OF_A_WRONG_KIND.values(), ids=OF_A_WRONG_KIND)
+def test_arguments_that_one_library_takes_are_refused_on_every_device(call, message, device):
+    with pytest.raises(TypeError, match=message):
+        call(Maker(device))
+
+
+@pytest.mark.device(only=["torch"], reason="it has few functions of uint64")
+def test_a_function_that_a_library_has_not_for_a_dtype(device):
+    x = T.asarray([1, 2], dtype="uint64", device=device)
+    for call in (abs, T.sign, lambda x: ~x):
+        with pytest.raises(
+            NotImplementedError, match=r": the library of the device has no such function of this dtype"
+        ):
+            call(x)
+    with pytest.raises(
+        NotImplementedError, match=r"^nonzero: the library of \S+ has no such function of uint64; use x"
+    ):
+        T.nonzero(x)

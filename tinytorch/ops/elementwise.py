@@ -735,7 +735,9 @@ def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     """
     xp = dev.xp
     if condition.dtype != xp.bool:
-        raise TypeError(f"the condition must be boolean, not {condition.dtype}; compare, as in where(x != 0, ...)")
+        raise TypeError(
+            f"the condition must be boolean, not {dev.dtype_of(condition).name}; compare, as in where(x != 0, ...)"
+        )
     if isinstance(x1, bool | int | float) and isinstance(x2, bool | int | float):
         dtype = of_numbers(dev, x1, x2)
         x1, x2 = (xp.full((), fitting("where", x, dtype), dtype=dev.dtype(dtype), device=dev.native) for x in (x1, x2))

@@ -209,7 +209,7 @@ def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> O
     return take(x, wrap(*to_array(rows, x.device.default_int, x.device, None)), axis=axis)  # (..., sum(counts), ...)
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", wants="x1 (N,) and x2 of any shape")
 def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
     if x1.ndim != 1:
         raise ValueError(f"x1 has one axis, along which it ascends, not {x1.ndim}")
@@ -224,6 +224,8 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor |
     >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))
     tensor([2], dtype=int64)
     """
+    if side not in ("left", "right"):
+        raise ValueError(f"searchsorted: side is 'left' or 'right', not {side!r}")
     return _searchsorted(x1 if sorter is None else take(x1, sorter, axis=0), x2, side=side)  # x2.shape
 
 
@@ -235,6 +237,10 @@ def _run(x: Any, name: str) -> Any:
     function = getattr(x.device.xp, name)
     try:
         out = run_on(x.device, function, x.array)
+    except NotImplementedError:
+        raise NotImplementedError(
+            f"{name}: the library of {x.device} has no such function of {x.dtype.name}; use x.cpu()"
+        ) from None
     except RuntimeError as error:
         if type(error) is not RuntimeError:  # out of memory, say
             raise

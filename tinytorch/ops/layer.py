@@ -137,7 +137,8 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
     xp = dev.xp
     if mask is not None and mask.dtype != xp.bool and mask.dtype != query.dtype:
         raise TypeError(
-            f"the mask is boolean or {query.dtype} as the query, not {mask.dtype}; convert with .astype(...)"
+            f"the mask is boolean or {dev.dtype_of(query).name} as the query, not {dev.dtype_of(mask).name}; convert "
+            "with .astype(...)"
         )
     if query.ndim < 2 or key.ndim < 2:
         raise ValueError("query and key have at least two dimensions")

@@ -35,6 +35,7 @@ ERRORS = (
 
 _IN_WORDS = {  # what is in the words of Python or NumPy -> what is meant
     "slice indices must be integers": "where a slice starts and stops are integers; write n // 2, not n / 2",
+    "not implemented for": "the library of the device has no such function of this dtype; convert with .astype(...)",
 }
 
 
@@ -161,7 +162,8 @@ def check_places(op: Any, inputs: Sequence[Any]) -> None:
     for i, x in enumerate(inputs):
         if isinstance(x, Variable) or (x is None and places[-1].default is None and places[i].default is None):
             continue
-        number_fits = op.takes_numbers and i not in op.free
+        first = places[-1].default is None and places[i].default is not None  # x of clip(x, min, max)
+        number_fits = op.takes_numbers and i not in op.free and not first
         if x is None or not number_fits:
             also = " or a Python number" if number_fits else ""
             ends = "; does a forward end without `return`?" if x is None else ""
