@@ -27,11 +27,11 @@ from rich.progress import Progress as Bars
 from tinytorch import backends
 from tinytorch.commands import STATUS, Parser, at_least, chosen_devices, output, process
 from tinytorch.junit import junit
+from tinytorch.milestones import CHAPTERS
 from tinytorch.starting import INTERRUPTED
 from tinytorch.table import Table, console, say
 from tinytorch.verify import Report, Run
 
-CHAPTERS = ("perceptron", "xor", "mlp_digits", "cnn_digits", "transformer_copy")
 COLUMNS = (
     "milestone",
     "device",

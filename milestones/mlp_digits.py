@@ -30,7 +30,7 @@ from typing import Any
 
 from tinytorch import SGD, CrossEntropyLoss, Device, Flatten, Linear, ReLU, Sequential, Tensor
 from tinytorch.data import DataLoader, TensorDataset, tinydigits
-from tinytorch.milestones.perceptron import accuracy
+from tinytorch.milestones.common import accuracy
 from tinytorch.verify import Handle, Report, controls, gates, verify
 
 TITLE = "1989 MLP digits"

@@ -30,6 +30,7 @@ import numpy as np
 
 from tinytorch import SGD, BCELoss, Device, Linear, Sequential, Sigmoid, Tensor
 from tinytorch.data import DataLoader, TensorDataset
+from tinytorch.milestones.common import accuracy
 from tinytorch.verify import Handle, Report, controls, gates, verify
 
 TITLE = "1957 perceptron"
@@ -53,11 +54,6 @@ def examples(task: str, seed: int) -> tuple[Tensor, Tensor]:
     points = rng.normal(0.0, 0.7, (2, 50, 2)) + np.array([[[-1.5, -1.5]], [[1.5, 1.5]]])
     which = np.repeat([0.0, 1.0], 50)
     return Tensor(points.reshape(100, 2), "float32"), Tensor(which[:, None], "float32")
-
-
-def accuracy(predicted: Tensor, target: Tensor) -> Tensor:
-    """The fraction of elements that are equal."""
-    return (predicted == target).sum() / predicted.size
 
 
 def learn(run: Handle, task: str = "blobs") -> Iterator[Tensor]:

@@ -32,7 +32,7 @@ from tinytorch import (
 from tinytorch.commands import STATUS, Parser, at_least, output, process
 from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
-from tinytorch.milestones.perceptron import accuracy
+from tinytorch.milestones.common import accuracy
 from tinytorch.nn import Module
 from tinytorch.progress import Progress
 from tinytorch.starting import INTERRUPTED

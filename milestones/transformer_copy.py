@@ -52,7 +52,7 @@ from tinytorch import (
     TransformerEncoderLayer,
 )
 from tinytorch.data import DataLoader, TensorDataset
-from tinytorch.milestones.perceptron import accuracy
+from tinytorch.milestones.common import accuracy
 from tinytorch.verify import Found, Gate, Handle, Report, Run, controls, gates, verify
 
 TITLE = "2017 transformer"

@@ -34,7 +34,8 @@ import numpy as np
 
 from tinytorch import SGD, BCELoss, Device, Linear, Sequential, Sigmoid, Tanh, Tensor
 from tinytorch.data import DataLoader, TensorDataset
-from tinytorch.milestones.perceptron import CORNERS, TRUTH, accuracy
+from tinytorch.milestones.common import accuracy
+from tinytorch.milestones.perceptron import CORNERS, TRUTH
 from tinytorch.verify import Found, Gate, Handle, Report, Run, controls, gates, verify
 
 TITLE = "1986 XOR"

@@ -306,7 +306,7 @@ def find_recipe(name: str) -> Train:
         finally:
             sys.path.remove(os.getcwd())
         return own
-    known = importlib.import_module("tinytorch.milestones.__main__").CHAPTERS
+    known = importlib.import_module("tinytorch.milestones").CHAPTERS
     if name not in known:
         raise ValueError(f"compare: no milestone {name!r}; there are {', '.join(known)}, and recipes: module:function")
     learn: Train = importlib.import_module(f"tinytorch.milestones.{name}").learn

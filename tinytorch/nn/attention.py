@@ -10,9 +10,10 @@ from tinytorch.backends import Device
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
 from tinytorch.nn.dropout import Dropout
-from tinytorch.nn.linear import Linear, check_sizes
+from tinytorch.nn.linear import Linear
 from tinytorch.nn.module import Module
 from tinytorch.nn.norm import LayerNorm
+from tinytorch.nn.settings import check_sizes
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked, flags
 

@@ -7,8 +7,9 @@ from typing import Any
 from tinytorch import ops
 from tinytorch.backends import Device
 from tinytorch.dtypes import float32
-from tinytorch.nn.linear import check_sizes, init_affine, new_parameter
+from tinytorch.nn.init import init_affine
 from tinytorch.nn.module import Module
+from tinytorch.nn.settings import check_sizes, new_parameter
 from tinytorch.ops.window import Pair, pair, pooling
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinytorch import ops, random
-from tinytorch.nn.linear import check_number
 from tinytorch.nn.module import Module
+from tinytorch.nn.settings import check_number
 from tinytorch.tape.variable import wrap
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked

@@ -11,8 +11,8 @@ from tinytorch.backends import Device
 from tinytorch.backends import device as _device
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
-from tinytorch.nn.linear import check_sizes, new_parameter
 from tinytorch.nn.module import Module
+from tinytorch.nn.settings import check_sizes, new_parameter
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
 

@@ -168,6 +168,14 @@ def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlin
     return normal_(tensor, 0.0, _kaiming(tensor, a, mode, nonlinearity))
 
 
+def init_affine(weight: Tensor, bias: Tensor | None) -> None:
+    """PyTorch's initial values of a linear layer or convolution: uniform in +-1 / sqrt(fan_in)."""
+    bound = 1 / math.sqrt(weight.size // weight.shape[0]) if weight.size else 0.0
+    uniform_(weight, -bound, bound)
+    if bias is not None:
+        uniform_(bias, -bound, bound)
+
+
 if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute
 
     def __getattr__(name: str) -> Any:

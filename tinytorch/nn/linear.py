@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import numpy as np
 
 from tinytorch import ops
 from tinytorch.backends import Device
-from tinytorch.creation import empty
 from tinytorch.dtypes import float32
-from tinytorch.nn import init
-from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.init import init_affine
+from tinytorch.nn.module import Module
+from tinytorch.nn.settings import check_sizes, new_parameter
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
-
-
-def check_sizes(layer: str, **sizes: Any) -> None:
-    """Raise TypeError or ValueError unless each of the sizes of a layer is an integer, at least 1."""
-    for name, n in sizes.items():
-        integer = isinstance(n, int | np.integer) and not isinstance(n, bool)
-        if not integer or n < 1:
-            raise (ValueError if integer else TypeError)(f"{layer}: {name} is an integer, at least 1, not {n!r}")
-
-
-def check_number(layer: str, name: str, value: Any, least: float, most: float = math.inf) -> None:
-    """Raise TypeError or ValueError unless a setting of a layer is a number in [least, most]."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not least <= value <= most or math.isinf(value):
-        bounds = f"between {least} and {most}" if most < math.inf else f"at least {least}"
-        raise (ValueError if number else TypeError)(f"{layer}: {name} is a number {bounds}, not {value!r}")
-
-
-def new_parameter(*shape: int, device: str | Device | None, dtype: Any) -> Parameter:
-    """A parameter whose values are not set yet."""
-    return Parameter(empty(shape, dtype=dtype, device=device))
-
-
-def init_affine(weight: Parameter, bias: Parameter | None) -> None:
-    """PyTorch's initial values of a linear layer or convolution: uniform in +-1 / sqrt(fan_in)."""
-    bound = 1 / math.sqrt(weight.size // weight.shape[0]) if weight.size else 0.0
-    init.uniform_(weight, -bound, bound)
-    if bias is not None:
-        init.uniform_(bias, -bound, bound)
 
 
 class Linear(Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinytorch import ops
-from tinytorch.nn.linear import check_number
 from tinytorch.nn.module import Module
+from tinytorch.nn.settings import check_number
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
 

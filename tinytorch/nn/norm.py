@@ -8,8 +8,8 @@ from tinytorch import ops
 from tinytorch.backends import Device
 from tinytorch.dtypes import float32
 from tinytorch.nn import init
-from tinytorch.nn.linear import check_number, check_sizes, new_parameter
 from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.settings import check_number, check_sizes, new_parameter
 from tinytorch.tensor import Tensor
 from tinytorch.words import checked
 
