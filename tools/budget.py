@@ -39,15 +39,15 @@ def unexplained(path: Path) -> list[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[1 if ast.get_docstring(node) else 0] if node.body[1:] else node.body[0]
             length = (node.end_lineno or 0) - first.lineno + 1
-            said = [ast.get_docstring(node) or ""]
-            said += [ast.get_docstring(outer) or "" for outer in ast.walk(tree) if _holds(outer, node)]
-            if length > FUNCTION and not any("long" in text for text in said):
+            if length > FUNCTION and not any("long" in text for text in _docstrings(tree, node)):
                 found.append(f"{name}: {node.name} has {length} lines")
     return found
 
 
-def _holds(outer: ast.AST, node: ast.AST) -> bool:
-    return isinstance(outer, ast.FunctionDef) and any(child is node for child in ast.walk(outer))
+def _docstrings(tree: ast.Module, node: ast.AST) -> list[str]:
+    """Those of a function and of the functions around it."""
+    around = [outer for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) and node in ast.walk(outer)]
+    return [ast.get_docstring(outer) or "" for outer in around]
 
 
 def main() -> int:
