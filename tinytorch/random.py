@@ -78,7 +78,7 @@ def _tensor(name: str, kind: str, shape: Any, dtype: Any, device: Where, require
     if wanted.kind != "f":
         raise TypeError(f"{name}: takes floating dtypes, not {wanted.name}; for integers see randint")
     given = lengths(name, shape[0] if len(shape) == 1 else shape)
-    dev.dtype(wanted)
+    dev.dtype(wanted)  # a device that has none refuses before anything is drawn
     out: Tensor = noted(name, wrap(drawn(kind, given, wanted, dev), dev))
     return out.requires_grad_(requires_grad)
 

@@ -444,12 +444,16 @@ def test_an_installed_distribution_is_asked_for_its_devices(tmp_path):
     assert "no_such_module_of_anybody:Device cannot be imported" in python(code, PYTHONPATH=path)
 
 
+def _offered(monkeypatch, cls):
+    """Another distribution offers the class as "twin", and has not been looked for yet."""
+    entry = importlib.metadata.EntryPoint("twin", f"{__name__}:{cls.__name__}", "tinytorch.backends")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [entry])
+    monkeypatch.setattr(registry, "_discovered", False)
+
+
 @pytest.mark.usefixtures("_registry")
 def test_what_has_registered_itself_is_not_refused(monkeypatch):
-    make = importlib.metadata.EntryPoint
-    own = make("twin", f"{__name__}:TwinDevice", "tinytorch.backends")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [own])
-    monkeypatch.setattr(registry, "_discovered", False)
+    _offered(monkeypatch, TwinDevice)
     backends.register("twin", TwinDevice)
     assert [info.usable for info in tinytorch.devices() if "twin" in info.name] == [True, True]
     assert not registry._families["twin"].foreign
@@ -468,10 +472,7 @@ class OtherName(TwinDevice):
 
 @pytest.mark.usefixtures("_registry")
 def test_a_foreign_device_that_calls_itself_otherwise(monkeypatch):
-    make = importlib.metadata.EntryPoint
-    other = make("twin", f"{__name__}:OtherName", "tinytorch.backends")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [other])
-    monkeypatch.setattr(registry, "_discovered", False)
+    _offered(monkeypatch, OtherName)
     with pytest.raises(Unavailable, match=r"^twin:0: TypeError: it calls itself 'mine:0'$") as caught:
         tinytorch.device("twin:0")
     assert (caught.value.reason, caught.value.fix) == ("twin:0: TypeError: it calls itself 'mine:0'", "")

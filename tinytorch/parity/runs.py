@@ -29,18 +29,6 @@ from tinytorch.verify.drive import Train, drive, expect_train
 from tinytorch.verify.handle import Handle
 from tinytorch.words import expecting
 
-__all__ = [
-    "BrokenTraining",
-    "Comparison",
-    "Difference",
-    "First",
-    "NotTheSameRun",
-    "Other",
-    "Step",
-    "compare",
-    "difference",
-]
-
 # Ops that bring data into shape: their results are still what a run was given, not what it computed
 PREPARING = frozenset({"astype", "concat", "getitem", "reshape", "stack", "take", "transfer", "wrapped"})
 

@@ -90,7 +90,7 @@ class Meter:
 
     def _compare_with_last(self, trace: Trace) -> None:
         """Whether a gradient is that of this update, or was added to the one before."""
-        for name, p in self.run.model.named_parameters():
+        for name, p in self._learned:
             old, new = self._last.get(name), trace.sums.get(id(p))
             if old is not None and new is not None and p.grad is not None and old.any():
                 self.run.compared.add(name)
