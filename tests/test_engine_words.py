@@ -57,7 +57,7 @@ def test_every_op_is_registered_under_its_name():
     ids=lambda x: repr(x) if isinstance(x, Exception) else "",
 )
 def test_an_error_of_the_library_is_said_by_the_op(raised, kind):
-    @op(wants="x (N,)")
+    @op(shapes="x (N,)")
     def failing(dev, x, /, *, k=1):
         raise raised
 
@@ -69,6 +69,16 @@ def test_an_error_of_the_library_is_said_by_the_op(raised, kind):
         assert caught.type is kind
         assert str(caught.value) == "failing(float32 (2,) on cpu, k=2): boom; failing takes x (N,)"
         assert caught.value.said_by == "failing"
+
+
+@pytest.mark.parametrize(("shape", "text"), [((3,), "2 is not 3"), ((2,), "words of a library")], ids=str)
+def test_an_op_says_why_shapes_do_not_fit(shape, text):
+    @op(unfit=lambda x, y: f"{x.shape[0]} is not {y.shape[0]}" if x.shape != y.shape else None)
+    def failing(dev, x, y, /):
+        raise ValueError("words of a library")
+
+    with pytest.raises(ValueError, match=rf"^failing\(float32 \(2,\) on cpu, .* on cpu\): {text}$"):
+        failing(Tensor([1.0, 2.0]), tinytorch.ones(shape))
 
 
 @pytest.mark.parametrize("axis", [2, -3, (0, 2), (-3, 1)], ids=str)

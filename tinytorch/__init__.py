@@ -1,6 +1,6 @@
 """tinytorch: automatic differentiation and neural network layers on any array library.
 
-The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library of the Python array API standard, and
+The same code runs on NumPy ("cpu"), on CuPy ("cuda"), and on any other library of the Python array API standard.
 `tinytorch` is itself a namespace of that standard (2024.12, without complex dtypes, `linalg` and `fft`).
 
 >>> import tinytorch
@@ -89,7 +89,7 @@ __all__ += ops.__all__
 __all__ += optim.__all__
 __all__ += random.__all__
 
-# `from tinytorch import *` leaves Python's own functions alone; tinytorch.sum and so on are there all the same
+# `from tinytorch import *` does not replace Python's own functions, such as sum; tinytorch.sum is not among its names
 __all__.remove("abs")
 __all__.remove("all")
 __all__.remove("any")
@@ -106,7 +106,7 @@ if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have ev
 else:
 
     def __getattr__(name: str) -> Any:
-        if name == "verify":  # a tenth of the time of importing all, and only verification needs it
+        if name == "verify":  # imported at the first use: a tenth of the import time, for verification only
             with importing:
                 return importlib.import_module("tinytorch.verify")
         raise missing("tinytorch", name, "module 'tinytorch'", sys.modules[__name__])
@@ -124,9 +124,9 @@ def __dir__() -> list[str]:
 
 @words.bound
 def to(tree: Any, device: str | Device) -> Any:
-    """Nested dicts, lists and tuples with all tensors and modules in them on the device; all else is left as it is.
+    """Nested dicts, lists and tuples, with all tensors and modules in them moved to the device; all else stays.
 
-    What stood twice in the tree is moved once and stands twice in the result.
+    A tensor or module that stands twice in the tree is moved once, and stands twice in the result.
 
     >>> batch = {"x": Tensor([1.0]), "y": (Tensor([2]), "a label")}
     >>> tinytorch.to(batch, "cpu")["y"][1]

@@ -13,7 +13,7 @@ def main() -> int:
     """Run a command; returns the exit status of the process."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command in cli.CHAPTERS and os.name == "posix" and not ALONE.keys() <= os.environ.keys():
-        # One thread is faster, as milestones/__main__.py says, and NumPy has been imported: start again
+        # One thread is faster (see milestones/__main__.py), and NumPy is imported already: start again
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], ALONE | os.environ)
     return process(cli.main)
 

@@ -13,11 +13,11 @@ def multiply(dev, x1, x2, /):
 ```
 
 `op` unwraps the tensors to arrays of one device, runs the body, and wraps the result in a tensor that remembers its
-inputs and rules: that is the tape. `backward` goes from the newest tensor to the oldest, asks each for the gradients of
-its inputs, and adds them up. Broadcasting is undone here, once, so that no rule has to.
+inputs and rules: that is the tape. `backward` goes from the newest tensor to the oldest, asks each tensor for the
+gradients of its inputs, and adds the gradients up. Broadcasting is undone here, once: rules need not undo it.
 
-For gradients of gradients the body is run again, this time on the tensors themselves, with a device whose namespace is
-tinytorch's own: the rules it returns are then made of ops, and are recorded like everything else.
+For gradients of gradients the body is run again, on tensors, with a device whose namespace is tinytorch. The rules that
+the body then returns are made of ops, and are recorded like everything else.
 
 The file is long because recording and walking back are read together.
 """
@@ -72,7 +72,8 @@ def op(
     beyond: str = "refused",
     moves: bool = False,
     kinked: bool = False,
-    wants: str = "",
+    shapes: str = "",
+    unfit: Callable[..., str | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., OneTensor]]: ...
 
 
@@ -86,31 +87,34 @@ def op(
     beyond: str = "refused",
     moves: bool = False,
     kinked: bool = False,
-    wants: str = "",
+    shapes: str = "",
+    unfit: Callable[..., str | None] | None = None,
 ) -> Any:
     """Make a public, recorded function of an op's body.
 
-    The body takes the device, then the arrays (positional-only), then everything else. It returns its result and one
-    rule per array: a function from the gradient of the result to the gradient of that array, or None where there is
-    none. It uses standard names, array operators and the device's extension points, never looks at values, and
-    changes nothing that it was given. In place of an array a Python number may be given, or None where the body allows
-    it.
+    The body takes the device, then the arrays (positional-only), then everything else. The body returns its result and
+    one rule per array: a function from the gradient of the result to the gradient of that array, or None where there
+    is no gradient. The body uses standard names, array operators and the device's extension points, never looks at
+    values, and changes no array that was given. A Python number may stand for an array, and None where the body allows
+    None.
 
     Args:
-        kinds: the kinds of dtype it takes, as NumPy abbreviates them: b(ool), i(nteger), u(nsigned), f(loating).
+        kinds: the kinds of dtype that the op takes, in NumPy's letters: b(ool), i(nteger), u(nsigned), f(loating).
         one_dtype: the arrays must have one dtype; otherwise dtypes of one kind mix, as the standard promotes them.
         free: positions of arrays whose dtype has nothing to do with the others', such as indices.
-        beyond: what becomes of a Python integer outside the range of the integer dtype that it meets: it is "refused",
-            "compared" as the infinity of its sign, with the arrays as float32, or "divided" as a float.
+        beyond: what becomes of a Python integer outside the range of the dtype of integer arrays: the integer is
+            "refused", "compared" as the infinity of its sign, with the arrays as float32, or "divided" as a float.
         moves: the result lives on the device given as the argument `device`.
-        kinked: it is linear but for kinks, as max(x, 0) is: its gradient depends on the arrays, and that one's is zero.
-        wants: the shapes it takes, for error messages.
+        kinked: the op is linear between kinks, as max(x, 0) is: the gradient depends on the arrays, with slope zero.
+        shapes: the shapes that the op takes, in words, for error messages.
+        unfit: why arrays and keyword arguments do not fit by their shapes, in words; None where they fit. It is asked
+            only after the body has failed; see `tinytorch.shapes`.
 
-    `call` is long on purpose: it is the way of every op, and each function that it called would cost a twentieth of it.
+    `call` is long on purpose: every op goes through `call`, and a further function would add a twentieth to the time.
     """
     if body is None:
         settings: Any = {"kinds": kinds, "one_dtype": one_dtype, "free": free, "beyond": beyond, "moves": moves}
-        return functools.partial(op, **settings, kinked=kinked, wants=wants)
+        return functools.partial(op, **settings, kinked=kinked, shapes=shapes, unfit=unfit)
     run: Callable[..., Any] = body
     name = run.__name__.lstrip("_")
     signature = inspect.signature(run)
@@ -118,8 +122,8 @@ def op(
     variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
     count = sys.maxsize if variadic else sum(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters)
     places = [p for p in parameters if p.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)]
-    seen: set[tuple[str, type]] = set()  # keyword arguments and types found right
-    # The dtypes of inputs that were checked, one if all have it -> the function that converts such inputs, or None
+    seen: set[tuple[str, type]] = set()  # keyword arguments and types already checked
+    # input dtypes already checked (one if they agree) -> the function that makes such inputs fit, or None
     checked: dict[Device, dict[Any, Any]] = defaultdict(dict)
 
     @functools.wraps(run)
@@ -193,7 +197,7 @@ def op(
         tensor.array = out
         tensor.device = device
         tensor.grad = None
-        tensor.shared = False
+        tensor.is_view = False
         rules = result[1:] if tracked and grad_mode.enabled else ()
         if rules and (None not in rules or _any_rule(sources, rules)):
             tensor._requires_grad = True
@@ -221,11 +225,12 @@ def op(
         free=free,
         beyond=beyond,
         kinked=kinked,
-        wants=wants,
+        shapes=shapes,
+        unfit=unfit,
         places=places,
-        takes_numbers=not (one_dtype or wants or variadic),  # whether one may stand for an array
+        takes_numbers=not (one_dtype or shapes or variadic),  # whether a Python number may stand for an array
         others=[p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD],
-        walked=set(),  # the devices on which its rules were seen to give proper arrays
+        walked=set(),  # the devices on which its rules have given proper arrays
         __signature__=signature.replace(parameters=parameters),  # as callers see it
     )
     OPS[name] = call
@@ -233,7 +238,7 @@ def op(
 
 
 def _any_rule(sources: Sequence[Any], rules: Sequence[Rule | None]) -> bool:
-    """Whether an input that requires a gradient gets one."""
+    """Whether a rule gives a gradient to an input that requires one."""
     for source, rule in zip(sources, rules):
         if rule is not None and (type(source) is Node or isinstance(source, Variable)):
             return True
@@ -260,7 +265,7 @@ def backward(tensor: Variable, gradient: Variable | None, retain_graph: bool, cr
                 )
         for leaf, g in grads.items():
             new = g if create_graph else wrap(g, leaf.device)
-            if new is gradient:  # somebody else has it, and may write into it
+            if new is gradient:  # the caller has `gradient`, and may write into it
                 new = g.copy()
             if leaf.grad is not None:
                 with GradMode(create_graph):
@@ -278,12 +283,12 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[OneTensor, ...]:
-    """The gradients of the sum of `outputs` with respect to `inputs`, without touching anybody's `grad`.
+    """The gradients of the sum of `outputs` with respect to `inputs`; no `grad` is touched.
 
     Args:
         outputs: a tensor or a sequence of tensors.
         inputs: a tensor or a sequence of tensors that the outputs were computed from; they need not be leaves.
-        grad_outputs: the gradient of each output; may be left out, or None, for one-element outputs.
+        grad_outputs: the gradient of each output; None, or left out, for one-element outputs.
         retain_graph: keep the graph for another walk; by default as `create_graph`.
         create_graph: record the walk, so that the gradients can be differentiated in turn.
         allow_unused: give None for an input that the outputs do not depend on.
@@ -333,7 +338,7 @@ def _walk(
     through = None if wanted is None else leading_to(asked, starts)
     needed = None if through is None else asked | through
     values = replayed(starts) if create else None
-    grads: dict[Place, Any] = {}  # of what has not been walked through yet
+    grads: dict[Place, Any] = {}  # of places that are still to be walked through
     found: dict[Place, Any] = {}
     heap: list[tuple[int, Node]] = []
     with GradMode(create) if create else nullcontext():
@@ -352,7 +357,7 @@ def _walk(
             current = node.device.current
             if current is None:
                 _pull(node, node.rules, g, grads, heap, needed, values)
-            else:  # the rules for themselves, since a device may have to keep what they read
+            else:  # the rules are an argument too: a device may have to keep what they read
                 current(_pull, node, node.rules, g, grads, heap, needed, values)
             if not retain:
                 node.rules, node.inputs, node.meta = None, (), {}
@@ -374,7 +379,7 @@ def _pull(
     needed: set[Place] | None,
     values: dict[Node, Any] | None,
 ) -> None:
-    """Add to the gradients of a node's inputs what comes from this node, whose own is g."""
+    """Add what a node with the gradient g gives to the gradients of its inputs."""
     if rules is None:
         raise RuntimeError(FREED)
     dev: Any = node.device
@@ -387,7 +392,7 @@ def _pull(
             continue
         if type(source) is Node:
             like: Any = source
-        elif isinstance(source, Variable) and source._requires_grad:  # a leaf may have been switched off since
+        elif isinstance(source, Variable) and source._requires_grad:  # a leaf may no longer require one
             like = source.array
         else:
             continue
@@ -408,7 +413,8 @@ def _pull(
                 f"in the gradient rules of {getattr(node, 'made_at', node.op.name)}, for a result of shape {node.shape}"
             )
             raise
-        if values is None and dev.large and type(gx) is dev.array_type and gx.nbytes >= dev.large:  # and of this device
+        # a rule of `transfer` gives an array of another device
+        if values is None and dev.large and type(gx) is dev.array_type and gx.nbytes >= dev.large:
             dev.hold(gx)
         for observer in observers:
             observer.pulled(node, source, gx)
@@ -418,7 +424,7 @@ def _pull(
 
 
 def _accumulate(grads: dict[Place, Any], heap: list[tuple[int, Node]], place: Place, g: Any) -> None:
-    """Add g to the gradient of a place; the first time, line a node up to be walked through."""
+    """Add g to the gradient of a place. At its first gradient a node is lined up for the walk."""
     if place not in grads:
         grads[place] = g
         if type(place) is Node:

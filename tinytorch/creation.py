@@ -1,6 +1,6 @@
 """Making tensors: from data, filled with a value, or of evenly spaced numbers.
 
-`dtype` is float32 unless given, or follows from integers; `device` is the default device unless given.
+Unless given, `dtype` is float32 or follows from integers, and `device` is the default device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tinytorch.backends import device as _device
 from tinytorch.dtypes import as_dtype, fitting, float32, int64, number, of_numbers, uint64, whole
 from tinytorch.intake import expect_dtype, to_array
 from tinytorch.ops.axes import lengths
-from tinytorch.origin import noted
+from tinytorch.origin import with_origin
 from tinytorch.tape.variable import run_on, wrap
 from tinytorch.tensor import Tensor
 from tinytorch.words import worded
@@ -44,12 +44,12 @@ Where = str | Device | None
 
 
 def _make(name: str, device: Where, dtype: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """What the creation function of that name makes, with that device current."""
+    """The tensor that the library's creation function `name` makes, with the device current."""
     dev = _device(device)
     kwargs |= {"dtype": dev.dtype(as_dtype(dtype)), "device": dev.native}
     function = getattr(dev.xp, name)
     try:
-        return noted(name, wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev))
+        return with_origin(name, wrap(run_on(dev, functools.partial(function, *args, **kwargs)), dev))
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, say
             raise
@@ -65,7 +65,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
         copy: True always copies; None shares memory with an array or Tensor where it can; False never copies.
 
     Raises:
-        ValueError: `copy=False`, and it cannot be done without.
+        ValueError: `copy=False`, and a copy is needed.
 
     >>> tinytorch.asarray([1, 2])
     tensor([1, 2], dtype=int64)
@@ -78,12 +78,12 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Where = None, copy: bool 
             raise ValueError("asarray: another dtype or device is not to be had without a copy")
         same = moved is obj or moved.device.memory == obj.device.memory is not None
         return moved.copy() if copy and same else moved
-    return noted("asarray", wrap(*to_array(obj, dtype, device, copy)))
+    return with_origin("asarray", wrap(*to_array(obj, dtype, device, copy)))
 
 
 @worded
 def tensor(data: Any, *, dtype: Any = None, device: Where = None, requires_grad: bool = False) -> Tensor:
-    """`Tensor(data, ...)`, under PyTorch's name for it: data, copied, as a tensor.
+    """`Tensor(data, ...)` under PyTorch's name: the data, copied, as a tensor.
 
     >>> tinytorch.tensor([1.0, 2.0])
     tensor([1., 2.])
@@ -93,18 +93,18 @@ def tensor(data: Any, *, dtype: Any = None, device: Where = None, requires_grad:
 
 @worded
 def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) -> Tensor:
-    """A tensor on the memory of any array that offers `__dlpack__`, which then is not to be written into any more.
+    """A tensor on the memory of any array that offers `__dlpack__`. Do not write into the array any more.
 
-    It is on the device "cpu" if that memory is the host's and on a CUDA device if it is CUDA's, whatever the library;
-    otherwise on the device of the array. To stay with the library of the array use `asarray`.
+    Whatever the array's library, memory of the host gives a tensor on "cpu", memory of CUDA one on a CUDA device. Other
+    memory gives a tensor on the device of the array. To stay with the array's library use `asarray`.
 
     Args:
-        device: where it is to be instead; without a copy if that has the same memory, as "cpu" and "torch:cpu" do.
+        device: the device of the tensor; no copy is made between devices of one memory, as "cpu" and "torch:cpu".
 
     Raises:
         BufferError: the array does not give its memory away, as a torch.Tensor that requires a gradient.
-        ValueError: no device has such memory, or not without a copy and `copy=False`.
-        Unavailable: it is a CUDA array, and there is no CuPy.
+        ValueError: no device has such memory; or a copy is needed, and `copy=False`.
+        Unavailable: x is a CUDA array, and there is no CuPy.
 
     >>> import numpy
     >>> tinytorch.from_dlpack(numpy.ones(2, dtype="float32"))
@@ -138,7 +138,7 @@ def from_dlpack(x: Any, /, *, device: Where = None, copy: bool | None = None) ->
 
 @worded
 def empty(shape: Shape, *, dtype: Any = None, device: Where = None) -> Tensor:
-    """A tensor of the shape; what is in it is not said.
+    """A tensor of the shape, with any values.
 
     >>> tinytorch.empty((2, 3)).shape
     (2, 3)
@@ -172,7 +172,7 @@ def full(shape: Shape, fill_value: bool | float, *, dtype: Any = None, device: W
 
     Raises:
         OverflowError: the value is outside the range of an integer dtype.
-        ValueError: it is no whole number, and the dtype is an integer one.
+        ValueError: the value is not whole, and the dtype is an integer one.
 
     >>> tinytorch.full(2, 0.5)
     tensor([0.5, 0.5])
@@ -212,7 +212,7 @@ def full_like(x: Tensor, /, fill_value: bool | float, *, dtype: Any = None, devi
 def arange(
     start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: Where = None
 ) -> Tensor:
-    """Numbers from `start` (or 0, if only one is given) up to but not including `stop`, `step` apart.
+    """Numbers from `start` up to but not including `stop`, by `step`; `arange(stop)` starts at 0.
 
     Raises:
         OverflowError: a number is outside the range of an integer dtype.
@@ -237,17 +237,17 @@ def arange(
         fitting("arange", v, wanted)
     if wanted in (dev.default_int, uint64):
         return _make("arange", dev, wanted, first, last, by)
-    return noted("arange", _make("arange", dev, dev.default_int, first, last, by).astype(wanted))
+    return with_origin("arange", _make("arange", dev, dev.default_int, first, last, by).astype(wanted))
 
 
 @worded
 def linspace(
     start: float, stop: float, /, num: int, *, dtype: Any = None, device: Where = None, endpoint: bool = True
 ) -> Tensor:
-    """`num` evenly spaced numbers from `start` to `stop`, which is left out if `endpoint` is false.
+    """`num` evenly spaced numbers from `start` to `stop`; without `stop` itself if `endpoint` is False.
 
     Raises:
-        TypeError: the dtype is not a floating one: the numbers would be cut off.
+        TypeError: the dtype is not floating, which would cut the numbers off.
 
     >>> tinytorch.linspace(0.0, 1.0, 3)
     tensor([0. , 0.5, 1. ])

@@ -1,7 +1,7 @@
 """Dtypes, whatever the array library: NumPy's dtype objects serve as their names.
 
-Promotion is the array API standard's: dtypes of one kind (bool, integer, floating) mix, kinds do not; Python numbers
-take the dtype of the tensor they meet.
+Promotion is the array API standard's: dtypes of one kind (bool, integer, floating) mix, kinds do not. A Python number
+takes the dtype of the tensor beside it.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ uint64 = np.dtype("uint64")
 float32 = np.dtype("float32")
 float64 = np.dtype("float64")
 
-NUMBERS = {builtins.bool: "b", int: "if", float: "f"}  # Python numbers -> the kinds of dtypes that they go with
+NUMBERS = {builtins.bool: "b", int: "if", float: "f"}  # type of a Python number -> the kinds of dtypes that go with it
 ALL = (bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, float64)
 
 
 def _dtype_of(name: str, x: Any) -> np.dtype[Any]:
-    """The dtype of a tensor, or of that name."""
-    dtype = x.dtype if hasattr(x, "dtype") and not isinstance(x, type) else x  # np.float32 has one that is none
+    """The dtype of a tensor, or by a name."""
+    dtype = x.dtype if hasattr(x, "dtype") and not isinstance(x, type) else x  # np.float32.dtype is no dtype
     try:
         return as_dtype(dtype)
     except TypeError as error:
@@ -61,10 +61,10 @@ def _dtype_of(name: str, x: Any) -> np.dtype[Any]:
 
 
 def promoted(dtypes: Iterable[np.dtype[Any]], numbers: Iterable[type] = ()) -> np.dtype[Any] | None:
-    """The dtype that arrays of these dtypes, and Python numbers of these types, have together; None if they do not mix.
+    """The common dtype of arrays of these dtypes and Python numbers of these types; None if they do not mix.
 
-    They mix if all dtypes are bool, or all integers (but uint64 and a signed one), or all floating, and the numbers
-    go with that. Source: array API standard 2024.12, "Type Promotion Rules".
+    Dtypes mix if all are bool, or all integers (but not uint64 with a signed one), or all floating. Numbers mix with
+    dtypes that their type goes with. Source: array API standard 2024.12, "Type Promotion Rules".
     """
     out = np.result_type(*dtypes)
     kinds = {"i" if d.kind == "u" else d.kind for d in dtypes}
@@ -80,7 +80,7 @@ def of_numbers(device: Device, *values: Any) -> np.dtype[Any]:
 
 
 def of_kind(device: Device, kind: str) -> np.dtype[Any]:
-    """The dtype of a tensor made of Python numbers, which NumPy takes for ones of the kind: "f", "i", "u" or "b"."""
+    """The dtype of a tensor made of Python numbers; `kind` is NumPy's for them: "f", "i", "u" or "b"."""
     return {"f": float32, "b": bool}.get(kind, device.default_int)
 
 
@@ -88,7 +88,7 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     """The dtype that operands of these dtypes (or tensors, or Python numbers) give together.
 
     Raises:
-        TypeError: they are of different kinds, or int64 meets uint64.
+        TypeError: the kinds differ, or uint64 meets a signed dtype.
 
     >>> tinytorch.result_type(tinytorch.int8, tinytorch.uint8)
     dtype('int16')
@@ -167,13 +167,13 @@ def iinfo(type: Any, /) -> Any:
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype of that name, or itself.
+    """The dtype of a name; a dtype as it is.
 
     Raises:
         TypeError: there is no such dtype.
     """
     try:
-        old = isinstance(dtype, str) and dtype.startswith("a")  # of bytes, which NumPy warns of
+        old = isinstance(dtype, str) and dtype.startswith("a")  # "a" means bytes, and NumPy warns
         found = np.dtype(dtype) if isinstance(dtype, str | np.dtype | type) and not old else None
     except TypeError:
         found = None
@@ -185,10 +185,10 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def number(name: str, x: Any) -> Any:
-    """The Python number that x is or holds: a number of NumPy's, or a tensor or an array of any library without axes.
+    """The Python number that x is or holds: x is also a number of NumPy's, or a tensor or array without axes.
 
     Raises:
-        TypeError: it is something else, such as a Fraction or a string; `name` says who was given it.
+        TypeError: x is something else, such as a Fraction or a string; `name` is the function that was given x.
     """
     if type(x) in NUMBERS:
         return x
@@ -207,24 +207,24 @@ def whole(name: str, x: Any) -> int:
     """The Python integer that x is or holds.
 
     Raises:
-        TypeError: it is something else, such as 2.0.
+        TypeError: x is something else, such as 2.0.
     """
     try:
         return operator.index(x)
-    except (TypeError, IndexError):  # which of them is the library's of an array
+    except (TypeError, IndexError):  # the library says which, for an array
         value = x.item() if getattr(x, "shape", None) == () and hasattr(x, "item") else None
-        if type(value) is int:  # of a library whose arrays are no indices
+        if type(value) is int:  # the library's arrays are no indices
             return value
         found = x.dtype if getattr(x, "shape", None) == () else type(x).__qualname__
         raise TypeError(f"{name}: takes an integer, not {found} {x!r}; write int(...)") from None
 
 
 def fitting(name: str, x: Any, dtype: np.dtype[Any]) -> Any:
-    """A Python number as one of the dtype: the same rule on every device, whatever its library would do.
+    """A Python number as a number of the dtype, by one rule for all devices, whatever their libraries would do.
 
     Raises:
-        OverflowError: it is outside the range of an integer dtype.
-        ValueError: it is no whole number, and the dtype is an integer one.
+        OverflowError: the number is outside the range of an integer dtype.
+        ValueError: the number is not whole, and the dtype is an integer one.
 
     >>> tinytorch.dtypes.fitting("full", 3.0, tinytorch.uint8)
     3

@@ -16,7 +16,7 @@ _NAMES = frozenset(d.name for d in ALL)
 
 
 def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | None) -> tuple[Any, Device]:
-    """Data as an array of a device, and the device: what creating a tensor starts with.
+    """Data as an array of a device, and the device. Creating a tensor starts here.
 
     `copy` is as in `asarray`: True always copies, None only if it must, False never.
     """
@@ -41,7 +41,7 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
     else:
         source, target = device("cpu"), device(where)
         array = _host_array(data, wanted, target)
-        wanted, copy = array.dtype, None if copy else copy  # the host array is new
+        wanted, copy = array.dtype, None if copy else copy  # the host array is a copy already
         if copy is False:
             raise ValueError(f"asarray: {type(data).__name__} cannot become a tensor without a copy")
     expect_dtype(source, array, wanted)
@@ -62,7 +62,7 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
 
 
 def _of_a_table(data: Any) -> Any:
-    """The values of a column or table, as of pandas, which NumPy can have though no device holds it; or the data."""
+    """The values of a column or table (as of pandas) as a NumPy array; data that a device holds, as they are."""
     try:
         device_of(data)
     except TypeError:
@@ -71,7 +71,7 @@ def _of_a_table(data: Any) -> Any:
 
 
 def expect_dtype(source: Device, array: Any, wanted: Any) -> None:
-    """Raise TypeError unless the array's dtype is one of tensors, or a floating one to be converted to `wanted`."""
+    """Raise TypeError unless tensors can have the array's dtype, or it is floating and tensors can have `wanted`."""
     found = array.dtype
     try:
         known = source.dtype_of(array)
@@ -79,7 +79,7 @@ def expect_dtype(source: Device, array: Any, wanted: Any) -> None:
         known = None
     if isinstance(known, np.dtype) and known in ALL:
         return
-    if isinstance(found, np.dtype):  # of bfloat16, too, which is another package's
+    if isinstance(found, np.dtype):  # also bfloat16, of another package
         floating = np.can_cast(found, float) or found == np.longdouble
     else:
         floating = source.xp.isdtype(found, "real floating")
@@ -91,10 +91,10 @@ def expect_dtype(source: Device, array: Any, wanted: Any) -> None:
 
 
 def _of_large(array: np.ndarray[Any, Any], given: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """What numbers are as floats if they are to be, or there are floats among them; the array itself if they are none.
+    """Large numbers as an array: integers in an integer dtype, all else as floats. No numbers: the array as it is.
 
     Raises:
-        OverflowError: all are integers, and one does not fit the dtype.
+        OverflowError: all numbers are integers, and one does not fit the integer dtype.
     """
     if not all(isinstance(x, int | float) for x in given.flat):
         return array
@@ -106,7 +106,7 @@ def _of_large(array: np.ndarray[Any, Any], given: np.ndarray[Any, Any], dtype: n
 
 
 def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.ndarray[Any, Any]:
-    """Python numbers, or nested sequences of them, as a NumPy array of the dtype they have on the device."""
+    """Python numbers, or nested sequences of numbers, as a NumPy array of the dtype for the device."""
     if isinstance(data, list | tuple) and any(isinstance(x, Variable) for x in data):
         raise TypeError("Tensor: join tensors with tinytorch.stack or tinytorch.concat, not in a list")
     try:
@@ -124,14 +124,14 @@ def _host_array(data: Any, dtype: np.dtype[Any] | None, target: Device) -> np.nd
         if not isinstance(data, np.generic):
             dtype = of_kind(target, array.dtype.kind) if array.size else float32
     if dtype.kind in "iu" and array.dtype.kind != "b" and array.size:
-        for value in (array.min(), array.max(), *array[array != np.trunc(array)][:1]):  # a NaN is all of these
+        for value in (array.min(), array.max(), *array[array != np.trunc(array)][:1]):  # a NaN is all three
             fitting("Tensor", value.item(), dtype)
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, as in every library
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, as in every library
         return array.astype(dtype)
 
 
 def _strangers(data: Any) -> Iterator[Any]:
-    """What is in nested lists and no number."""
+    """The items of nested lists that are no numbers."""
     for x in data if isinstance(data, list | tuple) else ():
         if isinstance(x, list | tuple):
             yield from _strangers(x)
@@ -140,7 +140,7 @@ def _strangers(data: Any) -> Iterator[Any]:
 
 
 def _uneven(data: Any) -> str:
-    """In what nested lists that make no array differ: the lengths of lists side by side, or a number beside a list."""
+    """Why nested lists make no array, in words: the lengths of lists side by side, or numbers beside lists."""
     lists = [x for x in data if isinstance(x, list | tuple | np.ndarray)]
     if len(lists) < len(data):
         return "numbers beside lists" if lists else "what they are"
@@ -149,7 +149,7 @@ def _uneven(data: Any) -> str:
 
 
 def device_and_dtype(name: str, args: Any, where: Any, dtype: Any) -> tuple[Device | None, np.dtype[Any] | None]:
-    """The device and dtype in the arguments of `to`, in either order or by keyword; None for what was not given."""
+    """The device and the dtype in the arguments of `to`, in either order or by keyword; None where not given."""
     for x in args:
         spelled = isinstance(x, Device) or (isinstance(x, str) and x not in _NAMES)
         if x is None:

@@ -1,4 +1,4 @@
-"""What the array API standard wants of a namespace besides functions: its version, constants and inspection."""
+"""What a namespace has by the array API standard besides functions: its version, constants and inspection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class __array_namespace_info__:
 
     @bound
     def capabilities(self) -> dict[str, Any]:
-        """What may depend on the device: the strict devices have neither boolean indexing nor such shapes."""
+        """What most devices can do: the strict devices have neither boolean indexing nor data-dependent shapes."""
         return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
 
     @bound
@@ -49,7 +49,7 @@ class __array_namespace_info__:
 
     @bound
     def dtypes(self, *, device: str | Device | None = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
-        """The dtypes of the device, by name; of one kind (see `isdtype`) if it is given."""
+        """The dtypes of the device, by name; with `kind`, the dtypes of that kind (see `isdtype`)."""
         dev = _device(device)
         found = {}
         for dtype in ALL:

@@ -1,7 +1,7 @@
 """Where a tensor or a module comes from: the op and the line of the user's code that made it.
 
-Tensors made from data and modules note their line when they are made. The results of ops do so inside `debug()`: that
-costs a walk up the call stack for each op, so it is not always on.
+Modules, and tensors made from data, note their line when they are made. Results of ops note their line inside `debug()`
+only: noting costs a walk up the call stack for each op.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tinytorch.tape.observer import Observer
 from tinytorch.words import expecting
 
 _OURS = tuple(str(Path(file).parent) + os.sep for file in (__file__, backends.__file__))
-_CHAPTERS = str(Path(__file__).with_name("milestones")) + os.sep  # they are as a user writes them
+_CHAPTERS = str(Path(__file__).with_name("milestones")) + os.sep  # the milestones count as a user's code
 
 
 class Origin:
-    """What made something, and where: "log at model.py:41".
+    """What made a tensor or a module, and where: "log at model.py:41".
 
     Attributes:
         what: the op, or the class of a leaf or module.
-        file, line: of the innermost code outside the library; an empty file and 0 where they are not known.
-        order: what was made later has a larger one.
+        file, line: of the innermost code outside the library; an empty file and 0 where not known.
+        order: grows with every origin.
     """
 
     __slots__ = ("file", "line", "order", "what")
@@ -38,7 +38,7 @@ class Origin:
 
     @property
     def place(self) -> str:
-        """The file's name and the line: "model.py:41"; "" if not known."""
+        """The file's name and the line: "model.py:41"; "" where not known."""
         return f"{os.path.basename(self.file)}:{self.line}" if self.file else ""
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Origin:
 
 
 def caller(what: str) -> Origin:
-    """The line outside the library that is being run."""
+    """The origin of something made now: the innermost line of running code outside the library."""
     frame: Any = sys._getframe(1)
     while frame is not None and _ours(frame.f_code.co_filename):
         frame = frame.f_back
@@ -68,23 +68,23 @@ def raised_here(error: BaseException) -> bool:
     return place is not None and _ours(place.tb_frame.f_code.co_filename)
 
 
-def noted(what: str, tensor: Any) -> Any:
-    """The tensor, which now knows by which line it was made."""
+def with_origin(what: str, tensor: Any) -> Any:
+    """The tensor, with the line that made it as its origin."""
     tensor.made_at = caller(what)
     return tensor
 
 
-class _Recorder(Observer):
+class _NotesOrigins(Observer):
     def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
-        noted(op, result)
+        with_origin(op, result)
         if result.node is not None:
             result.node.made_at = result.made_at
 
 
 class debug:
-    """Let every op note the line of your code that called it, from now on; as a context manager, in its block only.
+    """From now on every op notes the line of your code that called the op; as a context manager, in the block only.
 
-    `Tensor.origin` has it, and errors in the backward pass say it. `debug(False)` switches it off again.
+    `Tensor.origin` has the line, and errors in the backward pass name it. `debug(False)` stops the noting.
 
     >>> x = Tensor([0.0], requires_grad=True)
     >>> with tinytorch.debug():
@@ -95,7 +95,7 @@ class debug:
     <sqrt>
     """
 
-    _recorder = _Recorder()
+    _observer = _NotesOrigins()
     _on = False
 
     @expecting
@@ -106,7 +106,7 @@ class debug:
     @staticmethod
     def _set(mode: bool) -> None:
         if mode != debug._on:
-            debug._recorder.__enter__() if mode else debug._recorder.__exit__()
+            debug._observer.__enter__() if mode else debug._observer.__exit__()
         debug._on = mode
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Progress of what takes longer than a second: one line on the terminal, rewritten, or now and then a line in a log."""
+"""Progress of long work: on a terminal one line, which is rewritten; in a log a line now and then."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ RARELY = 60.0  # seconds at most between two lines elsewhere
 
 
 class Progress:
-    """Says on `sys.stderr` what is being done, if it takes longer than a second.
+    """Says on `sys.stderr` what is being done, if the work takes longer than a second.
 
-    On a terminal it is one line, which is rewritten, and gone when the block ends. Elsewhere nothing is said, or, with
-    `always`, a line after 1, 2, 4, 8, ... seconds, and then every minute.
+    On a terminal this is one line, which is rewritten, and gone when the block ends. Elsewhere nothing is said; with
+    `always` there is a line after 1, 2, 4, 8, ... seconds, and then every minute.
 
     Args:
         always: also where `sys.stderr` is no terminal.
-        on: say nothing if this is false.
+        on: with False nothing is said.
 
     >>> from tinytorch.progress import Progress
     >>> with Progress() as progress:
@@ -38,7 +38,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """How long it has been."""
+        """How long the work has taken so far."""
         return time.perf_counter() - self._start
 
     def say(self, text: str) -> None:
@@ -57,7 +57,7 @@ class Progress:
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Leave nothing of the line."""
+        """Remove the line."""
         if self._shown:
             sys.stderr.write("\r" + " " * self._shown + "\r")
             sys.stderr.flush()

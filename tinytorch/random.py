@@ -15,7 +15,7 @@ from tinytorch.backends import device as _device
 from tinytorch.backends.forks import over_forks
 from tinytorch.dtypes import as_dtype, fitting, float32, whole
 from tinytorch.ops.axes import lengths
-from tinytorch.origin import noted
+from tinytorch.origin import with_origin
 from tinytorch.spelled import missing
 from tinytorch.tape.variable import run_on, wrap
 from tinytorch.tensor import Tensor
@@ -32,9 +32,7 @@ over_forks(generator.bit_generator.lock)
 
 @worded
 def manual_seed(seed: int) -> None:
-    """Start all randomness of this process anew: the same seed, the same numbers, on every device.
-
-    Without it the seed is 0.
+    """Start all randomness of this process anew. One seed gives the same numbers on every device; the first seed is 0.
 
     Raises:
         ValueError: the seed is negative.
@@ -51,7 +49,7 @@ def manual_seed(seed: int) -> None:
 
 
 def drawn(kind: str, shape: tuple[int, ...], dtype: Any, device: Device, **settings: Any) -> Array:
-    """The next numbers of the generator, as an array of the device: the one door through which all of them come.
+    """The next numbers of the generator, as an array of the device. All random numbers come through this one door.
 
     Args:
         kind: "uniform" in [0, 1), "normal" of mean 0 and variance 1, "integers" in [low, high), "permutation" of the
@@ -73,13 +71,13 @@ def drawn(kind: str, shape: tuple[int, ...], dtype: Any, device: Device, **setti
 
 
 def _tensor(name: str, kind: str, shape: Any, dtype: Any, device: Where, requires_grad: bool = False) -> Tensor:
-    """Numbers of a floating dtype as a tensor, in a shape that is given as one tuple or as its lengths."""
+    """Random numbers of a floating dtype, as a tensor. The shape is given as one tuple or as lengths."""
     wanted, dev = as_dtype(float32 if dtype is None else dtype), _device(device)
     if wanted.kind != "f":
         raise TypeError(f"{name}: takes floating dtypes, not {wanted.name}; for integers see randint")
     given = lengths(name, shape[0] if len(shape) == 1 else shape)
-    dev.dtype(wanted)  # a device that has none refuses before anything is drawn
-    out: Tensor = noted(name, wrap(drawn(kind, given, wanted, dev), dev))
+    dev.dtype(wanted)  # a device without this dtype refuses before anything is drawn
+    out: Tensor = with_origin(name, wrap(drawn(kind, given, wanted, dev), dev))
     return out.requires_grad_(requires_grad)
 
 
@@ -105,10 +103,10 @@ def randn(*shape: Shape, dtype: Any = float32, device: Where = None, requires_gr
 
 @worded
 def randint(low: Any = None, high: Any = None, size: Any = None, *, dtype: Any = None, device: Where = None) -> Tensor:
-    """Uniform integers in [low, high), or [0, low) if only one is given: `randint(10, (2, 2))`, `randint(0, 10, (2,))`.
+    """Uniform integers in [low, high): `randint(0, 10, (2,))`; or in [0, high): `randint(10, (2, 2))`.
 
     Args:
-        size: the shape; one number if it is left out.
+        size: the shape; without a size there is one number, without axes.
         dtype: an integer dtype; the device's own unless given.
 
     Raises:
@@ -134,7 +132,7 @@ def randint(low: Any = None, high: Any = None, size: Any = None, *, dtype: Any =
         fitting("randint", end, wanted)
     shape = lengths("randint", () if size is None else size)
     dev.dtype(wanted)
-    return noted("randint", wrap(drawn("integers", shape, wanted, dev, low=first, high=last), dev))
+    return with_origin("randint", wrap(drawn("integers", shape, wanted, dev, low=first, high=last), dev))
 
 
 @worded
@@ -146,7 +144,7 @@ def randperm(n: int, *, device: Where = None) -> Tensor:
     """
     dev = _device(device)
     shape = lengths("randperm", whole("randperm", n))
-    return noted("randperm", wrap(drawn("permutation", shape, dev.default_int, dev), dev))
+    return with_origin("randperm", wrap(drawn("permutation", shape, dev.default_int, dev), dev))
 
 
 if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute

@@ -1,19 +1,19 @@
-"""Shapes that do not fit, in words: what an op says in place of its array library, once that has refused them.
+"""Shapes that do not fit, in words: what an op says in place of an array library that has refused the shapes.
 
-Each library has its own words and error classes for the same mistake; these are the same on every device. Nothing here
-is called where shapes fit.
+Each library has its own words and error class for one mistake; the words here are for every device. An op names its
+function of this file as `op(unfit=...)`. Nothing here is called where shapes fit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 Shape = tuple[int, ...]
-Why = str | None  # what is wrong, and how to mend it; None if the shapes are not what is wrong
+Why = str | None  # what is wrong with the shapes, and how to mend it; None if nothing is
 
 
 def of(x: Any) -> Shape:
@@ -22,7 +22,7 @@ def of(x: Any) -> Shape:
 
 
 def broadcast(shapes: Sequence[Shape], but: int = 0) -> Why:
-    """Why the shapes, without so many last axes of each, have no common one."""
+    """Why the shapes do not broadcast to a common one; the last `but` axes of each are left out."""
     for i, b in enumerate(shapes):
         for a in shapes[:i]:
             for axis, (m, n) in enumerate(zip(a[::-1], b[::-1]), start=1):
@@ -44,8 +44,14 @@ def repeated(shape: Shape, wanted: Shape) -> Why:
     return None
 
 
-def product(a: Shape, b: Shape) -> Why:
-    """Why x1 @ x2 is not there."""
+def elementwise(*arrays: Any) -> Why:
+    """Why arrays of an elementwise op have no common shape."""
+    return broadcast([of(x) for x in arrays])
+
+
+def product(x1: Any, x2: Any) -> Why:
+    """Why there is no x1 @ x2."""
+    a, b = of(x1), of(x2)
     if not a or not b:
         return f"{'x2' if a else 'x1'} has no axes; write x1 * x2"
     k, other = a[-1], b[-2] if len(b) > 1 else b[0]
@@ -60,20 +66,23 @@ def product(a: Shape, b: Shape) -> Why:
     return f"axis -1 of x1 has length {k} and axis {axis} of x2 {other}, which must be the same{turned}"
 
 
-def attention(query: Shape, key: Shape, value: Shape | None = None) -> Why:
-    """Why softmax(query @ key.mT) @ value is not there."""
-    for name, shape in (("query", query), ("key", key), ("value", value)):
-        if shape is not None and len(shape) < 2:
+def attention(query: Any, key: Any, value: Any = None, mask: Any = None, **_: Any) -> Why:
+    """Why there is no softmax(query @ key.mT) @ value. The mask is not looked at."""
+    given = {name: of(x) for name, x in (("query", query), ("key", key), ("value", value)) if x is not None}
+    for name, shape in given.items():
+        if len(shape) < 2:
             return f"the {name} has at least two axes, not {len(shape)}"
-    if query[-1] != key[-1]:
-        return f"the query has {query[-1]} features and the key {key[-1]}, which must be the same"
-    if value is not None and value[-2] != key[-2]:
-        return f"there are {key[-2]} keys and {value[-2]} values, which must be as many"
-    return broadcast([x for x in (query, key, value) if x is not None], but=2)
+    q, k, v = given["query"], given["key"], given.get("value")
+    if q[-1] != k[-1]:
+        return f"the query has {q[-1]} features and the key {k[-1]}, which must be the same"
+    if v is not None and v[-2] != k[-2]:
+        return f"there are {k[-2]} keys and {v[-2]} values, which must be as many"
+    return broadcast(list(given.values()), but=2)
 
 
-def joined(shapes: Sequence[Shape], axis: int) -> Why:
-    """Why arrays cannot be joined along an axis. Raises IndexError if that is not there."""
+def joined(*arrays: Any, axis: int) -> Why:
+    """Why arrays cannot be joined along an axis. Raises IndexError if there is no such axis."""
+    shapes = [of(x) for x in arrays]
     first = shapes[0]
     axis = range(len(first))[axis]
     for i, shape in enumerate(shapes):
@@ -89,10 +98,15 @@ def joined(shapes: Sequence[Shape], axis: int) -> Why:
     return None
 
 
-def reshaped(shape: Shape, wanted: Any) -> Why:
-    """Why an array of a shape cannot have another one."""
-    lengths = tuple(wanted) if isinstance(wanted, tuple | list) else (wanted,)
-    size, made = math.prod(shape), math.prod(n for n in lengths if n != -1)
+def widened(x: Any, shape: Sequence[int]) -> Why:
+    """Why an array does not broadcast to a shape."""
+    return repeated(of(x), tuple(shape))
+
+
+def reshaped(x: Any, shape: Any, **_: Any) -> Why:
+    """Why an array cannot have a shape."""
+    lengths = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    size, made = math.prod(of(x)), math.prod(n for n in lengths if n != -1)
     if lengths.count(-1) > 1:
         return "one length may be -1, for what is left over, but not more"
     if -1 not in lengths:
@@ -103,41 +117,27 @@ def reshaped(shape: Shape, wanted: Any) -> Why:
     return f"{size} elements are not a multiple of the {made} that {lengths} asks for" if size % made else None
 
 
-def along(shape: Shape, indices: Shape, axis: int) -> Why:
-    """Why `take_along_axis` has no result. Raises IndexError if the axis is not there."""
-    if len(shape) != len(indices):
-        return f"x has {len(shape)} axes and the indices {len(indices)}, which must be as many"
-    axis = range(len(shape))[axis]
-    return broadcast([(*s[:axis], 1, *s[axis + 1 :]) for s in (shape, indices)])
+def aligned(x: Any, indices: Any, axis: int) -> Why:
+    """Why `take_along_axis` has no result. Raises IndexError if there is no such axis."""
+    a, b = of(x), of(indices)
+    if len(a) != len(b):
+        return f"x has {len(a)} axes and the indices {len(b)}, which must be as many"
+    axis = range(len(a))[axis]
+    return broadcast([(*s[:axis], 1, *s[axis + 1 :]) for s in (a, b)])
 
 
-def assigned(shape: Shape, value: Shape, key: tuple[Any, ...]) -> Why:
-    """Why a value cannot be assigned to x[key], of integers and slices."""
-    there = np.broadcast_to(np.False_, shape)[key].shape
-    why = repeated(value, there)
+def assigned(x: Any, value: Any, key: tuple[Any, ...]) -> Why:
+    """Why a value cannot be assigned to x[key], a key of integers and slices."""
+    there = np.broadcast_to(np.False_, of(x))[key].shape
+    why = repeated(of(value), there)
     return why and f"the value {why}"
 
 
-_BY_OP: dict[str, Callable[..., Why]] = {
-    "matmul": lambda x1, x2: product(of(x1), of(x2)),
-    "attention_weights": lambda query, key, mask=None, **_: attention(of(query), of(key)),
-    "scaled_dot_product_attention": lambda q, k, v, mask=None, **_: attention(of(q), of(k), of(v)),
-    "multi_head_attention": lambda q, k=None, v=None, mask=None, **_: attention(of(k), of(k), of(v)) if of(k) else None,
-    "concat": lambda *arrays, axis: joined([of(x) for x in arrays], axis),
-    "reshape": lambda x, shape, **_: reshaped(of(x), shape),
-    "broadcast_to": lambda x, shape: repeated(of(x), tuple(shape)),
-    "take_along_axis": lambda x, indices, axis: along(of(x), of(indices), axis),
-    "setitem": lambda x, value, key: assigned(of(x), of(value), key),
-}
-
-
 def misfit(op: Any, inputs: Sequence[Any], meta: dict[str, Any]) -> Why:
-    """What is wrong with the shapes that an op of ours was given, if something is."""
+    """What is wrong with the shapes that an op was given, if something is and the op has the setting `unfit`."""
+    if op.unfit is None:
+        return None
     try:
-        if op.body.__module__ == "tinytorch.ops.elementwise":
-            return broadcast([of(x) for x in inputs])
-        if op.body.__module__.startswith("tinytorch.ops.") and op.name in _BY_OP:
-            return _BY_OP[op.name](*inputs, **meta) or None
+        return op.unfit(*inputs, **meta) or None
     except (TypeError, IndexError, ValueError):  # something else is wrong: an axis or a key
-        pass
-    return None
+        return None

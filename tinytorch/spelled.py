@@ -1,4 +1,4 @@
-"""Names of PyTorch's and NumPy's that are spelled otherwise here, or are not here: what an AttributeError says of them.
+"""Names of PyTorch and NumPy that are spelled otherwise in tinytorch, or are missing, and what to write.
 
 Each table is lines of "their name: what to write". `x` is the tensor, `model` the module.
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 
 def _table(text: str) -> dict[str, str]:
-    """name -> what to write, of lines of "name, name: what to write"."""
+    """name -> what to write, from lines of "name, name: what to write"."""
     found: dict[str, str] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         names, _, what = line.partition(": ")
@@ -332,7 +332,7 @@ _DTYPES = (
     "bits",
     "int",
 )
-_GROUPS = {  # how a name starts -> why it is not there
+_GROUPS = {  # start of a name -> why there is no such name
     "fft": "Fourier transforms are not in tinytorch",
     "linalg": "linear algebra but products is not in tinytorch",
     "cuda": "devices are tinytorch.device(...), .to(device)",
@@ -343,39 +343,39 @@ _GROUPS = {  # how a name starts -> why it is not there
 }
 
 
-KNOWN: dict[str, str] = {}  # every public name of tinytorch -> how to write it; filled in by `tinytorch` itself
+KNOWN: dict[str, str] = {}  # public name of tinytorch -> how to write it; filled in by `tinytorch` itself
 
 
 def missing(place: str, name: str, owner: str, obj: object) -> AttributeError:
-    """The error that `owner`, in words, has no such name; Python itself adds names of `obj` that look alike."""
+    """The error that `owner` (a text) has no attribute `name`. Python itself adds names of `obj` that look alike."""
     said = f"{owner} has no attribute {name!r}"
     if not name.startswith("__"):
         said += f"; {hint(place, name, KNOWN)}"
-        if said.endswith(_UNSET):  # by the user, whose class it is
+        if said.endswith(_UNSET):  # a class of the user's
             has = [n for n in vars(obj) if not n.startswith("_") and n not in ("made_at", "training")]
             said += f"; it has {', '.join(has[:8])}" + ", ..." * (len(has) > 8) if has else ""
     return AttributeError(said, name=name, obj=obj)
 
 
 class Imports:
-    """What Python asks last when it imports: it says what to write for a name that is spelled otherwise.
+    """A finder that Python asks last when it imports. It says what to write for a name that is spelled otherwise.
 
-    `from tinytorch import cat` takes an AttributeError, whatever it says, for a reason to look for a module of that
-    name. So the words come where that is looked for: `import tinytorch.nn.functional as F` has them, too.
+    `from tinytorch import cat` drops the text of an AttributeError, and looks for a module `tinytorch.cat`. So the text
+    comes from the search for modules. `import tinytorch.nn.functional as F` gets a text in this way, too.
     """
 
     @staticmethod
     def find_spec(fullname: str, path: object = None, target: object = None) -> None:
-        """Raise ModuleNotFoundError for such a name; return None, which means that there is no module, for others."""
+        """Raise ModuleNotFoundError for a name that is spelled otherwise. For others None: there is no module."""
         parent, _, name = fullname.rpartition(".")
         if parent.partition(".")[0] == "tinytorch" and not name.startswith("_"):
             said = hint(parent.removeprefix("tinytorch."), name, KNOWN)
-            if not said.startswith(_NOWHERE):  # with another `name` than the module's Python does not go on
+            if not said.startswith(_NOWHERE):  # a `name` other than the module's stops Python's search
                 raise ModuleNotFoundError(f"there is no {name!r} in {parent!r}; {said}", name=name)
 
 
 _NOWHERE = "it is not in tinytorch"
-_UNSET = "set it in __init__"  # of a name of the user's own
+_UNSET = "set it in __init__"  # of a name that the user chose
 _PLACES = {
     "tensor": TENSOR,
     "module": MODULE,
@@ -390,25 +390,25 @@ _PLACES = {
 
 
 def _written(code: str, known: Mapping[str, str]) -> str:
-    """Code of a table, with `tinytorch.` before the names that are there."""
+    """Code of a table, with `tinytorch.` before names of tinytorch."""
     code = re.sub(r"^\w+(?=$|;)", lambda m: known.get(m[0], m[0]), code)
     return re.sub(r"(?<![\w.`])(\w+)\(", lambda m: f"{known.get(m[1], m[1])}(", code)
 
 
 def hint(place: str, name: str, known: Mapping[str, str]) -> str:
-    """What to write in place of a name that is not there, or that it is not there.
+    """The text that says what to write in place of a missing name, or that nothing replaces the name.
 
     Args:
-        place: "tensor", "module", "own module" for one of a user's class, "optimizer", or where in tinytorch: "nn",
-            "data", "nn.init", ...; "tinytorch" for tinytorch itself.
-        known: names that are somewhere in tinytorch -> how to write them.
+        place: "tensor", "module", "own module" for a module of a user's class, "optimizer", or a module of tinytorch:
+            "nn", "data", "nn.init", ...; "tinytorch" for tinytorch itself.
+        known: name anywhere in tinytorch -> how to write it.
     """
     own = _PLACES.get(place, {})
     if name in own:
         return f"write {own[name]}"
     if place == "own module" and not name.startswith("register_"):
         return _UNSET
-    anywhere = place not in ("module", "own module", "optimizer")  # whose names are the user's, such as `linear`
+    anywhere = place not in ("module", "own module", "optimizer")  # elsewhere names are the user's, such as `linear`
     if name in known and anywhere:
         return f"write {known[name]}"
     if name in FUNCTIONS and anywhere:

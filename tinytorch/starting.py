@@ -1,15 +1,15 @@
-"""Ctrl-C while a command of tinytorch is still being imported: one line, as `commands.process` prints it later.
+"""Ctrl-C while a command of tinytorch is still being imported: one line, as `commands.process` prints later.
 
-Python imports the package before its `__main__`, which takes longer than anything else a short command does. So this is
-the first import, and imports what is there in every process. What comes before it, the start of Python itself (some
-50 ms), is out of reach: a Ctrl-C there ends in Python's own words, or in none.
+Python imports the package before its `__main__`, and the import is the longest part of a short command. So this module
+is imported first, and imports only modules that every process has. The start of Python itself comes before (some
+50 ms), and is out of reach: a Ctrl-C then ends in Python's own words, or in none.
 """
 
 import os
 import signal
 import sys
 
-INTERRUPTED = 130  # what a shell makes of a process that Ctrl-C ended
+INTERRUPTED = 130  # the exit status in a shell of a process that Ctrl-C ended
 
 
 def _end(*_: object) -> None:
@@ -18,7 +18,7 @@ def _end(*_: object) -> None:
 
 
 def _is_a_command() -> bool:
-    """Whether this process is a command of tinytorch's, and not somebody's program that imports it."""
+    """Whether this process is a command of tinytorch, and not a program that imports tinytorch."""
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":  # until Python has found the module
         module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
@@ -28,7 +28,7 @@ def _is_a_command() -> bool:
 
 
 def _is_the_script(program: str) -> bool:
-    """Whether it is the file that an installer has made for the command `tinytorch`."""
+    """Whether a file is the one that an installer has made for the command `tinytorch`."""
     name = os.path.basename(program).lower()
     if name == "tinytorch.exe":
         return True
@@ -42,7 +42,7 @@ def _is_the_script(program: str) -> bool:
 
 
 def begin() -> None:
-    """From now on Ctrl-C ends the process with one line, if it is a command."""
+    """From now on Ctrl-C ends the process with one line, if the process is a command."""
     if _is_a_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 

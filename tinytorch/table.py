@@ -1,4 +1,4 @@
-"""Text for a terminal: tables that fit any width and break no word, and a user's strings, which must not act on it."""
+"""Text for a terminal: tables that fit any width and break no word, and users' strings without control characters."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ GAP = "  "  # between columns
 
 
 def plain(text: object, encoding: str | None = None) -> str:
-    r"""A text that only prints: what a terminal would obey, or the encoding lacks, is spelled as Python does.
+    r"""A text that only prints: characters that a terminal obeys, or the encoding lacks, are escaped as in Python.
 
     Args:
-        encoding: of the stream it is for; that of `sys.stdout` unless given.
+        encoding: the encoding of the stream; of `sys.stdout` unless given.
 
     >>> from tinytorch.table import plain
     >>> print(plain("\x1b[31m[/] a\nb"))
@@ -37,7 +37,7 @@ def width(otherwise: int) -> int:
 
 
 def console(file: TextIO | None = None, otherwise: int = 150) -> Any:
-    """A `rich` console for a stream (`sys.stdout`): as wide as its terminal, as COLUMNS, or as the number given."""
+    """A `rich` console for a stream (`sys.stdout`), as wide as the terminal, the variable COLUMNS, or `otherwise`."""
     with importing:
         from rich.console import Console
 
@@ -47,14 +47,14 @@ def console(file: TextIO | None = None, otherwise: int = 150) -> Any:
 
 
 def say(screen: Any, text: str, style: str | None = None) -> None:
-    """Print a text on a console: on a terminal broken between words only, elsewhere as one line."""
+    """Print a text on a console: on a terminal with line breaks between words, elsewhere as one line."""
     text = plain(text, screen.encoding)
     for line in wrapped(text, screen.width, GAP) if screen.is_terminal else [text]:
         screen.print(line, style=style, soft_wrap=True)
 
 
 def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
-    """The lines of a text, no longer than so many columns unless a word is; all but the first are indented."""
+    """The lines of a text, at most so many columns long unless a word is longer; all but the first are indented."""
     lines, line = [], ""
     for word in text.split(" "):
         longer = f"{line} {word}" if line.strip() else line + word
@@ -66,14 +66,14 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
 
 
 def _cells(text: str) -> int:
-    """How many columns a text takes: a Chinese character takes two, an accent that is combined with a letter none."""
+    """How many columns a text takes: two for a Chinese character, none for an accent combined with a letter."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 class Table:
-    """Rows under headings; where they do not fit, a line for each cell.
+    """Rows under headings; where the rows are too wide, a line for each cell.
 
     >>> from tinytorch.table import Table
     >>> table = Table("device", "state")
@@ -107,7 +107,7 @@ class Table:
         self.rows.append((texts + [""] * (len(self.columns) - len(texts)), style or ""))
 
     def lines(self, columns: int) -> list[str]:
-        """The table as lines for so many columns."""
+        """The table as lines of at most so many columns."""
         return [line for line, _ in self._styled(columns)]
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
@@ -132,7 +132,7 @@ class Table:
             yield line, ""
 
     def _widths(self, columns: int) -> list[int] | None:
-        """How wide each column is: as wide as it wants, or less, down to its longest word; None if that is too much."""
+        """The width of each column: of its longest cell, or less, down to its longest word; None if still too wide."""
         each = list(zip(self.columns, *(cells for cells, _ in self.rows)))
         widths = [max(map(_cells, cells)) for cells in each]
         least = [max(_cells(word) for cell in cells for word in cell.split(" ")) for cells in each]
@@ -145,7 +145,7 @@ class Table:
         return [max(_cells(line) for cell in cells for line in wrapped(cell, w)) for cells, w in zip(each, widths)]
 
     def _laid(self, cells: list[str], widths: list[int]) -> list[str]:
-        """A row side by side."""
+        """A row with its cells side by side."""
         texts = [wrapped(cell, w) for cell, w in zip(cells, widths, strict=True)]
         lines = []
         for i in range(max(map(len, texts))):
@@ -158,7 +158,7 @@ class Table:
         return lines
 
     def _records(self, columns: int) -> Iterator[tuple[str, str]]:
-        """A row below another, "column: cell" by "column: cell"."""
+        """A row as a line "column: cell" for each cell."""
         for i, (cells, style) in enumerate(self.rows):
             if i:
                 yield "", ""

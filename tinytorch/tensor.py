@@ -31,10 +31,10 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _as_given(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A method that takes lengths or axes one by one or as a tuple: x.reshape(2, 3) or x.reshape((2, 3))."""
+    """A method that takes lengths or axes one by one, or as a tuple: x.reshape(2, 3) or x.reshape((2, 3))."""
 
     def method(x: Tensor, *given: Any, **options: Any) -> Tensor:
-        if not given:  # by its name
+        if not given:  # they are given by name
             return function(x, **options)
         return function(x, given[0] if len(given) == 1 and not isinstance(given[0], int) else given, **options)
 
@@ -59,7 +59,7 @@ _SIGNS = {
 }
 
 
-_NUMPYS = {name: getattr(ops, name) for name in _SIGNS}  # its operators: its name for each -> the function
+_NUMPYS = {name: getattr(ops, name) for name in _SIGNS}  # NumPy's name of an operator -> the function
 _NUMPYS |= {
     name: getattr(ops, name) for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 }
@@ -67,14 +67,14 @@ _NUMPYS |= {"power": ops.pow, "left_shift": ops.bitwise_left_shift, "right_shift
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`x += y`: the tensor gets the result, recorded or not; see `may_change`. It keeps its shape and dtype.
+    """`x += y`: the tensor gets the result, recorded or not, and keeps its shape and dtype; see `may_change`.
 
-    The result of `detach`, `data` and a slice is not changed but replaced, so that `p.data -= step` changes p.
+    A view, as from `data`, is not changed: the result replaces the view, so that `p.data -= step` changes p.
     """
     sign = _SIGNS[function.__name__]
 
     def method(x: Tensor, other: Any) -> Tensor:
-        if not x.shared:
+        if not x.is_view:
             may_change(x, f"x {sign}= y", f"x = x {sign} y")
         new = function(x, other)
         for what in ("shape", "dtype"):
@@ -85,7 +85,7 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
                     f"x {sign}= y: the result has {what} {made}, the tensor {had}; write x = x {sign} y{instead}"
                 )
         new = new if new.dtype == x.dtype else new.to(x.dtype)
-        if x.shared:
+        if x.is_view:
             return new
         x.assign(new.array, new.node)
         return x
@@ -97,9 +97,9 @@ class Tensor(Variable):
     """An n-dimensional array on a device that can remember how it was computed.
 
     Args:
-        data: a number, a nested list, an array of NumPy or of any registered library, or a Tensor. It is copied.
-        dtype: such as `tinytorch.float32` or "float32"; otherwise that of an array, and float32, the device's integer
-            or bool for Python numbers.
+        data: a number, a nested list, an array of NumPy or of any registered library, or a Tensor; always copied.
+        dtype: such as `tinytorch.float32` or "float32"; otherwise an array's own dtype; for Python numbers float32,
+            the device's integer, or bool.
         device: such as "cuda:0"; otherwise the default device, but a Tensor or a GPU library's array stays where it is.
         requires_grad: whether `backward` computes its gradient; floating dtypes only.
 
@@ -121,7 +121,7 @@ class Tensor(Variable):
         self, data: Any, dtype: Any = None, device: str | Device | None = None, requires_grad: bool = False
     ) -> None:
         self.grad = self.node = None
-        self.shared = self._requires_grad = False
+        self.is_view = self._requires_grad = False
         try:
             self.array, self.device = to_array(data, dtype, device, copy=True)
             self.requires_grad = requires_grad
@@ -159,20 +159,20 @@ class Tensor(Variable):
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no recorded op made it: gradients are kept in `grad` for leaves."""
+        """Whether no recorded op made the tensor. Leaves keep their gradients, in `grad`."""
         return self.node is None
 
     @property
     def origin(self) -> Origin | None:
-        """Which op made it, or that it was made from data, and the line of your code: see `tinytorch.debug`."""
+        """What made the tensor (an op, or its class), and the line of your code, if known: see `tinytorch.debug`."""
         known = getattr(self, "made_at", None)
         return Origin(self.node.op.name) if known is None and self.node is not None else known
 
     @property
     def data(self) -> Tensor:
-        """The same values without the graph. Assigning replaces the values, by those of a tensor like this one."""
+        """The values without the graph. A tensor of this shape, dtype and device can be assigned, to replace them."""
         out: Tensor = wrap(self.array, self.device)
-        out.shared = True
+        out.is_view = True
         return leaving("detach", self, out)
 
     @data.setter
@@ -202,8 +202,8 @@ class Tensor(Variable):
                 then refer to each other until `grad` is set to None; `tinytorch.grad` avoids that.
 
         Raises:
-            RuntimeError: the tensor has no graph, it was freed, or a gradient is needed and not given. Then no `grad`
-                has changed.
+            RuntimeError: the tensor has no graph, the graph was freed, or a gradient is needed and not given. No
+                `grad` has changed then.
 
         >>> x = Tensor(3.0, requires_grad=True)
         >>> (x * x).backward()
@@ -214,14 +214,14 @@ class Tensor(Variable):
 
     @words.bound
     def detach(self) -> Tensor:
-        """The same values without the graph. They may share memory, so it cannot be written into: see `copy`."""
+        """The values without the graph, in a tensor that shares memory with this one: write into `x.copy()` instead."""
         return self.data
 
     # Values -------------------------------------------------------------------------------------------------------
 
     @words.bound
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The values as a NumPy array that the caller owns. Waits until they are computed.
+        """The values as a NumPy array that the caller owns. Waits until all values are computed.
 
         Raises:
             RuntimeError: the tensor requires a gradient, which NumPy would lose; use x.detach().numpy().
@@ -248,7 +248,7 @@ class Tensor(Variable):
 
     @words.bound
     def copy(self) -> Tensor:
-        """A tensor with the same values that shares nothing with this one but the graph."""
+        """A tensor with equal values in memory of its own. It shares only the graph with this one."""
         return ops.astype(self, self.dtype, copy=True)
 
     clone = copy
@@ -257,7 +257,7 @@ class Tensor(Variable):
 
     @words.bound
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Tensor:
-        """The tensor on a device, as a dtype, or both (or as another tensor is); itself if it is so already.
+        """The tensor on a device, of a dtype, or both (also those of another tensor); itself if nothing changes.
 
         >>> x = Tensor([1.0])
         >>> x.to("cpu") is x, x.to(tinytorch.float64).dtype, x.to("cpu", tinytorch.float64).dtype
@@ -374,8 +374,9 @@ class Tensor(Variable):
                 "use x.detach(), or x.copy(), which keeps the graph"
             )
         out = memo[id(self)] = object.__new__(type(self))
-        out.array, out.device, out._requires_grad = self.array, self.device, self._requires_grad  # arrays are replaced,
-        out.node, out.shared = None, False  # never written into, so that two tensors may have the same one
+        # two tensors may have one array: arrays are replaced, never written into
+        out.array, out.device, out._requires_grad = self.array, self.device, self._requires_grad
+        out.node, out.is_view = None, False
         out.grad = None if self.grad is None else self.grad.detach().copy()
         if hasattr(self, "name"):  # a Parameter
             out.name = self.name  # type: ignore[attr-defined]
@@ -395,13 +396,14 @@ class Tensor(Variable):
     ) -> Any:
         """The memory of the tensor for another library: what `np.from_dlpack(x)` and `torch.from_dlpack(x)` call.
 
-        It is shared, also with tensors that were detached or deep-copied from this one or are on another library's
-        device of the same memory: do not write into it, but into a copy. Slices that lie backwards are copied. NumPy
-        takes memory of the host only; on a GPU write `x.cpu()`. JAX takes no slices with steps; write `x.copy()`.
+        The memory is shared, also with tensors that were detached or deep-copied from this one, and with tensors of
+        another library on this memory. Do not write into the memory, but into a copy. Slices that lie backwards are
+        copied. NumPy takes memory of the host only; on a GPU write `x.cpu()`. JAX takes no slices with steps; write
+        `x.copy()`.
 
         Raises:
-            BufferError: the tensor requires a gradient, or its library does not give its memory away.
-            ValueError: there is a stream, of a device on the host.
+            BufferError: the tensor requires a gradient, or its library does not give memory away.
+            ValueError: a stream is given for a device on the host.
         """
         if self._requires_grad:
             raise BufferError("__dlpack__: the tensor requires a gradient, which would be lost; use x.detach()")
@@ -415,7 +417,7 @@ class Tensor(Variable):
         version, where = (None if pair is None else tuple(pair) for pair in (max_version, dl_device))
         given = {"stream": stream, "max_version": version, "dl_device": where, "copy": copy}
         given = {key: value for key, value in given.items() if value is not None}
-        # in order after the work of its own device
+        # with the device current, so that its work on the array comes first
         return leaving("dlpack", self, run_on(self.device, lambda: array.__dlpack__(**given)))
 
     @words.bound
@@ -424,7 +426,7 @@ class Tensor(Variable):
 
     @words.bound
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """The values for `np.asarray(x)`, and for libraries that call it: of a host's tensor without a gradient."""
+        """The values for `np.asarray(x)`, of a tensor on the host that requires no gradient."""
         if self._requires_grad:
             raise TypeError("np.asarray: the tensor requires a gradient, which would be lost; use x.detach().numpy()")
         if self.device.memory != (1, 0):
@@ -442,12 +444,12 @@ class Tensor(Variable):
             ) from None
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """What NumPy calls for its other functions, which go on as they would, with `np.asarray(x)`.
+        """NumPy calls this for functions that are no ufuncs. They go on with `np.asarray(x)`, as without this method.
 
-        Two take any error of that for "not equal": so it is asked for before.
+        `np.array_equal` and `np.array_equiv` take an error of `np.asarray` for "not equal": so errors come before.
         """
         go_on = getattr(function, "_implementation", None)
-        if go_on is None:  # of np.zeros(..., like=x)
+        if go_on is None:  # as of np.zeros(..., like=x)
             name = function.__name__
             raise TypeError(f"{name}: NumPy makes no tensors; {hint('tinytorch', name, KNOWN)}")
         if not all(issubclass(t, Tensor | np.ndarray) for t in types):
@@ -459,10 +461,10 @@ class Tensor(Variable):
         return go_on(*args, **kwargs)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """What NumPy calls for its own functions of elements, as np.exp(x), which are refused, and for its operators,
-        as np.float64(2) * x, which are the tensor's."""
+        """NumPy calls this for its ufuncs: np.exp(x) is refused, np.float64(2) * x is the tensor's own operator."""
         name = ufunc.__name__
-        if method == "__call__" and not options and name in _NUMPYS:  # which makes arrays of its numbers to compare
+        if method == "__call__" and not options and name in _NUMPYS:
+            # to compare, NumPy has made arrays of its numbers
             return _NUMPYS[name](*(x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs))
         values = "x.detach().numpy()" if self._requires_grad else "x.numpy()"
         raise TypeError(f"{name}: NumPy computes with no tensor; {hint('tinytorch', name, KNOWN)}, or give it {values}")
@@ -482,7 +484,7 @@ class Tensor(Variable):
     # Operators ----------------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        if hasattr(type(self), name):  # a slot that is not set, or a property whose own error this is not to hide
+        if hasattr(type(self), name):  # a slot not set, or a property with an error of its own
             return object.__getattribute__(self, name)
         raise missing("tensor", name, "Tensor", self)
 
@@ -593,5 +595,5 @@ Variable.result = Tensor
 
 
 def host_values(data: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """The values of an array or tensor of any library, converted to the dtype: what a saved state is read by."""
+    """The values of an array or tensor of any library, as the dtype: so a saved state is read."""
     return Tensor(data.detach() if hasattr(data, "detach") else data, dtype, "cpu").numpy()

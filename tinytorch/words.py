@@ -1,8 +1,8 @@
-"""Errors in words: of what kind an argument must be, as its annotation says, and what is said when it is not.
+"""Errors about arguments in words: the annotation of a parameter says which kind the argument must be.
 
-What was given is looked at against the annotations, which are there anyway: once something has failed, or before that
-where a wrong argument would do harm later only (`checked`). `int` means integers but no bools, `float` numbers; in
-`ops`, where tensors are positional and everything else has a name, a positional-only `Any` means a Tensor.
+Arguments are compared with the annotations once something has failed, or before the call, where a wrong argument would
+do harm only later (`checked`). `int` means integers but no bools, `float` means numbers. In `ops` tensors are
+positional and everything else has a name: there a positional-only `Any` means a Tensor.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
 
 OWN = (IndexError, OverflowError, NotImplementedError, TypeError, ValueError, BufferError, MemoryError, RuntimeError)
-FAILED = (*OWN, AttributeError, KeyError, ZeroDivisionError)  # what a wrong argument may raise, anywhere
+FAILED = (*OWN, AttributeError, KeyError, ZeroDivisionError)  # errors that a wrong argument may raise, anywhere
 
 
-if typing.TYPE_CHECKING:  # for type checkers it is the class
+if typing.TYPE_CHECKING:  # for type checkers OneTensor is the class Tensor
     from tinytorch.tensor import Tensor
 
     OneTensor = Tensor
@@ -38,7 +38,7 @@ else:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of the kind that an annotation says."""
+    """Whether a value is of the kind that an annotation names."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
@@ -51,7 +51,7 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is bool:
         return isinstance(value, bool | np.bool)
     if kind in (int, float):
-        if hasattr(value, "dtype") and getattr(value, "shape", None) == ():  # a tensor or array that holds one
+        if hasattr(value, "dtype") and getattr(value, "shape", None) == ():  # a tensor or array with one number
             return not isinstance(value.dtype, np.dtype) or value.dtype.kind in ("iu" if kind is int else "biuf")
         return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     if origin is tuple:
@@ -59,7 +59,7 @@ def fits(value: Any, kind: Any) -> bool:
             return False
         if inner[1:] == (...,):
             return all(fits(x, inner[0]) for x in value)
-        return all(map(fits, value, inner))  # a wrong length is a wrong value
+        return all(map(fits, value, inner))  # a wrong length is a wrong value, not a wrong kind
     if origin is collections.abc.Sequence:
         sequence = isinstance(value, collections.abc.Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
         return sequence and not isinstance(value, str | bytes) and all(fits(x, inner[0]) for x in value)
@@ -84,7 +84,7 @@ _SAID: dict[Any, str] = {
 
 
 def spelled(kind: Any) -> str:
-    """An annotation as it is said: "an integer, a tuple of integers or None"."""
+    """An annotation in words: "an integer, a tuple of integers or None"."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         *first, last = dict.fromkeys(spelled(k) for k in inner)
@@ -108,7 +108,7 @@ def _plural(kind: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """What was given, in a few words, without reading the values of arrays."""
+    """A given value, in a few words. The values of arrays are not read."""
     if value is None:
         return "None"
     if isinstance(value, type):
@@ -130,7 +130,7 @@ def shown(value: Any) -> str:
 
 
 def flags(name: str, **given: Any) -> None:
-    """Refuse what is neither True nor False, such as the string "False", which Python takes for true."""
+    """Refuse everything but True and False: the string "False", say, is true for Python."""
     for argument, value in given.items():
         if not isinstance(value, _BOOLS):
             raise TypeError(f"{name}: {argument} is True or False, not {shown(value)}")
@@ -146,7 +146,7 @@ def _is_method(function: Callable[..., Any]) -> bool:
 
 
 def _title(function: Callable[..., Any], args: Any) -> str:
-    """What the errors of a call begin with: the name of the function, or of the class whose constructor it is."""
+    """The name at the start of a function's errors: its own, or of the class whose constructor it is."""
     return type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
 
 
@@ -155,7 +155,7 @@ def kinds(function: Callable[..., Any]) -> dict[str, Any]:
     """The kind of each parameter of a function, by its annotations."""
     try:
         found = typing.get_type_hints(function)
-    except Exception:  # an annotation that is only there for type checkers
+    except Exception:  # an annotation imported for type checkers only
         found = {}
     out = {}
     for p in _signature(function).parameters.values():
@@ -168,13 +168,13 @@ def kinds(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def misfit(name: str, function: Callable[..., Any], given: Mapping[str, Any]) -> TypeError | None:
-    """The error that an argument is of a wrong kind, if one is."""
+    """The error that an argument is of a wrong kind; None if all are right."""
     expected = kinds(function)
     for argument, value in given.items():
         kind = expected.get(argument.partition("[")[0], Any)
         if not fits(value, kind):
             if typing.get_origin(kind) is collections.abc.Sequence and fits(value, collections.abc.Sequence[Any]):
-                (kind,) = typing.get_args(kind)  # a sequence it is: of what is not
+                (kind,) = typing.get_args(kind)  # the kind of an item is wrong
                 nth = next(i for i, v in enumerate(value) if not fits(v, kind))
                 argument, value = f"{argument}[{nth}]", value[nth]
             hint = "; make it one with tinytorch.asarray(...)" if kind is OneTensor else ""
@@ -190,10 +190,10 @@ def misfit(name: str, function: Callable[..., Any], given: Mapping[str, Any]) ->
 
 
 def given(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
-    """Each argument by name; those of `*arrays` as "arrays[0]" and so on.
+    """Each argument by name; the arguments of `*arrays` as "arrays[0]" and so on.
 
     Raises:
-        TypeError: one is missing, or there is no such argument.
+        TypeError: an argument is missing, or the function has no such argument.
     """
     out: dict[str, Any] = {}
     signature = _signature(function)
@@ -211,7 +211,7 @@ def given(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any
 
 
 def _unbound(text: str, function: Callable[..., Any], args: Any, kwargs: Any) -> str:
-    """What is said of arguments that do not fit: with those that there are, if one is unknown or too many."""
+    """The text about arguments that do not fit. It lists the function's arguments if one is unknown or too many."""
     names = [p for p in _signature(function).parameters if p != "self"]
     if names[:1] == ["shape"] and "too many" in text and all(type(a) is int for a in args):
         return f"the shape is one argument: {function.__name__}({args})"
@@ -222,13 +222,13 @@ def _unbound(text: str, function: Callable[..., Any], args: Any, kwargs: Any) ->
 
 
 def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, error: Exception) -> Exception:
-    """The error of a call as one that begins with the function's name, and says which argument was wrong if one was.
+    """The error of a call, beginning with the function's name, and naming the wrong argument if one is wrong.
 
-    What is no error of an argument, such as an AttributeError though all are of the right kind, stays as it is.
+    An error that is not about an argument, such as an AttributeError with all arguments right, stays as it is.
     """
     text = str(error)
     if text.startswith(f"{name}: ") and any(f" {argument} " in text for argument in kinds(function)):
-        return error  # in words already
+        return error  # told already
     try:
         wrong_kind = misfit(name, function, given(function, args, kwargs))
     except TypeError as wrong:
@@ -238,7 +238,7 @@ def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, erro
     who = text.partition(":")[0].partition("(")[0].replace("_", "").lower()
     names = {name, type(args[0]).__name__} if _is_method(function) else {name}
     alike = who in {n.replace("_", "").lower() for n in names}
-    if alike or not isinstance(error, OWN) or hasattr(error, "__notes__"):  # a rule of an op has notes
+    if alike or not isinstance(error, OWN) or hasattr(error, "__notes__"):  # errors in an op's rule have notes
         return error
     kind = next(k for k in OWN if isinstance(error, k))
     if kind is RuntimeError and type(error) is not RuntimeError:  # such as Unavailable, or out of memory
@@ -250,7 +250,7 @@ def retold(name: str, function: Callable[..., Any], args: Any, kwargs: Any, erro
 
 
 def tell(name: str, function: Callable[..., Any], args: Any, kwargs: Any, error: Exception) -> NoReturn:
-    """Raise the error of a call as `retold` has it, with the traceback of the error, and no second one."""
+    """Raise the error of a call as `retold` makes it, with the first error's traceback alone."""
     told = retold(name, function, args, kwargs, error)
     if told is error:
         raise error
@@ -258,7 +258,7 @@ def tell(name: str, function: Callable[..., Any], args: Any, kwargs: Any, error:
 
 
 def worded(function: F) -> F:
-    """Let the errors of a function made of other functions begin with its name, and name the argument that is wrong."""
+    """A decorator of a function made of others: errors begin with the function's name, and name the wrong argument."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -271,7 +271,7 @@ def worded(function: F) -> F:
 
 
 def bound(function: F) -> F:
-    """Let the error of an argument too many, too few or unknown begin with the function's name."""
+    """A decorator: the error of an argument too many, missing or unknown begins with the function's name."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -286,7 +286,7 @@ def bound(function: F) -> F:
 
 
 def expecting(function: F) -> F:
-    """Refuse arguments of a wrong kind before the call, whose errors stay as they are: it may run the user's code."""
+    """A decorator: arguments of a wrong kind are refused before the call. Errors of the call, as of user code, stay."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -303,7 +303,7 @@ def expecting(function: F) -> F:
 
 
 def constructor(by: Callable[[F], F]) -> Callable[[C], C]:
-    """A class whose generated constructor is as one of these decorators has it."""
+    """A decorator of a class: its generated constructor is decorated by `by`."""
 
     def decorate(cls: C) -> C:
         cls.__init__ = by(cls.__init__)  # type: ignore[misc]
@@ -313,7 +313,7 @@ def constructor(by: Callable[[F], F]) -> Callable[[C], C]:
 
 
 def checked(function: F) -> F:
-    """`worded` where a wrong argument may do harm later: those that nothing has refused are looked at, too."""
+    """`worded` where a wrong argument may do harm later: after a call without an error arguments are checked, too."""
     if function.__name__ != "__init__":
         return worded(expecting(function))
 
@@ -322,7 +322,7 @@ def checked(function: F) -> F:
         name = _title(function, args)
         try:
             function(*args, **kwargs)
-            wrong = misfit(name, function, given(function, args, kwargs))  # afterwards: it may have better words
+            wrong = misfit(name, function, given(function, args, kwargs))  # after the call: its error is better
         except FAILED as error:
             tell(name, function, args, kwargs, error)
         if wrong is not None:

@@ -1,4 +1,4 @@
-"""Small helpers about axes: normalising them, the shapes they leave, and indexing along one."""
+"""Small helpers about axes: axes that are not negative, the shapes of reductions, and permutations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def axis_of(axis: Any, ndim: int) -> int:
 
 
 def checked(axis: Any, ndim: int) -> Any:
-    """The axis or axes as they were given, but not negative, and None for all; raises as `axes_of`."""
+    """The axis or axes in the form that was given (None for all), but not negative; raises as `axes_of`."""
     if axis is None:
         return None
     axes = axes_of(axis, ndim)
@@ -46,11 +46,11 @@ def checked(axis: Any, ndim: int) -> Any:
 
 
 def lengths(name: str, shape: Any) -> tuple[int, ...]:
-    """A shape as a tuple: of one length, or of a sequence of them; `name` says who was given it.
+    """A shape, one length or a sequence of lengths, as a tuple; `name` is the function that was given the shape.
 
     Raises:
         TypeError: a length is no integer.
-        ValueError: a length is negative, or no machine has that many elements, which ends the process in JAX (0.10).
+        ValueError: a length is negative, or no machine holds so many elements (JAX 0.10 would end the process).
     """
     axes = getattr(shape, "ndim", 0 if hasattr(shape, "__index__") else 1)
     given = shape if axes else (shape,)
@@ -76,5 +76,5 @@ def count_of(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> int:
 
 
 def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
-    """The permutation that undoes one."""
+    """The permutation that undoes a permutation."""
     return tuple(sorted(range(len(order)), key=order.__getitem__))

@@ -1,9 +1,9 @@
 """Elementwise functions: arithmetic, exponentials, trigonometry, activations, comparisons, logic, bits.
 
-Names and meanings are the array API standard's, plus `relu`, `gelu`, `sigmoid` and `erf`. Inputs broadcast against each
-other; the engine undoes that for the gradients.
+Names and meanings are the array API standard's; `relu`, `gelu`, `sigmoid` and `erf` are added. Inputs broadcast against
+each other. The engine undoes the broadcasting for the gradients.
 
-The file is long because there are many such functions: each is short, and is read by itself.
+The file is long because there are many elementwise functions. Each is short, and is read by itself.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.dtypes import fitting, of_numbers
+from tinytorch.shapes import elementwise
 from tinytorch.words import OneTensor, worded
 
 __all__ = [
@@ -106,7 +107,7 @@ def _same(g: Array) -> Array:
     return g
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", unfit=elementwise)
 def add(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 + x2
 
@@ -116,7 +117,7 @@ def add(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 + x2, _same, _same
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", unfit=elementwise)
 def subtract(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 - x2
 
@@ -126,7 +127,7 @@ def subtract(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 - x2, _same, operator.neg
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", unfit=elementwise)
 def multiply(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 * x2
 
@@ -136,7 +137,7 @@ def multiply(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 * x2, lambda g: g * x2, lambda g: g * x1
 
 
-@op(kinds="iuf", beyond="divided")
+@op(kinds="iuf", beyond="divided", unfit=elementwise)
 def divide(dev: Device, x1: Array, x2: Array, /) -> Any:
     """x1 / x2. Integers are divided as float32; for whole numbers see `floor_divide`.
 
@@ -149,12 +150,12 @@ def divide(dev: Device, x1: Array, x2: Array, /) -> Any:
 
 
 def _expect_divisor(dev: Any, x1: Array, x2: Array) -> None:
-    """Raise for integers and the number 0, of which every library would make something else."""
+    """Raise for integers divided by the number 0: no two libraries give the same result."""
     if type(x2) is int and x2 == 0 and dev.dtype_of(x1).kind != "f":
         raise ZeroDivisionError("integers are not divided by zero; convert them with .astype(...)")
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", unfit=elementwise)
 def floor_divide(dev: Device, x1: Array, x2: Array, /) -> Any:
     """floor(x1 / x2). It has no gradient.
 
@@ -168,9 +169,9 @@ def floor_divide(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 // x2, None, None
 
 
-@op(kinds="iuf", kinked=True)
+@op(kinds="iuf", kinked=True, unfit=elementwise)
 def remainder(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """x1 - floor(x1 / x2) * x2: it has the sign of x2.
+    """x1 - floor(x1 / x2) * x2. The result has the sign of x2.
 
     Raises:
         ZeroDivisionError: integers by the number 0.
@@ -182,9 +183,9 @@ def remainder(dev: Device, x1: Array, x2: Array, /) -> Any:
     return x1 % x2, lambda g: g, lambda g: -g * (x1 // x2)
 
 
-@op(kinds="iuf")
+@op(kinds="iuf", unfit=elementwise)
 def pow(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """x1 ** x2. Where x1 is zero, the gradient of x2 is taken as zero; where x2 is zero, that of x1 is.
+    """x1 ** x2. The gradient of x2 is taken as zero where x1 is zero, the gradient of x1 where x2 is zero.
 
     Raises:
         ValueError: integers to the power of a negative number.
@@ -204,7 +205,7 @@ def pow(dev: Device, x1: Array, x2: Array, /) -> Any:
         slope = x1 ** (xp.where(flat & (x1 == 0), 1.0, x2) - 1.0)
         return g * (x2 * xp.where(flat & ((x1 == 0) | ~xp.isfinite(slope)), 0.0, slope))
 
-    def of_exponent(g: Array) -> Array:  # y * log(x1) is 0 where x1 is, and infinite where only y is
+    def of_exponent(g: Array) -> Array:  # y * log(x1) is 0 where x1 is 0, and infinite where only y is infinite
         if isinstance(x1, int | float):
             log: Any = math.nan if x1 < 0 else math.log(x1) if 0 < x1 < math.inf else 1.0
             flat = (y == y) if x1 == 0 else (y == 0) if x1 > 0 else (y != y)
@@ -238,7 +239,7 @@ def positive(dev: Device, x: Array, /) -> Any:
 
 @worded
 def conj(x: Any, /) -> OneTensor:
-    """x: all numbers here are real. It lets code that is written for complex numbers, too, run on tensors.
+    """x: all numbers here are real. `conj` lets code for complex numbers run on tensors.
 
     >>> tinytorch.conj(Tensor([1.0, -2.0]))
     tensor([ 1., -2.])
@@ -248,7 +249,7 @@ def conj(x: Any, /) -> OneTensor:
 
 @worded
 def real(x: Any, /) -> OneTensor:
-    """x: all numbers here are real, as for `conj`.
+    """x: all numbers here are real; see `conj`.
 
     >>> tinytorch.real(Tensor([1.0, -2.0]))
     tensor([ 1., -2.])
@@ -258,7 +259,7 @@ def real(x: Any, /) -> OneTensor:
 
 @op(kinds="iuf", kinked=True)
 def abs(dev: Device, x: Array, /) -> Any:
-    """|x|. Its gradient at zero is taken as zero.
+    """|x|. The gradient at zero is taken as zero.
 
     >>> tinytorch.abs(Tensor([1.0, -2.0]))
     tensor([1., 2.])
@@ -299,9 +300,9 @@ def reciprocal(dev: Device, x: Array, /) -> Any:
     return y, lambda g: -g * y * y
 
 
-@op(kinds="f")
+@op(kinds="f", unfit=elementwise)
 def hypot(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """sqrt(x1**2 + x2**2), without overflow in between. At (0, 0) its gradient is taken as zero.
+    """sqrt(x1**2 + x2**2), without overflow in between. The gradient at (0, 0) is taken as zero.
 
     >>> tinytorch.hypot(Tensor([3.0]), Tensor([4.0]))
     tensor([5.])
@@ -309,7 +310,7 @@ def hypot(dev: Device, x1: Array, x2: Array, /) -> Any:
     xp = dev.xp
     y = xp.hypot(x1, x2)
 
-    def share(x: Array) -> Array:  # x / y, but 0 / 0 and inf / inf are no numbers
+    def share(x: Array) -> Array:  # x / y, where 0 / 0 and inf / inf would be NaN
         infinite = xp.isinf(y)
         part = xp.where(infinite, xp.where(xp.isinf(x), xp.sign(x), 0.0), x)
         return xp.where(y == 0, 0.0, part) / xp.where(infinite | (y == 0), 1.0, y)
@@ -382,9 +383,9 @@ def log10(dev: Device, x: Array, /) -> Any:
     return dev.xp.log10(x), lambda g: g / (x * math.log(10))
 
 
-@op(kinds="f")
+@op(kinds="f", unfit=elementwise)
 def logaddexp(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """log(exp(x1) + exp(x2)), without overflow in between. Of equal x1 and x2 each gets half of the gradient.
+    """log(exp(x1) + exp(x2)), without overflow in between. Equal x1 and x2 each get half of the gradient.
 
     >>> tinytorch.logaddexp(Tensor([0.0]), Tensor([0.0]))
     tensor([0.6931])
@@ -392,7 +393,7 @@ def logaddexp(dev: Device, x1: Array, x2: Array, /) -> Any:
     xp = dev.xp
     y = xp.logaddexp(x1, x2)
 
-    def ahead() -> Array:  # x1 - x2, of two that are one infinity too
+    def ahead() -> Array:  # x1 - x2, and 0 where both are one infinity
         return xp.where(xp.isinf(y) & (x1 == x2), 0.0, x1 - x2)
 
     return y, lambda g: g * logistic(dev, ahead()), lambda g: g * logistic(dev, -ahead())
@@ -480,16 +481,16 @@ def atan(dev: Device, x: Array, /) -> Any:
     return dev.xp.atan(x), lambda g: g / (x * x + 1.0)
 
 
-@op(kinds="f")
+@op(kinds="f", unfit=elementwise)
 def atan2(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """The angle in [-pi, pi] of the point with ordinate x1 and abscissa x2. At (0, 0) its gradient is taken as zero.
+    """The angle in [-pi, pi] of the point with ordinate x1 and abscissa x2. The gradient at (0, 0) is taken as zero.
 
     >>> tinytorch.atan2(Tensor([1.0]), Tensor([-1.0]))
     tensor([2.3562])
     """
     xp = dev.xp
 
-    def over_square(t: Array) -> Array:  # t / (x1**2 + x2**2), which overflows and underflows before its root does
+    def over_square(t: Array) -> Array:  # t / (x1**2 + x2**2), by its root: the square overflows and underflows earlier
         h = xp.hypot(x1, x2)
         nowhere = (h == 0) | xp.isinf(h)
         h = xp.where(nowhere, 1.0, h)
@@ -598,13 +599,13 @@ def sigmoid(dev: Device, x: Array, /) -> Any:
 
 def logistic(dev: Any, x: Array) -> Array:
     """The values of `sigmoid`."""
-    highest = 88.0 if dev.dtype_of(x).itemsize < 8 else 709.0  # exp of it is a number still
+    highest = 88.0 if dev.dtype_of(x).itemsize < 8 else 709.0  # exp(highest) is still finite
     y: Array = dev.fused(_sigmoid)(dev, x, highest=highest)
     return y
 
 
 def _sigmoid(dev: Device, x: Array, *, highest: float) -> Array:
-    """1 / (1 + exp(-x)), as e / (e + 1): from `highest` on it is 1."""
+    """1 / (1 + exp(-x)), as e / (e + 1) with e = exp(x); 1 from x = `highest` on."""
     e = dev.xp.exp(dev.xp.minimum(x, highest))
     return e / (e + 1.0)
 
@@ -633,7 +634,7 @@ def gelu(dev: Device, x: Array, /, *, approximate: str = "none") -> Any:
     return y, lambda g: dev.fused(_gelu_tanh_rule)(dev, g, x, t)
 
 
-_FAR = 40.0  # as far out Phi is 0 or 1, and its slope 0: of an infinite x they would give 0 * inf
+_FAR = 40.0  # from here on Phi is 0 or 1, with slope 0; an infinite x would give 0 * inf
 
 
 def _gelu(dev: Device, x: Array) -> tuple[Array, Array]:
@@ -692,9 +693,9 @@ def _gelu_tanh_rule(dev: Device, g: Array, x: Array, t: Array) -> Array:
 # Choosing ---------------------------------------------------------------------------------------------------------
 
 
-@op(kinds="iuf", kinked=True)
+@op(kinds="iuf", kinked=True, unfit=elementwise)
 def maximum(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """The larger of x1 and x2. Where they are equal each gets half of the gradient.
+    """The larger of x1 and x2. Equal x1 and x2 each get half of the gradient.
 
     >>> tinytorch.maximum(Tensor([1.0, 5.0]), 3)
     tensor([3., 5.])
@@ -707,9 +708,9 @@ def maximum(dev: Device, x1: Array, x2: Array, /) -> Any:
     )
 
 
-@op(kinds="iuf", kinked=True)
+@op(kinds="iuf", kinked=True, unfit=elementwise)
 def minimum(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """The smaller of x1 and x2. Where they are equal each gets half of the gradient.
+    """The smaller of x1 and x2. Equal x1 and x2 each get half of the gradient.
 
     >>> tinytorch.minimum(Tensor([1.0, 5.0]), 3)
     tensor([1., 3.])
@@ -722,7 +723,7 @@ def minimum(dev: Device, x1: Array, x2: Array, /) -> Any:
     )
 
 
-@op(free=(0,), kinked=True)
+@op(free=(0,), kinked=True, unfit=elementwise)
 def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     """x1 where the condition is true, x2 elsewhere.
 
@@ -749,7 +750,7 @@ def where(dev: Device, condition: Array, x1: Array, x2: Array, /) -> Any:
     )
 
 
-@op(kinds="iuf", kinked=True)
+@op(kinds="iuf", kinked=True, unfit=elementwise)
 def _clip(dev: Device, x: Array, min: Array = None, max: Array = None, /) -> Any:
     xp = dev.xp
 
@@ -777,9 +778,9 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> OneTensor:
     return positive(x) if min is None and max is None else _clip(x, min, max)
 
 
-@op(kinds="f", kinked=True)
+@op(kinds="f", kinked=True, unfit=elementwise)
 def copysign(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """|x1| with the sign of x2. Where x1 is zero, its gradient is taken as zero.
+    """|x1| with the sign of x2. The gradient of x1 is taken as zero where x1 is zero.
 
     >>> tinytorch.copysign(Tensor([1.0, 2.0]), Tensor([-1.0, 1.0]))
     tensor([-1.,  2.])
@@ -789,9 +790,9 @@ def copysign(dev: Device, x1: Array, x2: Array, /) -> Any:
     return y, lambda g: xp.where(x1 != 0, g, 0.0) * (xp.sign(x1) * xp.sign(y)), xp.zeros_like
 
 
-@op(kinds="f", kinked=True)
+@op(kinds="f", kinked=True, unfit=elementwise)
 def nextafter(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """The next number after x1 in the direction of x2. The gradient is that of x1, or of nothing where they are equal.
+    """The next number after x1 in the direction of x2. x1 gets the gradient where x1 != x2; x2 gets zero.
 
     >>> tinytorch.nextafter(Tensor([1.0]), Tensor([2.0])) > 1
     tensor([ True])
@@ -800,9 +801,9 @@ def nextafter(dev: Device, x1: Array, x2: Array, /) -> Any:
     return xp.nextafter(x1, x2), lambda g: xp.where(x1 != x2, g, 0.0), xp.zeros_like
 
 
-@op(kinds="f", one_dtype=True)
+@op(kinds="f", one_dtype=True, unfit=elementwise)
 def masked_scale(dev: Device, x: Array, mask: Array, /) -> Any:
-    """x * mask, but 0 where the mask is, also of infinities and NaN: what dropout does. The mask has no gradient.
+    """x * mask for dropout: 0 where the mask is 0, even if x is infinite or NaN. The mask has no gradient.
 
     >>> tinytorch.ops.masked_scale(Tensor([1.0, 2.0]), Tensor([0.0, 2.0]))
     tensor([0., 4.])
@@ -814,12 +815,12 @@ def _masked_scale(dev: Device, x: Array, mask: Array) -> Array:
     return dev.xp.where(dev.xp.astype(mask, dev.xp.bool), x, 0.0) * mask
 
 
-# Rounding: the gradient is zero wherever there is one -------------------------------------------------------------
+# Rounding: the gradient is zero ------------------------------------------------------------------------------------
 
 
 @op(kinds="iuf", kinked=True)
 def sign(dev: Device, x: Array, /) -> Any:
-    """-1, 0 or 1, as x is negative, zero or positive.
+    """-1 where x is negative, 0 where x is zero, 1 where x is positive.
 
     >>> tinytorch.sign(Tensor([-3.0, 0.0, 2.0]))
     tensor([-1.,  0.,  1.])
@@ -849,7 +850,7 @@ def ceil(dev: Device, x: Array, /) -> Any:
 
 @op(kinds="iuf", kinked=True)
 def trunc(dev: Device, x: Array, /) -> Any:
-    """The integer next to x towards zero.
+    """x rounded towards zero.
 
     >>> tinytorch.trunc(Tensor([-1.5, 1.5]))
     tensor([-1.,  1.])
@@ -859,7 +860,7 @@ def trunc(dev: Device, x: Array, /) -> Any:
 
 @op(kinds="iuf", kinked=True)
 def round(dev: Device, x: Array, /) -> Any:
-    """The integer next to x; halves go to the even one.
+    """The integer nearest to x; halves go to the even integer.
 
     >>> tinytorch.round(Tensor([0.5, 1.5, 1.6]))
     tensor([0., 2., 2.])
@@ -867,11 +868,11 @@ def round(dev: Device, x: Array, /) -> Any:
     return dev.xp.round(x), dev.xp.zeros_like
 
 
-@op
+@op(unfit=elementwise)
 def flat_in(dev: Device, *arrays: Array) -> Any:
-    """The first of the arrays, as a function of the others too that does not change with them: their gradient is zero.
+    """The first of the arrays, as a function of all of them: the gradients of the others are zero.
 
-    The gradient of max(x, 0) is 0 or 1 and does depend on x: what comes out is zero, not that nothing depends on x.
+    The gradient of max(x, 0) is a function of x with slope zero. Its own gradient is therefore zero, and not missing.
 
     >>> x = Tensor([1.0], requires_grad=True)
     >>> tinytorch.grad(tinytorch.ops.flat_in(Tensor([2.0]), x), x)
@@ -886,7 +887,7 @@ def flat_in(dev: Device, *arrays: Array) -> Any:
 def _without_gradient(
     name: str, doc: str, kinds: str, unary: bool = False, beyond: str = "refused"
 ) -> Callable[..., OneTensor]:
-    """The standard's function of that name as an op that passes no gradient on."""
+    """The standard's function `name` as an op that passes no gradient on."""
 
     def one(dev: Device, x: Array, /) -> Any:
         return getattr(dev.xp, name)(x), None
@@ -899,7 +900,7 @@ def _without_gradient(
     body, shift = one if unary else two, name.endswith("_shift")
     body.__name__ = body.__qualname__ = name
     body.__doc__ = doc
-    return op(kinds=kinds, beyond=beyond)(body)
+    return op(kinds=kinds, beyond=beyond, unfit=elementwise)(body)
 
 
 equal = _without_gradient("equal", "True where x1 == x2.", "biuf", beyond="compared")
@@ -912,9 +913,9 @@ isfinite = _without_gradient("isfinite", "True where x is neither infinite nor N
 isinf = _without_gradient("isinf", "True where x is infinite.", "iuf", unary=True)
 isnan = _without_gradient("isnan", "True where x is not a number.", "iuf", unary=True)
 signbit = _without_gradient("signbit", "True where x is negative, -0.0 included.", "f", unary=True)
-logical_and = _without_gradient("logical_and", "True where both are.", "b")
-logical_or = _without_gradient("logical_or", "True where either is.", "b")
-logical_xor = _without_gradient("logical_xor", "True where exactly one is.", "b")
+logical_and = _without_gradient("logical_and", "True where x1 and x2 are.", "b")
+logical_or = _without_gradient("logical_or", "True where x1 or x2 is.", "b")
+logical_xor = _without_gradient("logical_xor", "True where exactly one of x1 and x2 is.", "b")
 logical_not = _without_gradient("logical_not", "True where x is not.", "b", unary=True)
 bitwise_and = _without_gradient("bitwise_and", "x1 & x2, bit by bit.", "biu")
 bitwise_or = _without_gradient("bitwise_or", "x1 | x2, bit by bit.", "biu")

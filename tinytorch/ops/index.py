@@ -1,7 +1,7 @@
 """Gathering by index, and the scatter that is its gradient.
 
-Gradients sum rows of one index (`Device.scatter_add`): nothing is mutated here, so that immutable libraries work as
-they are. All takes memory and time in proportion to the arrays.
+Gradients sum rows of one index (`Device.scatter_add`). Nothing is mutated here, so that immutable libraries work as
+they are. Memory and time are proportional to the arrays.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tinytorch.dtypes import whole
 from tinytorch.intake import to_array
 from tinytorch.ops.axes import axis_of, lengths
 from tinytorch.ops.shape import astype, broadcast_to, expand_dims, reshape
+from tinytorch.shapes import aligned
 from tinytorch.tape.variable import Variable, run_on, wrap
 from tinytorch.words import OneTensor, worded
 
@@ -32,7 +33,7 @@ __all__ = [
 
 
 def as_index(indices: Any, what: str) -> Any:
-    """An integer tensor as the device's integers. Raises TypeError if it is something else; `what` says whose it is."""
+    """A tensor of integers as the device's integers; raises TypeError for anything else, in the name of `what`."""
     if not isinstance(indices, Variable):
         raise TypeError(f"{what}: indices are a Tensor, not {type(indices).__name__}; use tinytorch.asarray(...)")
     dtype = indices.dtype
@@ -46,12 +47,12 @@ def checked_index(indices: Any, n: int, what: str, *, negative: bool = False) ->
     """An integer tensor of indices into n elements, as the device's integers.
 
     Args:
-        what: whose indices they are, for messages.
-        negative: whether negative ones are allowed, and counted from the end.
+        what: the function that was given the indices, for messages.
+        negative: whether negative indices are allowed, which count from the end.
 
     Raises:
-        TypeError: they are not integers.
-        IndexError: one is out of range (on a GPU, when values are next read).
+        TypeError: the indices are not integers.
+        IndexError: an index is out of range (on a GPU, when values are next read).
     """
     indices = as_index(indices, what)
     if negative:
@@ -79,7 +80,7 @@ def _take(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
 
 @worded
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> OneTensor:
-    """The elements at the indices along the axis, which may be left out for one dimension.
+    """The elements at the indices along the axis. The axis may be left out for one dimension.
 
     Args:
         indices: an integer tensor of one dimension; negative ones count from the end.
@@ -103,7 +104,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> OneTensor:
 
 
 def taken(x: Any, places: Any, axis: int = 0) -> Any:
-    """`take` of integers of the device's own kind that are known to be in [0, n): it does not look."""
+    """`take` without a check: the indices are of the device's own integer dtype, and known to be in [0, n)."""
     return _take(x, places, axis=axis)  # (..., N, ...)
 
 
@@ -115,7 +116,7 @@ def _scatter_add(dev: Device, values: Array, indices: Array, /, size: int) -> An
 
 @worded
 def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
-    """Sum rows by index: out[i] is the sum of values[n] over all n with indices[n] == i. The gradient of `take`.
+    """Sum rows by index: out[i] is the sum of values[n] over all n with indices[n] == i. It is the gradient of `take`.
 
     Args:
         values: (N, ...).
@@ -137,7 +138,7 @@ def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
     return _scatter_add(values, places, size=size)  # (size, ...)
 
 
-@op(free=(1,))
+@op(free=(1,), unfit=aligned)
 def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> Any:
     xp, n = dev.xp, x.shape[axis]
 
@@ -157,7 +158,7 @@ def _take_along_axis(dev: Device, x: Array, indices: Array, /, *, axis: int) -> 
 
 @worded
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> OneTensor:
-    """For each line of x along the axis the elements at the indices in the same line of `indices`.
+    """For each line of x along the axis, the elements at the indices in that line of `indices`.
 
     Args:
         indices: integers, of the shape of x but for the axis (lengths of one broadcast).
@@ -177,11 +178,11 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> OneTensor:
 
 @worded
 def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> OneTensor:
-    """Each element `repeats` times in a row along the axis, of the flattened tensor if that is None.
+    """Each element `repeats` times in a row along the axis; without an axis, of the flattened tensor.
 
     Args:
-        repeats: a number, or an integer tensor with a number for each element along the axis (the shape of the result
-            then depends on its values, which are read).
+        repeats: a number, or an integer tensor with a number for each element along the axis. The values of a tensor
+            are read, since the shape of the result depends on them.
 
     >>> tinytorch.repeat(Tensor([1.0, 2.0]), 2)
     tensor([1., 1., 2., 2.])
@@ -209,7 +210,7 @@ def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> O
     return take(x, wrap(*to_array(rows, x.device.default_int, x.device, None)), axis=axis)  # (..., sum(counts), ...)
 
 
-@op(kinds="iuf", wants="x1 (N,) and x2 of any shape")
+@op(kinds="iuf", shapes="x1 (N,) and x2 of any shape")
 def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
     if x1.ndim != 1:
         raise ValueError(f"x1 has one axis, along which it ascends, not {x1.ndim}")
@@ -219,7 +220,7 @@ def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -
 
 @worded
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor | None = None) -> OneTensor:
-    """Where the elements of x2 belong in x1, which is in ascending order (or is put in it by `sorter`).
+    """Where the elements of x2 belong in x1. x1 is in ascending order, or x1[sorter] is.
 
     >>> tinytorch.searchsorted(Tensor([1.0, 2.0, 3.0]), Tensor([2.5]))
     tensor([2], dtype=int64)
@@ -229,11 +230,11 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: OneTensor |
     return _searchsorted(x1 if sorter is None else take(x1, sorter, axis=0), x2, side=side)  # x2.shape
 
 
-# Functions whose result has a shape that depends on values: they read them, and have no gradient -------------------
+# Functions whose shape depends on values: the values are read, and there is no gradient ----------------------------
 
 
 def _run(x: Any, name: str) -> Any:
-    """The namespace's function of that name applied to the array, its results as tensors."""
+    """The results of the namespace's function `name` on the array, as tensors."""
     function = getattr(x.device.xp, name)
     try:
         out = run_on(x.device, function, x.array)
@@ -253,7 +254,7 @@ def _run(x: Any, name: str) -> Any:
 
 @worded
 def nonzero(x: Any, /) -> tuple[OneTensor, ...]:
-    """The indices of the elements that are not zero: a tensor for each axis.
+    """The indices of the elements that are not zero, as a tensor for each axis.
 
     >>> tinytorch.nonzero(Tensor([0.0, 1.0, 2.0]))
     (tensor([1, 2], dtype=int64),)

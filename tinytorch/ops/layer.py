@@ -1,7 +1,7 @@
 """Whole layers as single ops, with gradients derived by hand: linear, layer norm, attention.
 
-One op in place of five or ten saves their bookkeeping and the arrays between them, and the work that several gradients
-have in common is done once.
+One op in place of five or ten saves their bookkeeping and the arrays between them. Work that several gradients have in
+common is done once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from tinytorch.autograd import op
 from tinytorch.backends import Array, Device
 from tinytorch.ops.index import checked_index
 from tinytorch.ops.reduce import top_of
+from tinytorch.shapes import attention
 from tinytorch.tape.checks import expect_tensors
 from tinytorch.tape.gradients import once
 from tinytorch.words import OneTensor, worded
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-@op(kinds="f", one_dtype=True, wants="x (..., in), weight (out, in) and bias (out,) or None")
+@op(kinds="f", one_dtype=True, shapes="x (..., in), weight (out, in) and bias (out,) or None")
 def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
     """x @ weight.T + bias: (..., in) -> (..., out).
 
@@ -66,7 +67,7 @@ def linear(dev: Device, x: Array, weight: Array, bias: Array = None, /) -> Any:
     )
 
 
-@op(kinds="f", one_dtype=True, wants="x (..., *normalized_shape), weight and bias (*normalized_shape,) or None")
+@op(kinds="f", one_dtype=True, shapes="x (..., *normalized_shape), weight and bias (*normalized_shape,) or None")
 def layer_norm(
     dev: Device, x: Array, weight: Array = None, bias: Array = None, /, *, ndim: int = 1, eps: float = 1e-5
 ) -> Any:
@@ -145,7 +146,7 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = xp.matmul(query, key.mT)  # (..., T, S)
     scores *= factor
-    zero = xp.zeros((), dtype=scores.dtype, device=dev.native)  # added where attention may be, elsewhere -inf
+    zero = xp.zeros((), dtype=scores.dtype, device=dev.native)  # added where attention is allowed; elsewhere -inf is
     if is_causal:
         T, S = scores.shape[-2:]
         integer = dev.dtype(dev.default_int)
@@ -181,7 +182,13 @@ def _attend(dev: Any, query: Array, key: Array, mask: Array | None, is_causal: b
     )
 
 
-@op(kinds="f", one_dtype=True, free=(2,), wants="query (..., T, D), key (..., S, D) and mask (..., T, S) or None")
+@op(
+    kinds="f",
+    one_dtype=True,
+    free=(2,),
+    shapes="query (..., T, D), key (..., S, D) and mask (..., T, S) or None",
+    unfit=lambda query, key, mask=None, **_: attention(query, key),
+)
 def attention_weights(
     dev: Device,
     query: Array,
@@ -192,7 +199,7 @@ def attention_weights(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Any:
-    """softmax(query @ key.mT * scale + mask), (..., T, S): with what `scaled_dot_product_attention` weighs the values.
+    """softmax(query @ key.mT * scale + mask), (..., T, S): the weights in `scaled_dot_product_attention`.
 
     >>> tinytorch.attention_weights(Tensor([[1.0], [1.0]]), Tensor([[0.0], [0.0]]), is_causal=True)
     tensor([[1. , 0. ],
@@ -205,7 +212,8 @@ def attention_weights(
     kinds="f",
     one_dtype=True,
     free=(3,),
-    wants="query (..., T, D), key (..., S, D), value (..., S, E), mask (..., T, S) or None",
+    shapes="query (..., T, D), key (..., S, D), value (..., S, E), mask (..., T, S) or None",
+    unfit=attention,
 )
 def scaled_dot_product_attention(
     dev: Device,
@@ -224,7 +232,7 @@ def scaled_dot_product_attention(
         query: (..., T, D).
         key: (..., S, D).
         value: (..., S, E).
-        mask: broadcasts with (..., T, S); booleans are true where a query may attend, numbers are added to the scores.
+        mask: broadcasts with (..., T, S); booleans are True where a query may attend, numbers are added to the scores.
         is_causal: position t attends to positions up to t only.
         scale: 1 / sqrt(D) unless given.
 
@@ -241,7 +249,7 @@ def scaled_dot_product_attention(
 def _mix(
     dev: Any, query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, scale: float | None
 ) -> Any:
-    """What attention makes of the values, and the rules of query, key, value and mask."""
+    """The result of attention, and the rules of query, key, value and mask."""
     xp = dev.xp
     p, of_query, of_key, of_mask = _attend(dev, query, key, mask, is_causal, scale)
     gp = once(lambda g: xp.matmul(g, value.mT))  # (..., T, S), the gradient of the weights
@@ -258,7 +266,8 @@ def _mix(
     kinds="f",
     one_dtype=True,
     free=(3,),
-    wants="query (N, T, E), key (N, S, E), value (N, S, E), or all in (N, T, 3 E), and mask (..., T, S) or None",
+    shapes="query (N, T, E), key (N, S, E), value (N, S, E), or all in (N, T, 3 E), and mask (..., T, S) or None",
+    unfit=lambda query, key=None, value=None, mask=None, **_: None if key is None else attention(key, key, value),
 )
 def multi_head_attention(
     dev: Device,
@@ -275,11 +284,11 @@ def multi_head_attention(
     """`scaled_dot_product_attention` in each of `num_heads` parts of the features; the results are joined, (N, T, E).
 
     Args:
-        query: (N, T, E), E a multiple of `num_heads`; without key and value (N, T, 3 E), all three one after another.
-        key: (N, S, E), or None.
-        value: (N, S, E), or None.
-        mask: broadcasts with (N, num_heads, T, S), (N, 1, T, S) for each sequence and (1, num_heads, T, S) for each
-            head; the others as there, with D = E / num_heads.
+        query: (N, T, E), E a multiple of `num_heads`; or (N, T, 3 E): query, key and value one after another.
+        key: (N, S, E); None with (N, T, 3 E).
+        value: (N, S, E); None with (N, T, 3 E).
+        mask: broadcasts with (N, num_heads, T, S): (N, 1, T, S) for each sequence, (1, num_heads, T, S) for each head.
+        is_causal, scale: as in `scaled_dot_product_attention`, with D = E / num_heads.
 
     >>> tinytorch.multi_head_attention(tinytorch.ones((1, 5, 12)), num_heads=2).shape
     (1, 5, 4)

@@ -16,6 +16,7 @@ from tinytorch.dtypes import whole
 from tinytorch.ops.axes import axes_of
 from tinytorch.ops.reduce import sum as _sum
 from tinytorch.ops.shape import broadcast_to, moveaxis, permute_dims, reshape
+from tinytorch.shapes import product
 from tinytorch.tape.checks import expect_one_device
 from tinytorch.words import OneTensor, worded
 
@@ -27,11 +28,11 @@ __all__ = [
 ]
 
 
-@op(kinds="iuf", wants="(..., N, K) and (..., K, M), or (K,) in place of either")
+@op(kinds="iuf", shapes="(..., N, K) and (..., K, M), or (K,) in place of either", unfit=product)
 def matmul(dev: Device, x1: Array, x2: Array, /) -> Any:
     """The matrix product, x1 @ x2: (..., N, K) @ (..., K, M) -> (..., N, M). Leading axes broadcast.
 
-    A one-dimensional x1 is a row and a one-dimensional x2 a column; its axis is not in the result.
+    A one-dimensional x1 is a row, a one-dimensional x2 a column. The result has no axis for a row or a column.
 
     >>> tinytorch.matmul(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([1.0, 1.0]))
     tensor([3., 7.])
@@ -77,7 +78,7 @@ def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[int | tuple[int, ...], i
     """The sum of products over some axes of x1 paired with as many of x2; the other axes follow each other.
 
     Args:
-        axes: that many last axes of x1 and first axes of x2, or the axes of each.
+        axes: n for the last n axes of x1 and the first n axes of x2; or the axes of x1 and the axes of x2.
 
     >>> tinytorch.tensordot(tinytorch.ones((2, 3)), tinytorch.ones((3, 4)), axes=1).shape
     (2, 4)
@@ -110,8 +111,8 @@ def einsum(subscripts: str, /, *operands: Any) -> OneTensor:
     """Sums of products, written with a letter for each axis (Einstein's convention); `...` stands for any further axes.
 
     Letters that stand in an operand but not behind the arrow are summed over. Without an arrow the result has the
-    letters that occur once, in alphabetical order. Operands are multiplied two at a time, as matrices; three or more in
-    the order that takes the fewest multiplications, which `numpy.einsum_path` finds from their shapes.
+    letters that occur once, in alphabetical order. Operands are multiplied two at a time, as matrices. Of three or more
+    operands `numpy.einsum_path` finds, from the shapes, the order with the fewest multiplications.
 
     Raises:
         ValueError: the subscripts do not fit the operands.
@@ -140,7 +141,7 @@ def einsum(subscripts: str, /, *operands: Any) -> OneTensor:
 
 @functools.lru_cache(maxsize=256)
 def _path(parts: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...], out: tuple[str, ...]) -> list[tuple[int, ...]]:
-    """Which operands, given by shape and labels, are multiplied next, as `numpy.einsum_path` counts them."""
+    """The positions, as in `numpy.einsum_path`, of the operands (shape, labels) that are multiplied next."""
     labels = dict.fromkeys(c for _, letters in parts for c in letters)
     from_left = [tuple(range(len(parts)))]
     if len(parts) < 3 or len(labels) > len(string.ascii_letters):
@@ -148,11 +149,11 @@ def _path(parts: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...], out: tuple
     name = dict(zip(labels, string.ascii_letters))
     terms = [[name[c] for c in letters] for letters in (*(letters for _, letters in parts), out)]
     subscripts = ",".join(map("".join, terms[:-1])) + "->" + "".join(terms[-1])
-    shapes = [np.broadcast_to(np.float32(0), shape) for shape, _ in parts]  # as the operands
-    how = "optimal" if len(parts) < 6 else "greedy"  # trying every order takes a second for eight
+    shapes = [np.broadcast_to(np.float32(0), shape) for shape, _ in parts]  # arrays of these shapes, without memory
+    how = "optimal" if len(parts) < 6 else "greedy"  # "optimal" tries every order: a second for eight operands
     try:
         return list(np.einsum_path(subscripts, *shapes, optimize=(how, 2**62))[0][1:])
-    except ValueError:  # lengths that do not fit: the product says which
+    except ValueError:  # lengths do not fit: the product will say which
         return from_left
 
 
@@ -182,7 +183,7 @@ def _subscripts(subscripts: str, operands: Sequence[Any]) -> tuple[list[list[str
 
 
 def _traced(x: Any, letters: list[str]) -> tuple[Any, list[str]]:
-    """The operand with the diagonal taken of axes that share a letter."""
+    """The operand, with the diagonal in place of axes with one letter."""
     letters = list(letters)
     for c in dict.fromkeys(letters):
         while letters.count(c) > 1:
@@ -199,7 +200,7 @@ def _traced(x: Any, letters: list[str]) -> tuple[Any, list[str]]:
 
 
 def _pair(a: Any, left: list[str], b: Any, right: list[str], later: set[str]) -> tuple[Any, list[str]]:
-    """The product of two operands, summed over letters that do not come later, as one batched matrix product."""
+    """The product of two operands as one batched matrix product, summed over letters that are not needed later."""
     for x, letters, others in ((0, left, right), (1, right, left)):
         gone = tuple(i for i, c in enumerate(letters) if c not in others and c not in later)
         if gone:

@@ -26,9 +26,9 @@ __all__ = [
 
 
 def _reduce(dev: Any, losses: Array, reduction: str, count: Any = None) -> tuple[Array, Any]:
-    """The losses reduced, and what turns the gradient of the result into that of each loss.
+    """The losses reduced, and a function from the gradient of the result to the gradient of each loss.
 
-    `count` divides the mean; the number of losses if it is not given.
+    A mean is divided by `count`, by default the number of losses.
     """
     if reduction == "none":
         return losses, lambda g: g
@@ -55,7 +55,7 @@ _INSIDE = {"sigmoid", "softmax"}  # ops whose results are in [0, 1]
 
 
 def _expect_probabilities(x: Any, what: str) -> None:
-    """Raise ValueError if a number is outside [0, 1]: the loss could be as far below zero as one likes."""
+    """Raise ValueError if a number is outside [0, 1]: the loss would have no lower bound."""
     if isinstance(x, Variable) and x.dtype.kind == "f" and (x.node is None or x.node.op.name not in _INSIDE):
         run_on(x.device, x.device.check_unit, x.array, what)
 
@@ -93,11 +93,11 @@ def _binary_cross_entropy(dev: Device, input: Array, target: Array, /, *, reduct
 def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean") -> OneTensor:
     """-(target * log(input) + (1 - target) * log(1 - input)), for probabilities. Logarithms are at least -100.
 
-    From logits `binary_cross_entropy_with_logits` is more accurate.
+    For logits `binary_cross_entropy_with_logits` is more accurate.
 
     Raises:
-        ValueError: a number of the input or target is outside [0, 1], and so no probability; or the shapes differ.
-        IndexError: the former on a GPU, when values are next read.
+        ValueError: the shapes differ, or a number of the input or target is outside [0, 1], and so no probability.
+        IndexError: a number is outside [0, 1] on a GPU; raised when values are next read.
 
     >>> tinytorch.binary_cross_entropy(Tensor([0.5, 0.5]), Tensor([0.0, 1.0]))
     tensor(0.6931)
@@ -115,7 +115,7 @@ def binary_cross_entropy(input: Any, target: Any, /, *, reduction: str = "mean")
 def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, /, *, reduction: str) -> Any:
     xp = dev.xp
     _same_shape(input, target)
-    wrong = xp.astype(input >= 0, input.dtype) - target  # how far off the target is the side on which the logit is
+    wrong = xp.astype(input >= 0, input.dtype) - target  # 1 or 0, the side of the logit, minus the target
     losses = xp.where(wrong != 0, input, 0.0) * wrong + xp.log1p(xp.exp(-xp.abs(input)))  # no infinity times 0
     y, each = _reduce(dev, losses, reduction)
     return y, lambda g: each(g) * (logistic(dev, input) - target), lambda g: each(g) * -input
@@ -123,11 +123,11 @@ def _binary_cross_entropy_with_logits(dev: Device, input: Array, target: Array, 
 
 @bound
 def binary_cross_entropy_with_logits(input: Any, target: Any, /, *, reduction: str = "mean") -> OneTensor:
-    """The binary cross entropy of sigmoid(input): max(z, 0) - z * target + log(1 + exp(-|z|)), also of infinite logits.
+    """Binary cross entropy of sigmoid(z): max(z, 0) - z * target + log(1 + exp(-|z|)), z the input, finite or not.
 
     Raises:
-        ValueError: a number of the target is outside [0, 1], and so no probability; or the shapes differ.
-        IndexError: the former on a GPU, when values are next read.
+        ValueError: the shapes differ, or a number of the target is outside [0, 1], and so no probability.
+        IndexError: a number is outside [0, 1] on a GPU; raised when values are next read.
 
     >>> tinytorch.binary_cross_entropy_with_logits(Tensor([0.0, 0.0]), Tensor([0.0, 1.0]))
     tensor(0.6931)
@@ -166,7 +166,7 @@ def _cross_entropy(
         s = xp.sum(e, axis=1, keepdims=True)  # (M, 1)
         cost = xp.log(s) - z  # -log of the probability of each class
         q = labels * (1.0 - smooth) + smooth / C if smooth else labels
-        losses = xp.sum(xp.where(q == 0, 0.0, q * cost), axis=1)  # (M,); the cost of what is not to be may be infinite
+        losses = xp.sum(xp.where(q == 0, 0.0, q * cost), axis=1)  # (M,); where q is 0 the cost may be infinite
         y, each = _reduce(dev, xp.reshape(losses, others), reduction)  # (N, d1, ...) or ()
         return (
             y,  # (N, d1, ...) or ()
@@ -187,10 +187,10 @@ def cross_entropy(
 
     Args:
         input: logits, (N, C), (C,) or (N, C, d1, ...).
-        target: class indices, integers of the shape of the input without C; or probabilities, of its whole shape.
+        target: class indices, integers of the shape of the input without C; or probabilities of the input's shape.
         reduction: "mean" divides by the number of targets that are not ignored.
-        ignore_index: targets with this index count for nothing.
-        label_smoothing: that part of each q, in [0, 1], is spread evenly over the classes.
+        ignore_index: targets with this index are ignored.
+        label_smoothing: the part of each q, in [0, 1], that is spread evenly over the classes.
 
     Raises:
         ValueError: the shapes do not go together, or the batch is empty.

@@ -2,7 +2,7 @@
 
 `axis` is an integer, a tuple of integers, or None for all axes; `keepdims` keeps the reduced axes with length one.
 
-The file is long because there are many such functions: each is short, and is read by itself.
+The file is long because there are many reductions. Each is short, and is read by itself.
 """
 
 from __future__ import annotations
@@ -62,25 +62,25 @@ def sum(
 
 
 def _added(dev: Any, function: Any, x: Array, dtype: Any, **options: Any) -> Array:
-    """The library's sum or product of x: of integers in 64 bits, which not all see to, unless a dtype is given."""
+    """The library's sum or product of x. Integers have 64 bits unless a dtype is given: libraries differ."""
     given = dev.dtype_of(x)
     if dtype is not None:
         return function(x, dtype=dev.dtype(as_dtype(dtype)), **options)
     if given.kind == "f":
         return function(x, **options)
-    signed = dev.dtype(dev.default_int)  # the bits are those of unsigned ones, too, which PyTorch does not add up
+    signed = dev.dtype(dev.default_int)  # PyTorch does not add unsigned integers; the bits of the signed sum are theirs
     y = dev.asarray(function(dev.xp.astype(x, signed, copy=False), **options))
     return dev.xp.astype(y, dev.dtype(np.result_type(given, f"{given.kind}{dev.default_int.itemsize}")), copy=False)
 
 
 def _if_floating(dev: Any, y: Array, rule: Any) -> Any:
-    """The rule, but for results that were asked for as integers: they have no gradient."""
+    """The rule; None where the dtype of the result was asked for as integers, which have no gradient."""
     return rule if dev.dtype_of(y).kind == "f" else None
 
 
 @op(kinds="f")
 def mean(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
-    """The mean along the axes, sum(x) / n. That of no elements is NaN.
+    """The mean along the axes, sum(x) / n. The mean of no elements is NaN.
 
     >>> tinytorch.mean(Tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
     tensor([1.5, 3.5])
@@ -101,7 +101,7 @@ def var(
     correction: float = 0.0,
     keepdims: bool = False,
 ) -> Any:
-    """The variance along the axes, sum((x - mean)**2) / (n - correction). It is NaN if the divisor is not positive.
+    """The variance along the axes, sum((x - mean)**2) / (n - correction); NaN if the divisor is not positive.
 
     As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
 
@@ -115,7 +115,7 @@ def var(
 
 
 def _from_mean(dev: Any, x: Array, axis: int | tuple[int, ...] | None, correction: float) -> tuple[Array, float]:
-    """How far the elements are from their mean, and by what the sum of its squares is divided; NaN for nothing."""
+    """The elements minus their mean, and the divisor for the sum of squares (NaN if the divisor is not positive)."""
     n = count_of(x.shape, axis)
     d = x - dev.xp.sum(x, axis=axis, keepdims=True) / (n or math.nan)  # x.shape, the sum 1 at the axes
     return d, n - correction if n > correction else math.nan
@@ -131,7 +131,7 @@ def std(
     correction: float = 0.0,
     keepdims: bool = False,
 ) -> Any:
-    """The standard deviation along the axes, sqrt(var). Where it is zero, so is its gradient. It is NaN where `var` is.
+    """The standard deviation along the axes, sqrt(var), NaN where `var` is NaN. Where it is zero the gradient is zero.
 
     As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
 
@@ -152,7 +152,7 @@ def std(
 def prod(
     dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, dtype: Any = None, keepdims: bool = False
 ) -> Any:
-    """The product along the axes. Its gradient is exact where elements are zero, too.
+    """The product along the axes. The gradient is exact also where elements are zero.
 
     >>> tinytorch.prod(Tensor([1.0, 2.0, 3.0]))
     tensor(6.)
@@ -161,7 +161,7 @@ def prod(
     # x.shape without the axes, or 1 there
     y = _added(dev, xp.prod, x, dtype, axis=checked(axis, x.ndim), keepdims=keepdims)
 
-    def of_x(g: Array) -> Array:  # of each element: the product of all others, those before times those after
+    def of_x(g: Array) -> Array:  # for each element, the product of the elements before and after it
         order = (*(i for i in range(len(shape)) if i not in axes), *axes)
         moved = xp.permute_dims(x, order)  # (*rest, *axes)
         rest = tuple(shape[i] for i in order[: len(shape) - len(axes)])
@@ -178,7 +178,7 @@ def prod(
 
 
 def _only_axis(name: str, axis: int | None, ndim: int) -> int:
-    """The axis of a function that runs along one; it may be left out for one dimension."""
+    """The axis of a function that runs along one axis. For one dimension the axis may be left out."""
     if axis is None:
         if ndim != 1:
             raise ValueError(f"{name} of {ndim} dimensions needs an axis")
@@ -211,7 +211,7 @@ def cumulative_prod(
 ) -> Any:
     """Products of the elements so far along the axis; `include_initial` puts a one in front.
 
-    Its gradient is exact where elements are zero, too.
+    The gradient is exact also where elements are zero.
 
     >>> tinytorch.cumulative_prod(Tensor([1.0, 2.0, 3.0]))
     tensor([1., 2., 6.])
@@ -223,8 +223,8 @@ def cumulative_prod(
     def of_x(g: Array) -> Array:  # (..., K or K + 1, ...) -> (..., K, ...)
         if include_initial:
             g = g[along(axis, slice(1, None))]  # (..., K, ...)
-        # with P the product of those before k, the gradient is P times s[k] = g[k] + x[k+1] s[k+1]: of that the first
-        # 2, 4, ... terms, each time from those that begin where they end
+        # the gradient is P s[k], with P the product of x before k, and s[k] = g[k] + x[k+1] s[k+1]. Each round doubles
+        # the terms of s that are summed: 1, 2, 4, ...
         before = xp.cumulative_prod(x, axis=axis, include_initial=True)[along(axis, slice(0, size))]  # (..., K, ...)
         sums, factors, step = g, x[along(axis, slice(1 if size else 0, None))], 1  # (..., K, ...), (..., K - 1, ...)
         while step < size:
@@ -244,13 +244,13 @@ def cumulative_prod(
 
 
 def _expect_elements(x: Array, axis: int | tuple[int, ...] | None) -> None:
-    """Raise ValueError if the extreme of nothing is asked for."""
+    """Raise ValueError if there are no elements to take an extreme of."""
     if 0 in x.shape and count_of(x.shape, axis) == 0:
         raise ValueError("there are no elements, of which none is the largest or smallest")
 
 
 def _extreme(dev: Device, function: Any, x: Array, axis: int | tuple[int, ...] | None, keepdims: bool) -> Any:
-    """The library's max or min, and its rule: elements equal to the result share its gradient evenly."""
+    """The library's max or min, and the rule: elements equal to the result share the gradient evenly."""
     axis = checked(axis, x.ndim)
     _expect_elements(x, axis)
     xp, wide = dev.xp, kept(x.shape, axis)
@@ -286,7 +286,7 @@ def min(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, 
 
 @op(kinds="iuf")
 def argmax(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
-    """The index of the first largest element along the axis, or in the flattened array.
+    """The index of the first largest element along the axis; without an axis, in the flattened array.
 
     >>> tinytorch.argmax(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
     tensor([1, 0], dtype=int64)
@@ -298,7 +298,7 @@ def argmax(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool 
 
 @op(kinds="iuf")
 def argmin(dev: Device, x: Array, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
-    """The index of the first smallest element along the axis, or in the flattened array.
+    """The index of the first smallest element along the axis; without an axis, in the flattened array.
 
     >>> tinytorch.argmin(Tensor([[1.0, 2.0], [4.0, 3.0]]), axis=1)
     tensor([0, 1], dtype=int64)
@@ -346,7 +346,7 @@ def count_nonzero(
 
 
 def top_of(dev: Any, x: Array, axis: int | tuple[int, ...] | None) -> Array:
-    """The largest element along the axes, which are kept; 0 of none."""
+    """The largest element along the axes, with the axes kept; 0 if there are no elements."""
     xp, shape = dev.xp, kept(x.shape, axis)
     if count_of(x.shape, axis) == 0:
         return xp.zeros(shape, dtype=x.dtype, device=dev.native)  # x.shape with 1 at the axes
@@ -374,7 +374,7 @@ def softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
 
 @op(kinds="f")
 def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
-    """x - log(sum(exp(x))) along the axis: the logarithm of softmax, accurate where that is near zero.
+    """x - log(sum(exp(x))) along the axis: the logarithm of softmax, accurate where softmax is near zero.
 
     >>> tinytorch.log_softmax(Tensor([0.0, 0.0]))
     tensor([-0.6931, -0.6931])
@@ -393,7 +393,7 @@ def log_softmax(dev: Device, x: Array, /, axis: int = -1) -> Any:
 
 @op(kinds="f")
 def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) along the axes; -inf of no elements. Infinite elements share the gradient evenly.
+    """log(sum(exp(x))) along the axes; -inf if there are no elements. Infinite elements share the gradient evenly.
 
     >>> tinytorch.logsumexp(Tensor([0.0, 0.0]))
     tensor(0.6931)
@@ -406,7 +406,7 @@ def logsumexp(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = Non
     total = xp.sum(e, axis=axis, keepdims=True)  # x.shape with 1 at the axes
     y = xp.where(total == 0, -math.inf, xp.log(xp.where(total == 0, 1.0, total)) + top)
 
-    def of_x(g: Array) -> Array:  # -> x.shape; not exp(x - y): y is rounded
+    def of_x(g: Array) -> Array:  # -> x.shape; exp(x - y) would do, but y is rounded
         part = xp.where(xp.isinf(y), xp.astype(x == y, x.dtype), e)
         return xp.reshape(g, wide) * (part / xp.sum(part, axis=axis, keepdims=True))  # x.shape
 
@@ -425,7 +425,7 @@ def sort(dev: Device, x: Array, /, axis: int = -1, *, descending: bool = False, 
     """
     xp, axis = dev.xp, axis_of(axis, x.ndim)
     order = xp.argsort(x, axis=axis, descending=descending, stable=stable)
-    # the inverse of a permutation sorts it: element order[i] of x came to place i
+    # argsort(order) is the inverse permutation: it takes place i back to element order[i] of x
     return (
         xp.take_along_axis(x, order, axis=axis),  # x.shape
         lambda g: xp.take_along_axis(g, xp.argsort(order, axis=axis), axis=axis),  # x.shape

@@ -1,6 +1,6 @@
 """Rearranging elements: reshaping, moving axes, joining, splitting, padding, repeating, masking triangles, casting.
 
-The file is long because there are many such functions: each is short, and is read by itself.
+The file is long because there are many ways to rearrange. Each function is short, and is read by itself.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ Widths = int | Sequence[int] | Sequence[Sequence[int]]
 
 
 def _length(n: Any) -> int:
-    """A length that `reshape` is given, or -1."""
+    """A length for `reshape`, or -1."""
     if whole("reshape", n) < -1:
         raise ValueError(f"a length is at least 0, or -1 for what is left over, not {n}")
     return whole("reshape", n)
 
 
-@op
+@op(unfit=shapes.reshaped)
 def reshape(dev: Device, x: Array, /, shape: int | tuple[int, ...], *, copy: bool | None = None) -> Any:
     """The elements, in row-major order, in another shape; one length may be -1.
 
-    `copy=True` forbids sharing memory with x. Otherwise whether memory is shared is not said, and does not show.
+    `copy=True` forbids sharing memory with x. Otherwise the memory may be shared, which never shows.
 
     >>> tinytorch.reshape(Tensor([1.0, 2.0, 3.0, 4.0]), (2, -1)).shape
     (2, 2)
@@ -111,7 +111,7 @@ def expand_dims(dev: Device, x: Array, /, axis: int = 0) -> Any:
 
 @op
 def squeeze(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None) -> Any:
-    """Without the given axes, which have length one; without all such axes if none is given.
+    """x without the given axes, each of length one; by default without all axes of length one.
 
     >>> tinytorch.squeeze(tinytorch.zeros((2, 1, 3)), axis=1).shape
     (2, 3)
@@ -125,7 +125,7 @@ def squeeze(dev: Device, x: Array, /, axis: int | tuple[int, ...] | None = None)
     return xp.reshape(x, after), lambda g: xp.reshape(g, before)  # after; of x: x.shape
 
 
-@op
+@op(unfit=shapes.widened)
 def broadcast_to(dev: Device, x: Array, /, shape: tuple[int, ...]) -> Any:
     """x repeated along axes of length one, and along new first axes, up to the shape.
 
@@ -148,10 +148,10 @@ def flip(dev: Device, x: Array, /, *, axis: int | tuple[int, ...] | None = None)
 
 @op
 def roll(dev: Device, x: Array, /, shift: int | tuple[int, ...], *, axis: int | tuple[int, ...] | None = None) -> Any:
-    """The elements moved by `shift` along the axes; those that fall off one end come back at the other.
+    """The elements moved by `shift` along the axes. Elements that fall off one end come back at the other.
 
     Args:
-        shift: how far, along every axis that is given (or in the flattened array); or a length for each axis.
+        shift: how far, along every given axis (without an axis, in the flattened array); or a length for each axis.
 
     >>> tinytorch.roll(Tensor([1.0, 2.0, 3.0]), 1)
     tensor([3., 1., 2.])
@@ -170,7 +170,7 @@ def roll(dev: Device, x: Array, /, shift: int | tuple[int, ...], *, axis: int | 
 
 
 def _diagonal(x: Array, k: Any) -> int:
-    """The number of a diagonal, of an array that has some."""
+    """The number k of a diagonal. Raises ValueError if x has no diagonals."""
     if x.ndim < 2:
         raise ValueError("a matrix has at least two axes")
     return whole("k", k)
@@ -219,7 +219,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | Device | N
 
 @op(moves=True)
 def transfer(dev: Device, x: Array, /, source: Device, device: Device) -> Any:
-    """x, which lives on `source`, on `device`: what `Tensor.to` does. The gradient goes back the same way.
+    """x of the device `source`, moved to `device`, as `Tensor.to` does. The gradient goes back to `source`.
 
     >>> x = Tensor([1.0])
     >>> tinytorch.ops.transfer(x, x.device, x.device)
@@ -263,7 +263,7 @@ def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> OneTensor:
 # Several tensors --------------------------------------------------------------------------------------------------
 
 
-@op
+@op(unfit=shapes.joined)
 def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
     xp = dev.xp
     axis = axis_of(axis, arrays[0].ndim)
@@ -277,10 +277,10 @@ def _concat(dev: Device, *arrays: Array, axis: int) -> Any:
 
 @worded
 def concat(arrays: Sequence[OneTensor], /, axis: int | None = 0) -> OneTensor:
-    """The tensors joined along an existing axis; flattened and joined if that is None.
+    """The tensors joined along an existing axis; with `axis=None` flattened and joined.
 
     Raises:
-        ValueError: there are none, or their other axes differ.
+        ValueError: there are no tensors, or their other axes differ.
 
     >>> tinytorch.concat([Tensor([1.0]), Tensor([2.0, 3.0])])
     tensor([1., 2., 3.])
@@ -298,7 +298,7 @@ def stack(arrays: Sequence[OneTensor], /, axis: int = 0) -> OneTensor:
     """The tensors, of one shape, joined along a new axis.
 
     Raises:
-        ValueError: there are none, or their shapes differ.
+        ValueError: there are no tensors, or their shapes differ.
 
     >>> tinytorch.stack([Tensor([1.0, 2.0]), Tensor([3.0, 4.0])], axis=1)
     tensor([[1., 3.],
@@ -358,7 +358,7 @@ def pad(dev: Device, x: Array, /, pad_width: Widths, *, value: float = 0.0) -> A
     """x with `value` around it.
 
     Args:
-        pad_width: (before, after) for each axis, as in NumPy; one such pair, or one number, for all axes.
+        pad_width: (before, after) for each axis, as in NumPy; or one pair, or one number, for all axes.
 
     >>> tinytorch.pad(Tensor([1.0, 2.0]), (1, 2))
     tensor([0., 1., 2., 0., 0.])
@@ -383,7 +383,7 @@ def pad(dev: Device, x: Array, /, pad_width: Widths, *, value: float = 0.0) -> A
 
 @worded
 def tile(x: Any, repetitions: tuple[int, ...], /) -> OneTensor:
-    """x side by side, `repetitions[i]` times along axis i; new first axes as needed.
+    """x side by side, `repetitions[i]` times along axis i; x gets new first axes as needed.
 
     >>> tinytorch.tile(Tensor([1.0, 2.0]), (2, 2))
     tensor([[1., 2., 1., 2.],
@@ -446,7 +446,7 @@ def diff(
     """Differences of neighbours along the axis, x[1:] - x[:-1], n times over.
 
     Args:
-        prepend: a tensor joined to x first, in front; `append` likewise, at the end.
+        prepend, append: tensors that are first joined to x, in front and at the end.
 
     Raises:
         ValueError: n is negative, or 0 with something to join.

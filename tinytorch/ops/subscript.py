@@ -1,10 +1,10 @@
 """`x[key]` and `x[key] = value`.
 
-Slices get their gradient by adding it up at their places in zeros (`Device.add_parts`), integer indices by summing rows
-(`Device.scatter_add`), and an assignment is a copy with other values (`Device.put`): nothing is mutated here, so that
-immutable libraries work as they are. All of these take memory and time in proportion to the arrays.
+The gradient of slices is added up at their places in zeros (`Device.add_parts`), the gradient of integer indices is a
+sum of rows (`Device.scatter_add`), and an assignment is a copy with other values (`Device.put`). Nothing is mutated
+here, so that immutable libraries work as they are. Memory and time are proportional to the arrays.
 
-The file is long because reading and assigning by a key take the same kinds of keys.
+The file is long because reading and assigning take the same kinds of keys.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tinytorch.words import OneTensor
 
 
 class _Part(NamedTuple):
-    """What a basic index takes of one axis: `length` elements from `start`, each `step` on (backwards if `reverse`)."""
+    """The elements of one axis that a basic index takes: `length`, from `start`, by `step`; in reverse if `reverse`."""
 
     start: int
     step: int
@@ -48,7 +48,7 @@ class _Part(NamedTuple):
 
 
 def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], tuple[Any, ...], tuple[int, ...]]:
-    """A basic key, axis by axis; a key that takes the same elements forwards; the axes of the result to flip then.
+    """A basic key, axis by axis; a key for the same elements with positive steps; and the axes of the result to flip.
 
     Raises:
         IndexError: too many indices, or one outside its axis.
@@ -87,12 +87,12 @@ def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], t
 
 
 def _sliced(dev: Any, x: Array, taken: tuple[Any, ...], flipped: tuple[int, ...]) -> Array:
-    """x[key] for what `_parts` makes of a basic key: not every library has negative steps."""
+    """x[key] from the results of `_parts`: not every library has negative steps."""
     return dev.xp.flip(x[taken], axis=flipped) if flipped else x[taken]  # x[key].shape
 
 
 def _forwards(dev: Any, g: Array, parts: list[_Part]) -> Array:
-    """What was sliced, with an axis for each of the array that it was sliced from, all in ascending order."""
+    """The gradient of a slice, with an axis for each axis of x, and elements in the order of x."""
     g = dev.xp.reshape(g, tuple([p.length for p in parts]))  # an axis for each of x, 1 for an integer
     backwards = tuple([i for i, p in enumerate(parts) if p.reverse])
     return dev.xp.flip(g, axis=backwards) if backwards else g
@@ -102,9 +102,9 @@ _WHOLE = slice(None)
 
 
 def _rows(key: tuple[Any, ...], shape: tuple[int, ...]) -> Key | None:
-    """The slices of a key that holds only integers and whole axes, as in x[:, i]; None of any other.
+    """The slices of a key of integers and whole axes only, as in x[:, i]; None for any other key.
 
-    What `_parts` finds out of any key takes three times as long.
+    `_parts`, for any key, takes three times as long.
     """
     out = []
     for k, n in zip(key, shape):
@@ -134,16 +134,16 @@ def _getitem(dev: Device, x: Array, /, key: tuple[Any, ...]) -> Any:
 
 @op
 def _add_parts(dev: Device, *parts: Array, keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
-    rules = [lambda g, key=key: g[key] for key in keys]  # each as its part
+    rules = [lambda g, key=key: g[key] for key in keys]  # each of its part's shape
     return dev.add_parts(list(parts), list(keys), shape), *rules  # shape
 
 
 def add_parts(parts: Sequence[Any], keys: Sequence[Key], shape: tuple[int, ...]) -> Any:
-    """Zeros of the shape, with each part added at its key. The gradient of slicing, for all slices of one tensor.
+    """Zeros of the shape, with each part added at its key: the gradient of all slices of one tensor.
 
     Args:
         parts: tensors with as many axes as the shape.
-        keys: for each part a slice for each axis, with a positive step, and a start and stop that are not negative.
+        keys: for each part, a slice for each axis, with a positive step, and a start and stop that are not negative.
 
     >>> key = (slice(0, 2),), (slice(1, 3),)
     >>> tinytorch.ops.add_parts([Tensor([1.0, 2.0]), Tensor([10.0, 20.0])], key, (4,))
@@ -162,9 +162,9 @@ def add_parts(parts: Sequence[Any], keys: Sequence[Key], shape: tuple[int, ...])
 def getitem(x: Any, key: Any) -> OneTensor:
     """x[key], for integers, slices, `...`, None, integer tensors and boolean tensors, as in NumPy.
 
-    Integer tensors stand either in front, where they broadcast with integers, or one of them stands among slices. A
-    boolean tensor stands for the indices of its true elements, an integer tensor for each of its axes; the shape of the
-    result then depends on its values, which are read.
+    Integer tensors stand in front, where they broadcast with integers; or one integer tensor stands among slices. A
+    boolean tensor stands for the indices of its True elements, as one integer tensor for each of its axes. The values
+    of a boolean tensor are read, since the shape of the result depends on them.
 
     Raises:
         IndexError: an index is outside its axis, or the key mixes what cannot be mixed.
@@ -181,7 +181,7 @@ def getitem(x: Any, key: Any) -> OneTensor:
     arrays = [i for i, k in enumerate(keys) if isinstance(k, Variable)]
     if not arrays:
         part = _getitem(x, key=keys)  # no axis for an integer, a slice's length, 1 for None
-        part.shared = True  # so that x[i][j] = value, which would not reach x, is refused
+        part.is_view = True  # so that x[i][j] = value is refused: it would not reach x
         return part
     first, last = arrays[0], arrays[-1]
     lead, rest = keys[: last + 1], keys[last + 1 :]
@@ -205,7 +205,7 @@ def getitem(x: Any, key: Any) -> OneTensor:
 
 
 def _keys(x: Any, key: Any) -> tuple[Any, ...]:
-    """The key as a tuple of integers, slices, None and tensors that says something of every axis."""
+    """The key as a tuple of integers, slices, None and tensors that covers every axis."""
     keys: list[Any] = []
     axes, masks = 0, False
     for k in key if isinstance(key, tuple) else (key,):
@@ -246,10 +246,10 @@ def _keys(x: Any, key: Any) -> tuple[Any, ...]:
 
 
 def _unmasked(x: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The keys with the indices of its true elements for each mask; a mask that stands alone, in front, stays.
+    """The keys, with the indices of its True elements in place of each mask. A single mask in front stays as it is.
 
     Raises:
-        IndexError: a mask has not the lengths of its axes.
+        IndexError: the shape of a mask does not fit the axes that the mask stands for.
     """
     out: list[Any] = []
     axis = 0
@@ -273,7 +273,7 @@ def _unmasked(x: Any, keys: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _flat(x: Any, lead: tuple[Any, ...]) -> tuple[Any, Any]:
-    """x with its leading axes as one, and integers and integer tensors that index them as one index into that one."""
+    """x with the indexed leading axes as one axis, and one index into that axis for all of `lead`."""
     rest = x.shape[len(lead) :]
     unfit = shapes.broadcast([k.shape for k in lead if isinstance(k, Variable)]) if len(lead) > 1 else None
     if unfit:
@@ -288,7 +288,7 @@ def _flat(x: Any, lead: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 def _gather(x: Any, lead: tuple[Any, ...]) -> Any:
-    """x[lead], for integers and integer tensors."""
+    """x[lead], with `lead` integers and integer tensors."""
     rows, flat = _flat(x, lead)  # (M, ...), (*broadcast indices,)
     return reshape(taken(rows, reshape(flat, (-1,))), (*flat.shape, *rows.shape[1:]))  # (*broadcast indices, ...)
 
@@ -296,8 +296,8 @@ def _gather(x: Any, lead: tuple[Any, ...]) -> Any:
 def may_change(x: Any, written: str, instead: str) -> None:
     """Raise RuntimeError if the tensor must not be changed now.
 
-    A leaf that requires a gradient may be changed only while nothing is recorded, and a recorded tensor only while
-    everything is: otherwise a gradient would be of values that are no longer there.
+    A leaf that requires a gradient may be changed only under `no_grad`, a recorded tensor only outside `no_grad`:
+    otherwise a gradient would belong to values that are gone.
     """
     if x._requires_grad and x.node is None and is_grad_enabled():
         raise RuntimeError(
@@ -311,17 +311,17 @@ def may_change(x: Any, written: str, instead: str) -> None:
 def setitem(x: Any, key: Any, value: Any) -> None:
     """x[key] = value, for a key that `x[key]` takes: integers, slices, `...`, None, integer and boolean tensors.
 
-    The tensor gets a new array: views of the old one, and graphs recorded with it, keep the old values. The assignment
-    is recorded, so that gradients reach the value. Where an index occurs twice, the last value stays. Of a mask and a
-    value with axes the number of true elements is read.
+    The tensor gets a new array: views of x, and graphs recorded before, keep the old values. The assignment is
+    recorded, so that gradients reach the value. Where an index occurs twice, the last value stays. With a mask and a
+    value with axes, the number of True elements is read.
 
     Raises:
-        RuntimeError: x is a leaf that requires a gradient, or was detached or sliced from another tensor, which would
-            not see the change.
+        RuntimeError: x is a leaf that requires a gradient; or x was detached or sliced from another tensor, and that
+            tensor would not see the change.
         IndexError: an index is outside its axis, or the key mixes what cannot be mixed.
     """
     may_change(x, "x[...] = value", "x = tinytorch.where(mask, value, x)")
-    if x.shared:
+    if x.is_view:
         raise RuntimeError(
             "x[...] = value: x was detached or sliced from another tensor, which would not see the change; write into "
             "x.copy(), or into the other tensor: x[i, j] = value instead of x[i][j] = value, and under "
@@ -353,16 +353,16 @@ def _spread(value: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _at_places(x: Any, keys: tuple[Any, ...], value: Any) -> Any:
-    """As `_at_rows`, for any integers, slices and integer tensors that `getitem` takes."""
+    """x with the value at a key of any integers, slices and integer tensors that `getitem` takes; see `_at_rows`."""
     n, device = x.size, x.device
     dtype = device.dtype(device.default_int)
     each = wrap(run_on(device, lambda: device.xp.arange(n, dtype=dtype, device=device.native)), device)
-    places = getitem(reshape(each, x.shape), keys)  # x[key].shape: in one row, of the elements that are picked
+    places = getitem(reshape(each, x.shape), keys)  # x[key].shape: where in flattened x the picked elements are
     return reshape(_at_rows(reshape(x, (n,)), (places,), value), x.shape)  # x.shape
 
 
 def _at_rows(x: Any, lead: tuple[Any, ...], value: Any) -> Any:
-    """x with the value, which broadcasts against x[lead], at integer tensors and integers; the last of equals stays."""
+    """x with the value at `lead`, integers and integer tensors. Where an index occurs twice, the last value stays."""
     rows, flat = _flat(x, lead)  # (M, ...), (*broadcast indices,)
     if flat.size == 0:
         return x
@@ -373,14 +373,14 @@ def _at_rows(x: Any, lead: tuple[Any, ...], value: Any) -> Any:
 
 
 def _masked(x: Any, mask: Any, value: Any) -> Any:
-    """x with the value, which broadcasts against x[mask], where the mask is true."""
-    if mask.size == 0:  # it selects nothing, and may be of another shape than x
+    """x with the value where the mask is True. The value broadcasts against x[mask]."""
+    if mask.size == 0:  # the mask selects nothing, and may have another shape than x
         return x
     rest = x.shape[mask.ndim :]
     wide = reshape(mask, (*mask.shape, *(1,) * len(rest)))  # (*mask.shape, 1, ...)
     if not isinstance(value, Variable) or value.ndim == 0:
         return where(wide, value, x)
-    nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # (mask.size,): 1, 2, ... where it is true
+    nth = cumulative_sum(astype(reshape(mask, (-1,)), x.device.default_int))  # (mask.size,): 1, 2, ... where True
     rows = _spread(value, (int(nth[-1]), *rest))  # (K, *rest), K of the mask are true
     if rows.size == 0:
         return x
@@ -389,11 +389,11 @@ def _masked(x: Any, mask: Any, value: Any) -> Any:
 
 
 def _filled(dev: Any, ndim: int, value: float, dtype: Any) -> Array:
-    """A number as an array that broadcasts to any of so many axes."""
+    """A number as an array of `ndim` axes of length one."""
     return dev.xp.full((1,) * ndim, value, dtype=dtype, device=dev.native)  # (1, ..., 1)
 
 
-@op
+@op(unfit=shapes.assigned)
 def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> Any:
     xp, ndim = dev.xp, x.ndim
     parts, taken, flipped = _parts(key, x.shape)
@@ -415,10 +415,10 @@ def _setitem(dev: Device, x: Array, value: Array, /, key: tuple[Any, ...]) -> An
 
 @op(free=(2,))
 def _put(dev: Device, x: Array, value: Array, indices: Array, /) -> Any:
-    """Rows of x replaced: value is (N, ...), of no axis, or a number, and indices (N,)."""
+    """Rows of x replaced by `value`, (N, ...), without axes, or a number, at the indices (N,)."""
     xp, ndim, size, count = dev.xp, x.ndim, x.shape[0], indices.shape[0]
 
-    def of_value(g: Array) -> Array:  # (size, ...) -> (N, ...), to the one that stayed, where an index occurs twice
+    def of_value(g: Array) -> Array:  # (size, ...) -> (N, ...); of equal indices the last gets it
         places = xp.arange(count, dtype=indices.dtype, device=dev.native)
         last = dev.put(xp.zeros((size,), dtype=indices.dtype, device=dev.native), indices, places)  # (size,)
         stayed = xp.reshape(xp.take(last, indices) == places, (-1, *(1,) * (ndim - 1)))  # (N, 1, ...)
@@ -437,10 +437,11 @@ def _put(dev: Device, x: Array, value: Array, indices: Array, /) -> Any:
 
 
 def put(x: Any, key: Any, values: Any) -> Any:
-    """A copy of x with `x[key] = values`: what `Device.put` is, of tensors.
+    """A copy of x with `x[key] = values`: `Device.put` for tensors.
 
     Args:
-        key: a slice for each axis, with a positive step, or integers (N,) for the first; the last of equals stays.
+        key: a slice with a positive step for each axis; or integers (N,) for the first axis. Of equal integers the
+            last stays.
 
     >>> tinytorch.ops.put(Tensor([1.0, 2.0, 3.0]), Tensor([0, 2]), Tensor([10.0, 30.0]))
     tensor([10.,  2., 30.])

@@ -1,9 +1,9 @@
 """Functions of windows that slide over images: convolution and pooling, (N, C, H, W) -> (N, O, H', W').
 
-A convolution is one matrix product: for each offset in the kernel a shifted slice of the image is a block of rows, and
-the kernel is the matrix on the left. In memory the images are kept batch-last, (C, H, W, N), behind the usual
-interface, so that every slice copies long runs and nothing has to be transposed between layers. The gradient of taking
-a slice is adding its gradient in at the same place.
+A convolution is one matrix product. On the left is the kernel; on the right is a block of rows for each offset in the
+kernel, a shifted slice of the image. In memory the images are batch-last, (C, H, W, N), behind the usual interface:
+every slice copies long runs, and nothing is transposed between layers. The gradient of a slice is added in at its
+place.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     return two
 
 
-@op(kinds="f", one_dtype=True, wants="x (N, C, H, W), weight (O, C / groups, KH, KW) and bias (O,) or None")
+@op(kinds="f", one_dtype=True, shapes="x (N, C, H, W), weight (O, C / groups, KH, KW) and bias (O,) or None")
 def conv2d(
     dev: Device,
     x: Array,
@@ -63,10 +63,10 @@ def conv2d(
         x: (N, C, H, W).
         weight: (O, C / groups, KH, KW).
         bias: (O,), or None.
-        stride: steps between places of the kernel; each of these is a number or a pair (rows, columns).
+        stride: steps between places of the kernel; like padding and dilation a number or a pair (rows, columns).
         padding: zeros on each side of the image.
         dilation: steps between the elements of the kernel.
-        groups: the channels are split into that many groups, each with its own O / groups kernels.
+        groups: the channels are split into so many groups, each with its own O / groups kernels.
 
     Returns:
         (N, O, H', W') with H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1.
@@ -113,16 +113,16 @@ def conv2d(
     )
 
 
-@op(kinds="f", kinked=True, wants="x (N, C, H, W)")
+@op(kinds="f", kinked=True, shapes="x (N, C, H, W)")
 def max_pool2d(
     dev: Device, x: Array, /, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1
 ) -> Any:
-    """The largest element under each place of the window. The first of equal ones gets the gradient.
+    """The largest element under each place of the window. The first of equal elements gets the gradient.
 
     Args:
-        kernel_size: size of the window; each of these is a number or a pair (rows, columns).
+        kernel_size: size of the window; like the other arguments a number or a pair (rows, columns).
         stride: steps between places; the window's size unless given.
-        padding: minus infinities on each side of the image, at most half the window. They get no gradient.
+        padding: minus infinities on each side of the image, at most half the window, without gradient.
         dilation: steps between the elements of the window.
 
     >>> tinytorch.max_pool2d(Tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), 2)
@@ -132,7 +132,7 @@ def max_pool2d(
     kernel, stride, padding = _window(x, kernel_size, stride, padding)
     dilation = pair("dilation", dilation, 1)
     image, steps = xp.permute_dims(x, (1, 2, 3, 0)), [(kernel, stride, padding, dilation)]  # (C, H, W, N)
-    if kernel[0] * kernel[1] > 9:  # the rows of the windows and then their largest ones take fewer comparisons
+    if kernel[0] * kernel[1] > 9:  # first along W, then along H: fewer comparisons
         across = (1, kernel[1]), (1, stride[1]), (0, padding[1]), (1, dilation[1])
         down = (kernel[0], 1), (stride[0], 1), (padding[0], 0), (dilation[0], 1)
         steps = [across, down]
@@ -155,7 +155,7 @@ def max_pool2d(
 
 
 def _to_first_largest(dev: Any, x: Array, kernel: tuple[int, int]) -> Any:
-    """The rule of large windows that lie side by side: it is looked up where each has its first largest element."""
+    """The rule of large windows side by side, which looks up the place of each window's first largest element."""
     xp, (C, H, W, N), (KH, KW) = dev.xp, x.shape, kernel
 
     def rule(g: Array) -> Array:  # (C, h, w, N) -> (C, H, W, N)
@@ -174,7 +174,7 @@ def _to_first_largest(dev: Any, x: Array, kernel: tuple[int, int]) -> Any:
 
 
 def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Array, Any]:
-    """The largest under each window of images (C, H, W, N), and the rule: the first of equal ones gets the gradient."""
+    """The largest element under each window of (C, H, W, N), and the rule: the first of equals gets the gradient."""
     xp, size = dev.xp, x.shape[1:3]
     parts = shifts(padded(dev, x, _around(padding), -math.inf), kernel, stride, dilation)  # each (C, H', W', N)
     tops = parts[:1]  # the largest of the first part, of the first two, ...
@@ -183,7 +183,7 @@ def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilatio
     inside = _entering(dev, x, kernel, stride, padding, dilation) if padding != (0, 0) else None
 
     def rule(g: Array) -> Array:  # (C, H', W', N) -> (C, H, W, N)
-        gparts, left = [], None  # whose gradient no later part has won
+        gparts, left = [], None  # `left`: the gradient of places where no later part is the largest
         for k in range(len(parts) - 1, 0, -1):
             won = parts[k] > tops[k - 1]
             if inside is not None:
@@ -198,7 +198,7 @@ def _largest(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilatio
     return tops[-1], rule
 
 
-@op(kinds="f", kinked=True, wants="x (N, C, H, W)")
+@op(kinds="f", kinked=True, shapes="x (N, C, H, W)")
 def avg_pool2d(
     dev: Device,
     x: Array,
@@ -212,10 +212,10 @@ def avg_pool2d(
     """The mean of the elements under each place of the window.
 
     Args:
-        kernel_size: size of the window; each of these is a number or a pair (rows, columns).
+        kernel_size: size of the window; like stride and padding a number or a pair (rows, columns).
         stride: steps between places; the window's size unless given.
         padding: zeros on each side of the image, at most half the window.
-        count_include_pad: whether those zeros count as elements.
+        count_include_pad: whether the zeros of the padding count as elements.
 
     >>> tinytorch.avg_pool2d(Tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), 2)
     tensor([[[[2.5]]]])
@@ -226,7 +226,7 @@ def avg_pool2d(
 
     columns, rows = ((1, kernel[1]), (1, stride[1])), ((kernel[0], 1), (stride[0], 1))
 
-    # (C, H, W, N) -> (C, H', W', N), of the rows of the windows, and then of their sums
+    # (C, H, W, N) -> (C, H', W', N): sums along W, then along H
     def total(image: Array) -> Array:
         wide = padded(dev, image, _around(padding))  # (C, H + 2 padding, W + 2 padding, N)
         for part, step in (columns, rows):
@@ -247,7 +247,7 @@ def avg_pool2d(
 
 
 def _entering(dev: Any, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> list[Array]:
-    """For each element of the window the places where it is the first that is in the image, each (1, H', W', 1)."""
+    """For each element of the window, (1, H', W', 1): where it is the first of the window's elements in the image."""
     xp, (H, W) = dev.xp, x.shape[1:3]
     image = xp.ones((1, H, W, 1), dtype=xp.bool, device=dev.native)
     parts = shifts(padded(dev, image, _around(padding), False), kernel, stride, dilation)  # each (1, H', W', 1)

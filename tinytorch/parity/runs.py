@@ -339,7 +339,7 @@ class _Lane(Observer):
             if x.node is None:
                 self._learned[id(x)] = x
             return False
-        if x.shared or getattr(x, "changed", None) is not None or self._computed.get(id(x)) is x:
+        if x.is_view or getattr(x, "changed", None) is not None or self._computed.get(id(x)) is x:
             return False
         return not any(p.grad is x for p in list(self._learned.values()))
 

@@ -1,13 +1,13 @@
-"""What the engine in `tinytorch.autograd` stands on: tensors as it knows them, modes, observers, and what is refused.
+"""What the engine in `tinytorch.autograd` stands on: variables, modes, observers, and what is refused.
 
 Nothing here knows an op. From below to above:
 
-variable: what the tape knows of a tensor, and of how it was made.
+variable: what the tape knows of a tensor, and of the op that made the tensor.
 modes: whether ops are recorded.
-observer: who is told of what is computed.
+observer: what debugging tools are told.
 parts: the gradient of slicing.
 mixing: arrays of several dtypes, and numbers, made to fit each other.
-checks: what ops refuse, and how that is said.
-gradients: what a rule gave, made to fit or refused.
+checks: what ops refuse, and the errors.
+gradients: the gradient from a rule, made to fit or refused.
 again: gradients of gradients.
 """

@@ -1,4 +1,4 @@
-"""Gradients of gradients: an op's body is run again, on tensors, so that its rules are made of ops and are recorded.
+"""Gradients of gradients: an op's body is run again, on tensors, so that the rules are made of ops and are recorded.
 
 A device is an interpreter of bodies, and `Taped` is the one whose arrays are tensors.
 """
@@ -24,8 +24,8 @@ _OPS = ("add_parts", "erf", "put", "scatter_add", "transfer")
 class Taped(Device):
     """A device whose arrays are tensors: what an op's body is given when its rules are to be recorded.
 
-    Its namespace is tinytorch. Methods that are ops themselves are these ops; other extension points do what they do by
-    default, which is made of standard names and so of ops.
+    The namespace of the device is tinytorch. A method that is also an op is that op. The other extension points are the
+    defaults, which use standard names, and so ops.
     """
 
     library = "tinytorch"
@@ -39,12 +39,12 @@ class Taped(Device):
         vars(self).update({name: getattr(xp.ops, name) for name in _OPS})
 
     def dtype(self, dtype: Any) -> np.dtype[Any]:
-        """Itself: tensors have NumPy's."""
+        """The dtype: tensors have NumPy's."""
         return np.dtype(dtype)
 
 
 def replayed(starts: Iterable[Place]) -> dict[Node, Any]:
-    """The tensor of each node, computed again from the leaves: a graph does not keep them."""
+    """The tensor of each node, computed again from the leaves: a graph does not keep tensors."""
     values: dict[Node, Any] = {}
     for node in reachable(starts):
         if node.rules is None:
@@ -74,7 +74,7 @@ def replayed(starts: Iterable[Place]) -> dict[Node, Any]:
 
 
 def taped_rules(node: Node, values: dict[Node, Any]) -> tuple[Taped, tuple[Rule | None, ...]]:
-    """The rules of a node made of ops: its body run on the tensors themselves."""
+    """The rules of a node, made of ops, from the op's body run on tensors."""
     given = [values[s] if type(s) is Node else s for s in node.inputs]
     device = next(x.device for x in given if isinstance(x, Variable))
     plain = (Variable, *NUMBERS, type(None))
@@ -90,5 +90,5 @@ def taped_rules(node: Node, values: dict[Node, Any]) -> tuple[Taped, tuple[Rule 
 
 
 def _kinked(xp: Any, rule: Rule, inputs: Sequence[Any], g: Any) -> Any:
-    """What the rule makes of g, as something that depends on the inputs of its op, too."""
+    """The gradient that the rule makes of g, as a function of the op's inputs, too."""
     return xp.ops.flat_in(rule(g), *inputs)

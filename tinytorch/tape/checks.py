@@ -1,4 +1,4 @@
-"""What ops refuse, and how that is said: the op, what it was given, what it takes, and the fix."""
+"""What ops refuse. An error says the op, what was given, what is allowed, and the fix."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ ERRORS = (
     MemoryError,
 )
 
-_IN_WORDS = {  # what is in the words of Python or NumPy -> what is meant
+_IN_WORDS = {  # a part of an error of Python or NumPy -> the error in our words
     "slice indices must be integers": "where a slice starts and stops are integers; write n // 2, not n / 2",
     "not implemented for": "the library of the device has no such function of this dtype; convert with .astype(...)",
 }
 
 
 def explained(error: Exception, op: Any, inputs: Sequence[Any], meta: dict[str, Any]) -> Exception:
-    """The library's error as one of the standard's, with the op and what it was given; or the error, if it is a bug."""
+    """A library's error as one with the op and what was given; the error as it is, if it shows a bug."""
     name, text = op.name, str(error)
     wrong = words.misfit(name, op.body, meta) or _missing(op, inputs, meta)
     if wrong is not None:
         return wrong
-    # a RuntimeError is what PyTorch raises where shapes do not fit; out of memory is a subclass
+    # PyTorch raises RuntimeError where shapes do not fit, and a subclass where memory is out
     if not isinstance(error, ERRORS) and type(error) is not RuntimeError:
         return error
     kind: Any = next((k for k in ERRORS if isinstance(error, k)), ValueError)
     axis, ndim = meta.get("axis"), getattr(inputs[0], "ndim", 0)
     for i in axis if isinstance(axis, tuple) else (axis,):
         if isinstance(i, int) and not -ndim <= i < ndim:
-            kind = IndexError  # what NumPy and PyTorch raise themselves, but JAX does not
+            kind = IndexError  # as in NumPy and PyTorch; JAX raises ValueError
             text = f"axis {i} is outside [{-ndim}, {ndim}) for {ndim} dimensions"
             break
     given = ", ".join([*map(describe, inputs), *(f"{k}={v!r}" for k, v in meta.items())])
@@ -62,7 +62,7 @@ def explained(error: Exception, op: Any, inputs: Sequence[Any], meta: dict[str, 
     text = next((ours for theirs, ours in _IN_WORDS.items() if theirs in text), text)
     if text.startswith(f"{name}: "):
         text = text[len(name) + 2 :]
-    hint = f"; {name} takes {op.wants}" if op.wants else ""
+    hint = f"; {name} takes {op.shapes}" if op.shapes else ""
     told: Any = kind(f"{name}({given}): {text}{hint}")
     told.said_by = name
     return told
@@ -78,7 +78,7 @@ def _missing(op: Any, inputs: Sequence[Any], meta: dict[str, Any]) -> TypeError 
 
 
 def checked_meta(op: Any, meta: dict[str, Any], seen: set[tuple[str, type]]) -> dict[str, Any]:
-    """The keyword arguments, with Python numbers for NumPy's and tuples for lists; types of right ones are `seen`."""
+    """The keyword arguments, with Python numbers for NumPy's and tuples for lists; right types are added to `seen`."""
     name, kinds = op.name, words.kinds(op.body)
     for k in meta:
         if k not in kinds:
@@ -104,12 +104,12 @@ def checked_meta(op: Any, meta: dict[str, Any], seen: set[tuple[str, type]]) -> 
 
 
 def different_devices(name: str, inputs: Sequence[Any]) -> str:
-    """That tensors among the inputs are on different devices, and which is to be moved."""
+    """The error text that inputs are on different devices, and which input to move."""
     tensors = [x for x in inputs if isinstance(x, Variable)]
     a = tensors[0]
     b = next(x for x in tensors if x.device is not a.device)
     (which, there), also = ("second", a), ""
-    if getattr(b, "name", "") and not getattr(a, "name", ""):  # data go where the model is, unless it is to be moved
+    if getattr(b, "name", "") and not getattr(a, "name", ""):  # data go where the model is
         (which, there), also = ("first", b), f", or the model with model.to('{a.device}')"
     elif getattr(a, "name", "") and not getattr(b, "name", ""):
         also = f", or the model with model.to('{b.device}')"
@@ -120,7 +120,7 @@ def different_devices(name: str, inputs: Sequence[Any]) -> str:
 
 
 def named(op: Any, values: Sequence[Any], meta: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments, with the positional ones after the arrays among them."""
+    """The keyword arguments, and those that were given by position, after the arrays."""
     if len(values) > len(op.others):
         raise TypeError(f"{op.name}: {len(values) - len(op.others)} positional arguments too many")
     given = dict(zip(op.others, values))
@@ -137,7 +137,7 @@ def called(op: Any, i: int) -> str:
 
 
 def as_number(op: Any, inputs: Sequence[Any], x: Any) -> Any:
-    """The Python number that an argument which is no Tensor stands for."""
+    """The Python number that a given number of any kind stands for. Raises TypeError if x is no number."""
     if isinstance(x, np.generic | int | float):
         return number(op.name, x)
     which = next(i for i, given in enumerate(inputs) if given is x)
@@ -175,7 +175,7 @@ def check_places(op: Any, inputs: Sequence[Any]) -> None:
 
 
 def check_dtypes(op: Any, inputs: Sequence[Any], arrays: Sequence[Any]) -> None:
-    """Raise TypeError unless the dtypes are right: the same on every device, whatever its library would do."""
+    """Raise TypeError unless the dtypes are right, by one rule for all devices, whatever their libraries would do."""
     lead = next(x.dtype for x in inputs if isinstance(x, Variable))
     mixing = [x for i, x in enumerate(inputs) if i not in op.free]
     dtypes = {x.device.dtype_of(x.array) for x in mixing if isinstance(x, Variable)}

@@ -1,4 +1,4 @@
-"""What a walk back starts with, and what a rule gave: made to fit the input whose gradient it is, or refused."""
+"""The gradient that a walk back starts with, and the gradients that rules give: made to fit their input, or refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinytorch.tape.variable import Node, Rule, Variable, run_on, wrap
 
 
 def once(function: Rule) -> Rule:
-    """A step that several rules of one op have in common: computed once for each gradient that comes in.
+    """A step that several rules of one op have in common, computed once for each gradient that comes in.
 
     ```python
     ds = once(lambda g: ...)
@@ -55,16 +55,16 @@ def seeded(t: Any, gradient: Any, create: bool) -> Any:
 
 
 def expected(node: Node, at: int, g: Any, taped: bool) -> Any:
-    """What a rule gave, as an array of the input's device (or a tensor, if `taped`).
+    """The gradient g from a rule, as an array of the input's device (or a tensor, if `taped`).
 
     Raises:
-        TypeError: it is something else, or of another library.
-        ValueError: it is on another device.
+        TypeError: g is no array, or an array of another library.
+        ValueError: g is on another device.
     """
     device: Device = node.inputs[at].device
     if type(g) is Parts:
-        return g.whole(device) if observers else g  # who look at arrays
-    if isinstance(g, np.generic) and device.library == "numpy":  # its 0-d results: `wrap` makes arrays of them
+        return g.whole(device) if observers else g  # observers look at arrays
+    if isinstance(g, np.generic) and device.library == "numpy":  # a result of no axes: `wrap` makes an array of it
         return g
     if isinstance(g, device.array_type) and not taped:
         found: Any = find_device(device.of(g))
@@ -86,10 +86,10 @@ def expected(node: Node, at: int, g: Any, taped: bool) -> Any:
 
 
 def unbroadcast(xp: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) -> Any:
-    """The gradient of an array of that shape, from the gradient of what it was broadcast to.
+    """The gradient of an array of the shape, from the gradient g of the array broadcast to a larger shape.
 
     Raises:
-        ValueError: an array of that shape cannot be broadcast to the gradient's.
+        ValueError: an array of the shape does not broadcast to the shape of g.
     """
     extra = g.ndim - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:])):
@@ -102,7 +102,7 @@ def unbroadcast(xp: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) ->
 
 
 def cast(dev: Any, node: Node, at: int, g: Any, dtype: Any) -> Any:
-    """The gradient as the dtype of the input. Raises TypeError if it is not floating."""
+    """The gradient g in the dtype of the input. Raises TypeError if g is not floating."""
     found = dev.dtype_of(g)
     if found.kind != "f":
         raise TypeError(
@@ -113,7 +113,7 @@ def cast(dev: Any, node: Node, at: int, g: Any, dtype: Any) -> Any:
 
 
 def _rule(node: Node, at: int) -> str:
-    """Which rule of a node is wrong, in an error message."""
+    """The name of a node's rule in an error message."""
     source = node.inputs[at]
     parameters = list(inspect.signature(node.op).parameters.values())
     first = parameters[0]

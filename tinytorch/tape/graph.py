@@ -1,4 +1,4 @@
-"""Which nodes there are between tensors: what walking over the graph needs to know beforehand."""
+"""The nodes between tensors, which a walk over the graph needs to know beforehand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def leading_to(asked: set[Place], starts: Iterable[Place]) -> set[Node]:
     needed, through = set(asked), set()
     oldest = max((place.order if type(place) is Node else 1 for place in asked), default=1)
     for node in reachable(starts):
-        if node.rules is None and node.order < oldest:  # who knows what it was made of
+        if node.rules is None and node.order < oldest:  # freed: its inputs are no longer known
             raise RuntimeError(FREED)
         if not needed.isdisjoint(source for source in node.inputs if isinstance(source, Node | Variable)):
             needed.add(node)

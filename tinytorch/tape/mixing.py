@@ -1,4 +1,4 @@
-"""Arrays of several dtypes, and Python numbers, in one op: made to fit each other, by one rule on every device."""
+"""Arrays of several dtypes and Python numbers in one op, made to fit each other by one rule on every device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _is_array(x: Any) -> bool:
 
 
 def _converted(device: Device, arrays: Sequence[Any], free: tuple[int, ...], dtype: Any) -> list[Any]:
-    """The arrays as the dtype, but those at the positions `free`, numbers and None."""
+    """The arrays as the dtype. Numbers, None, and the positions `free` stay as they are."""
     xp = device.xp
     return [a if i in free or not _is_array(a) else xp.astype(a, dtype, copy=False) for i, a in enumerate(arrays)]
 
@@ -27,7 +27,7 @@ def _converted(device: Device, arrays: Sequence[Any], free: tuple[int, ...], dty
 def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], beyond: str) -> Any:
     """The function that makes arrays of these dtypes, and numbers, fit each other; None if there is nothing to do.
 
-    It is called with the device current.
+    The function is called with the device current.
     """
     mixing = {i: a for i, a in enumerate(arrays) if i not in free}
     found = {device.dtype_of(a) for a in mixing.values() if _is_array(a)}
@@ -36,7 +36,7 @@ def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], bey
         return None
     dtype: Any = promoted(found)
     convert = None
-    if len(found) > 1:  # libraries would promote on their own, but not all alike: PyTorch leaves 0-d arrays out
+    if len(found) > 1:  # not all libraries promote alike: PyTorch leaves 0-d arrays out
         convert = functools.partial(_converted, device, free=free, dtype=device.dtype(dtype))
     if not numbers or dtype.kind not in "iu":
         return convert
@@ -50,11 +50,11 @@ def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], bey
                     raise OverflowError(
                         f"{n} is out of range for {dtype.name}, [{low}, {high}]; convert the tensor with .astype(...)"
                     )
-                if beyond == "compared":  # with floats, among which even infinity is exact
+                if beyond == "compared":  # as floats: comparing with infinity is exact
                     arrays = _converted(device, arrays, free, device.dtype("float32"))
                     n = math.inf if n > 0 else -math.inf
                 arrays = [*arrays[:i], float(n), *arrays[i + 1 :]]
-            elif n >= 2**63:  # not every library takes such a Python number
+            elif n >= 2**63:  # a Python number of this size is refused by some libraries
                 arrays = [*arrays[:i], device.from_numpy(np.asarray(n, dtype)), *arrays[i + 1 :]]
         return arrays if convert is None else convert(arrays)
 
@@ -62,7 +62,7 @@ def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], bey
 
 
 def as_float(n: int) -> float:
-    """The integer as a float, infinite if it is too large for one."""
+    """The integer as a float, infinite if no float is that large."""
     try:
         return float(n)
     except OverflowError:
@@ -70,9 +70,6 @@ def as_float(n: int) -> float:
 
 
 def any_large(inputs: Sequence[Any]) -> bool:
-    """Whether one of the inputs is an integer that int64 does not hold and there are floating tensors: it is a float.
-
-    Not every library takes such a number for one.
-    """
+    """Whether an input is an integer outside int64, beside floating tensors: some libraries take it only as a float."""
     floating = any(isinstance(x, Variable) and x.dtype.kind == "f" for x in inputs)
     return floating and any(type(x) is int and not -(2**63) <= x < 2**63 for x in inputs)

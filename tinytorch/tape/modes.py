@@ -24,7 +24,7 @@ grad_mode = _Mode()  # of this thread
 class GradMode:
     """Record ops, or do not, inside a `with` block or a decorated function, on this thread.
 
-    Of a decorated generator or coroutine it holds while that runs, and not for others while it waits.
+    In a decorated generator or coroutine the mode holds while its code runs, and not while it waits.
     """
 
     def __init__(self, mode: bool) -> None:
@@ -41,10 +41,10 @@ class GradMode:
         grad_mode.enabled = grad_mode.outer.pop()
 
     def __call__(self, function: Any) -> Any:
-        """The function, which runs in the mode.
+        """The function, running in the mode.
 
         Raises:
-            TypeError: it is no function.
+            TypeError: `function` is no function.
         """
         if not callable(function):
             name = "enable_grad" if self.mode else "no_grad"
@@ -95,7 +95,7 @@ class GradMode:
 
 
 def _steps_in_mode(mode: GradMode, steps: Any) -> Any:
-    """A generator that runs each step of another in the mode, and waits in whatever its caller's is."""
+    """A generator that runs each step of another in the mode, and waits in the caller's mode."""
     send: Callable[[Any], Any] = steps.send
     value: Any = None
     while True:
@@ -114,7 +114,7 @@ def _steps_in_mode(mode: GradMode, steps: Any) -> Any:
             value, send = error, steps.throw
 
 
-_in_mode: Any = types.coroutine(_steps_in_mode)  # the same, to be awaited
+_in_mode: Any = types.coroutine(_steps_in_mode)  # as a coroutine
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,7 +130,7 @@ def no_grad() -> GradMode: ...
 
 @words.bound
 def no_grad(function: Callable[..., Any] | None = None) -> Any:
-    """Do not record ops inside a `with` block, or a function it decorates, on this thread.
+    """Do not record ops inside a `with` block or a decorated function, on this thread.
 
     >>> x = Tensor([1.0], requires_grad=True)
     >>> with tinytorch.no_grad():
@@ -142,14 +142,14 @@ def no_grad(function: Callable[..., Any] | None = None) -> Any:
 
 @words.bound
 def enable_grad(function: Callable[..., Any] | None = None) -> Any:
-    """Record ops again inside a `no_grad` block, or a function it decorates."""
+    """Record ops again inside a `no_grad` block, in a `with` block or a decorated function."""
     return GradMode(True) if function is None else GradMode(True)(function)
 
 
 class set_grad_enabled(GradMode):
-    """Record ops, or do not, from now on, on this thread; as a context manager only until the end of the block.
+    """Record ops, or do not, from now on, on this thread.
 
-    As a decorator it holds while the function runs.
+    As a context manager the mode ends with the block, as a decorator with the call of the function.
 
     >>> with tinytorch.set_grad_enabled(False):
     ...     tinytorch.is_grad_enabled()
@@ -169,7 +169,7 @@ class set_grad_enabled(GradMode):
         grad_mode.enabled = self._outer
 
     def __call__(self, function: Any) -> Any:
-        """The function, in the mode; outside it the mode is as it was before."""
+        """The function, running in the mode. The mode outside the function is again as before."""
         grad_mode.enabled = self._outer
         return super().__call__(function)
 

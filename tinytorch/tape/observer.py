@@ -1,4 +1,4 @@
-"""Who is told of everything that is computed: what debugging tools are made of."""
+"""Observers are told of everything that is computed: debugging tools are made of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tinytorch.tape.variable import Node, Variable
 
 
 class Observer:
-    """Is told of everything that is computed inside `with observer:`, on all threads: what debugging tools are made of.
+    """Is told of everything that is computed inside `with observer:`, on all threads: debugging tools are made of this.
 
-    A subclass overrides what it wants to know. It may keep what it is shown. Only `made` may change something, and only
-    what the new result holds: its array, its origin, and its node with the gradient rules.
+    A subclass overrides the methods that it needs. An observer may keep everything that it is shown. Only `made` may
+    change something: the array, the origin and the node (with the gradient rules) of the new result.
 
     >>> class Names(tinytorch.autograd.Observer):
     ...     def made(self, op, inputs, meta, result):
@@ -24,13 +24,13 @@ class Observer:
     """
 
     def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
-        """An op has made a tensor of its inputs (tensors and numbers) and keyword arguments."""
+        """An op has made the tensor `result` from inputs (tensors and numbers) and keyword arguments."""
 
     def pulled(self, node: Node, source: Any, gradient: Any) -> None:
-        """A rule of the node has given the gradient of one of its inputs (a Node, or a leaf), an array or a tensor."""
+        """A rule of the node has given a gradient (an array or a tensor) for the input `source` (a Node or a leaf)."""
 
     def left(self, how: str, tensor: Any, values: Any) -> None:
-        """A tensor's values have left the graph, by its method `how`: "detach", "numpy", "item", "tolist", "dlpack"."""
+        """A tensor's values have left the graph, by the method `how`: "detach", "numpy", "item", "tolist", "dlpack"."""
 
     def __enter__(self) -> Self:
         observers.append(self)

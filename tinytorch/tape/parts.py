@@ -1,4 +1,4 @@
-"""The gradient of slicing, kept as a part and its place until the whole is needed."""
+"""The gradient of slicing, kept as a part and a place until the whole is needed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tinytorch.tape.variable import Variable, run_on
 
 
 class Parts:
-    """What the rule of slicing gives: the gradient of an array that is zero but for `part` at `key`.
+    """The gradient that the rule of slicing gives, for the whole array: `part` at `key`, and zero elsewhere.
 
-    The engine collects those of one array and makes one array of them all (`Device.add_parts`) when it is needed: with
-    an array of zeros for each slice, a loop over the rows of x would take as many times the size of x.
+    The engine collects the parts of one array, and makes one array of all parts (`Device.add_parts`) when the array is
+    needed. With an array of zeros for each slice, a loop over the rows of x would take as many times the size of x.
 
     Args:
         part: an array, or a tensor, with as many axes as the whole.
@@ -40,7 +40,7 @@ class Parts:
 
 
 def collected(g: Any, other: Any, device: Device) -> Any:
-    """The sum of two gradients of one array, of which one or both are parts: parts, while they are fewer than it."""
+    """The sum of two gradients of one array, at least one of them in parts; in parts while these are small."""
     if type(g) is not Parts:
         g, other = other, g
     if type(other) is not Parts:

@@ -1,6 +1,6 @@
-"""What the tape knows of a tensor: its array, its device, and the node that says how it was made.
+"""What the tape knows of a tensor: the array, the device, and the node that says how the tensor was made.
 
-`Tensor` adds the methods, from above: it sets `Variable.result`, the class of what `wrap` makes.
+`Tensor` adds the methods. `tensor.py`, which stands above, sets `Variable.result`, the class that `wrap` makes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _new = object.__new__
 
 Rule = Callable[[Any], Any]
 
-clock = itertools.count(0, -1)  # order of creation, newest smallest: what a heap pops first
+clock = itertools.count(0, -1)  # order of creation; the newest is the smallest, which a heap pops first
 
 
 class Node:
-    """How a recorded tensor was made: by which op, from what, and the gradient rule of each of these.
+    """How a recorded tensor was made: the op, its inputs, and a gradient rule for each input.
 
-    The tensors between the ops of a graph are not kept: a rule keeps what it needs, and nothing else does.
+    The tensors between the ops of a graph are not kept: a rule keeps the arrays that it needs, and nothing else does.
     """
 
     __slots__ = ("__weakref__", "device", "dtype", "inputs", "made_at", "meta", "op", "order", "rules", "shape")
@@ -34,9 +34,9 @@ class Node:
     inputs: Sequence[Any]  # for each: its Node, a leaf, an array that needs no gradient, or a number
     meta: dict[str, Any]  # the keyword arguments
     rules: tuple[Rule | None, ...] | None  # one per input; None once the walk back has freed them
-    order: int  # when it was made
+    order: int  # when the result was made
     made_at: Any  # by which line of the user's code, if `tinytorch.debug()` was on
-    device: Device  # these three are the result's
+    device: Device  # device, shape and dtype are the result's
     shape: tuple[int, ...]
     dtype: Any
 
@@ -45,7 +45,7 @@ class Node:
 
 
 class Size(int):
-    """The number of elements: an integer that says what to write where PyTorch's `x.size()` is meant."""
+    """The number of elements: an integer that, called as in PyTorch's `x.size()`, says what to write."""
 
     __slots__ = ()
 
@@ -56,17 +56,17 @@ class Size(int):
 
 
 class Variable:
-    """What the tape knows of a tensor: its array, its device, and its node if an op made it. `Tensor` adds the rest."""
+    """What the tape knows of a tensor: the array, the device, and a node if an op made it. `Tensor` adds the rest."""
 
-    __slots__ = ("__weakref__", "_requires_grad", "array", "changed", "device", "grad", "made_at", "node", "shared")
+    __slots__ = ("__weakref__", "_requires_grad", "array", "changed", "device", "grad", "is_view", "made_at", "node")
 
     array: Array  # of the device's library; never written into, only replaced, by `assign`
-    changed: int  # when it was last replaced; not there if it never was
+    changed: int  # when the array was last replaced; not set if it never was
     device: Device
     grad: Any
-    made_at: Any  # by which line of the user's code, where that is known: see `Tensor.origin`
+    made_at: Any  # by which line of the user's code, if known: see `Tensor.origin`
     node: Node | None  # None for a leaf
-    shared: bool  # detached or sliced from another tensor, whose values it shows
+    is_view: bool  # detached or sliced from another tensor, and shows the values of that one
     _requires_grad: bool
     result: ClassVar[type[Any]]  # the class of what ops return: Tensor
 
@@ -91,7 +91,7 @@ class Variable:
         return self.device.dtype_of(self.array)
 
     def assign(self, array: Array, node: Node | None = None) -> None:
-        """Take on another array, and the node that made it. Graphs recorded before go on with the old one."""
+        """Take another array, and the node that made it. Graphs recorded before keep the old array."""
         self.array = array
         self.changed = next(clock)
         if node is not None:
@@ -106,8 +106,8 @@ _set_changed: Callable[[Variable, int], None] = vars(Variable)["changed"].__set_
 def assign_all(pairs: Iterable[tuple[Sequence[Variable], Sequence[Array]]], *others: tuple[Any, str, Any]) -> None:
     """`assign` tensors their arrays, and set attributes of other objects, given as (object, name, value).
 
-    It is all one call into C, during which Python runs no handler of a signal, and without free threading no other
-    thread: nobody sees a part of it, and an interrupt comes before or after.
+    All of this is one call into C. During the call Python runs no handler of a signal, and without free threading no
+    other thread: nobody sees a part of the changes, and an interrupt comes before or after all of them.
     """
     now, changes = itertools.repeat(next(clock)), []  # type: Any, list[Iterable[None]]
     for tensors, arrays in pairs:
@@ -122,13 +122,13 @@ def wrap(array: Array, device: Device, node: Node | None = None) -> Any:
     tensor.device = device
     tensor.grad = None
     tensor.node = node
-    tensor.shared = False
+    tensor.is_view = False
     tensor._requires_grad = node is not None
     return tensor
 
 
 def run_on(device: Device, function: Callable[..., Any], *args: Any) -> Any:
-    """Call the function with the device current, where that matters."""
+    """Call the function with the device current, where the device asks for that."""
     return function(*args) if device.current is None else device.current(function, *args)
 
 
