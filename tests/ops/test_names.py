@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "tinytorch/parity/cases.py"  # there, xp is tinytorch
+TABLE = ROOT / "tinytorch/parity/cases.py"  # there, xp is not only a device's
 DEVICE = [ROOT / "backends/device.py", ROOT / "backends/standard.py"]
 FILES = [*DEVICE, *sorted(set((ROOT / "tinytorch").rglob("*.py")) - {TABLE})]
 COMPAT = [f"array_api_compat.{name}" for name in ("cupy", "numpy", "torch")]

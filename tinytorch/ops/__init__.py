@@ -7,6 +7,7 @@ from tinytorch.ops.elementwise import flat_in as flat_in
 from tinytorch.ops.elementwise import masked_scale as masked_scale
 from tinytorch.ops.index import *
 from tinytorch.ops.index import scatter_add as scatter_add  # extension points of a device as ops
+from tinytorch.ops.index import wrapped as wrapped
 from tinytorch.ops.layer import *
 from tinytorch.ops.linalg import *
 from tinytorch.ops.loss import *

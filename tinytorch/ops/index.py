@@ -56,13 +56,18 @@ def checked_index(indices: Any, n: int, what: str, *, negative: bool = False) ->
     """
     indices = as_index(indices, what)
     if negative:
-        indices = _wrapped(indices, n)
+        indices = wrapped(indices, n)
     run_on(indices.device, indices.device.check_index, indices.array, n, what)
     return indices
 
 
 @op(kinds="iu")
-def _wrapped(dev: Device, x: Array, /, n: int) -> Any:
+def wrapped(dev: Device, x: Array, /, n: int) -> Any:
+    """Negative indices counted from the end of n: x + n where x < 0.
+
+    >>> tinytorch.ops.wrapped(Tensor([0, -1]), 4)
+    tensor([0, 3], dtype=int64)
+    """
     return dev.xp.where(x < 0, x + n, x), None
 
 
