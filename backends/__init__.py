@@ -1,6 +1,6 @@
-"""Devices: where arrays live and which library computes there. Knows nothing of tensors or gradients.
+"""Devices: where arrays live and which library computes there. Nothing here knows of tensors or gradients.
 
-In a checkout this folder stands at the top. It is imported as `tinytorch.backends`, as which it is installed.
+In a checkout this folder stands at the top. It is imported and installed as `tinytorch.backends`.
 
 >>> from tinytorch import backends
 >>> backends.device("cpu").name
@@ -23,7 +23,7 @@ from tinytorch.backends.registry import (
 )
 from tinytorch.backends.tree import map_tree
 
-if __name__ == "backends":  # a checkout's folder, imported by its place: the same modules, and they are registered
+if __name__ == "backends":  # a checkout's folder, imported by its place: make it the package `tinytorch.backends`
     checkout.alias(__name__, "tinytorch.backends")
 else:
     register("cpu", "tinytorch.backends.cpu:CpuDevice", library="numpy")

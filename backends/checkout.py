@@ -1,4 +1,4 @@
-"""A folder of a checkout, imported by its place rather than by its name: the same modules, not all of them twice."""
+"""A folder of a checkout that is imported by its place, not by its name: every module still exists once only."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class _Alias(MetaPathFinder, Loader):
 
 
 def alias(place: str, name: str) -> None:
-    """Make the package `place`, which is being imported, and all in it the package `name`."""
+    """Make the package `place`, which is being imported, and its modules those of the package `name`."""
     sys.modules[place] = importlib.import_module(name)
     for known in [m for m in sys.modules if m.startswith(name + ".")]:
         sys.modules[place + known.removeprefix(name)] = sys.modules[known]
-    sys.meta_path.insert(0, _Alias(place, name))  # for what has not been imported yet
+    sys.meta_path.insert(0, _Alias(place, name))  # for modules that are not imported yet

@@ -1,6 +1,6 @@
 """The device "cpu": NumPy arrays.
 
-What its library does fastest is in `cpu_functions`, the memory below its arrays in `cpu_memory`.
+The functions in NumPy's fastest form are in `cpu_functions`, the memory below the arrays is in `cpu_memory`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CpuDevice(Device):
     memory = (1, 0)
     array_type = np.ndarray
     large = 65_536 if cpu_memory.KNOWN else 0
-    held: tuple[int, Array] = (0, None)  # an array, and where it is
+    held: tuple[int, Array] = (0, None)  # an address, and the array that is there
 
     @classmethod
     def canonical(cls, index: str) -> str:
@@ -66,7 +66,7 @@ class CpuDevice(Device):
         return cpu_memory.never_give_back()
 
     def hold(self, array: Array) -> None:
-        """Keep the topmost one: so the heap stays as large as a step needs it."""
+        """Keep the topmost array of the heap, so that the heap stays as large as a step needs."""
         place = array.__array_interface__["data"][0]
         if self.held[0] < place < cpu_memory.end_of_heap():
             self.held = place, array
@@ -79,7 +79,7 @@ class CpuDevice(Device):
         return cpu_functions.in_blocks(standard.erf)(self, x)
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        # a product with a one-hot matrix is fastest while there are few rows, but makes NaN of infinities
+        # for few rows a product with a one-hot matrix is fastest, but it turns infinities into NaN
         if values.size and size <= 256 and len(indices) <= 2048:
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = np.isfinite(np.add.reduce(values, axis=None))
@@ -87,14 +87,15 @@ class CpuDevice(Device):
                 onehot = (np.arange(size)[:, None] == indices).astype(values.dtype)  # (size, N)
                 return onehot.dot(values.reshape(len(indices), -1)).reshape((size, *values.shape[1:]))
         if values.ndim == 1 and values.dtype == np.float32 and values.size:
-            return np.bincount(indices, values, size).astype(np.float32)  # which adds in float64
+            return np.bincount(indices, values, size).astype(np.float32)  # bincount adds in float64
         out = np.zeros((size, *values.shape[1:]), values.dtype)
         if values.ndim == 1 or values.dtype.kind != "f" or not values.size:
             np.add.at(out, indices, values)
             return out
-        order = np.argsort(indices.astype("uint16") if size <= 65_536 else indices, kind="stable")  # 16 bits: by radix
+        # NumPy sorts 16 bits by radix
+        order = np.argsort(indices.astype("uint16") if size <= 65_536 else indices, kind="stable")
         found = indices[order]
-        first = np.concatenate(([True], found[1:] != found[:-1]))  # of its group
+        first = np.concatenate(([True], found[1:] != found[:-1]))  # where a group starts
         alone = first & np.concatenate((first[1:], [True]))
         out[found[alone]] = values.take(order[alone], 0)
         first, found, rows = first[~alone], found[~alone], values.take(order[~alone], 0)
@@ -103,32 +104,32 @@ class CpuDevice(Device):
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
         out = x.copy()
-        out[key] = values  # of equal indices NumPy lets the last stay
+        out[key] = values  # where an index occurs twice, NumPy keeps the last value
         return out
 
     def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
         return added(np.zeros(shape, parts[0].dtype), parts, keys)
 
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
-        unsigned = indices.view(_UNSIGNED[indices.itemsize])  # in which negative ones are large
+        unsigned = indices.view(_UNSIGNED[indices.itemsize])  # a negative index is large as unsigned
         if unsigned.size and np.maximum.reduce(unsigned, axis=None) >= size:
             super().check_index(indices, size, what, ignore)
 
     def check_unit(self, values: Array, what: str) -> None:
-        unsigned = values.view(_UNSIGNED[values.itemsize])  # in which negative ones are above all others
-        if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # or it is -0.0, or NaN
+        unsigned = values.view(_UNSIGNED[values.itemsize])  # a negative number is above all others as unsigned
+        if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # wrong, -0.0 or NaN
             super().check_unit(values, what)
 
     def class_losses(
         self, z: Array, labels: Array, ignore: int | None, smooth: float
     ) -> tuple[Array, Array | None, tuple[Any, ...]]:
-        if ignore is not None and not self._occurs(ignore, labels):  # a look costs less than the masks
+        if ignore is not None and not self._occurs(ignore, labels):  # a look costs less than masks
             ignore = None
         return standard.class_losses(self, z, labels, ignore, smooth)
 
     @staticmethod
     def _occurs(ignore: int, labels: Array) -> bool:
-        """Whether a label is to be ignored; the others are classes."""
+        """Whether the label to ignore occurs. Labels other than `ignore` are not negative."""
         if ignore < 0:
             return bool(labels.size) and bool(np.minimum.reduce(labels) < 0)
         return bool(np.logical_or.reduce(labels == ignore))
@@ -138,7 +139,7 @@ class CpuDevice(Device):
         if e.size <= cpu_functions.SHORT:
             return super().class_losses_rule(state, g)
         share = np.broadcast_to(g, s.shape) if kept is None else cpu_functions.where(kept[:, None], g, 0.0)
-        d = e * (share / s)  # one pass, and the labels' elements: no one-hot matrix
+        d = e * (share / s)  # one pass; the labels' elements come below, without a one-hot matrix
         if smooth:
             d -= share * (smooth / d.shape[1])
             share = share * (1.0 - smooth)

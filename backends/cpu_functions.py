@@ -1,8 +1,8 @@
 """The standard's functions in the form that is fastest with NumPy, and elementwise functions in blocks.
 
-Methods and ufuncs are used, since on small arrays NumPy's own functions of these names take longer to look at their
-arguments than to compute; sums are products with ones, and maxima along a last axis go across short rows, since its
-reductions along short rows are slow. What each of them gains is a row of its name in `python -m benchmarks extension`.
+On small arrays NumPy's functions take longer to look at their arguments than to compute: so methods and ufuncs are
+used. NumPy's reductions along short rows are slow: so sums are products with ones, and maxima along a last axis go
+across short rows. The gain of each function is a row of its name in `python -m benchmarks extension`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
     return ones
 
 
-# BLAS adds a few numbers side by side, and rows one after another: so its error grows with the length. Longer sums are
-# made of sums of runs, which are added in turn; that is as accurate as NumPy's pairwise sum. NumPy adds rows, and what
-# does not lie side by side, one after another.
+# BLAS adds numbers one after another, a few side by side: the error grows with the length. So longer sums are sums of
+# runs, and then sums of these; that is as accurate as NumPy's pairwise sum. NumPy adds pairwise only numbers that lie
+# side by side in memory; rows it adds one after another.
 _RUN = 128
 
 
@@ -94,7 +94,7 @@ def _of_rows(x: Array) -> Array:
 
 
 def _in_turn(x: Array, axis: Any, keepdims: bool) -> Array:
-    """The sum along any axes of any layout, each run of neighbouring ones of them in turn, the last in memory first."""
+    """The sum along any axes, in any memory layout. Runs of neighbouring axes are summed in turn, the last first."""
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     if math.prod([x.shape[i] for i in axes]) <= 32:
         return _add(x, axis=axes, keepdims=keepdims)
@@ -117,10 +117,10 @@ _LEADING = {tuple(range(k)) for k in range(1, 8)}
 
 
 def sums_of_groups(rows: Array, starts: Array) -> Array:
-    """The sums of rows from each start to the next, written into the rows: pairs first, then pairs of these, ..."""
+    """The sums of rows from each start to the next: pairs are added first, then pairs of pairs, ...; `rows` changes."""
     lengths = np.diff(starts, append=len(rows))
     rank = np.arange(len(rows)) - np.repeat(starts, lengths)
-    left = np.repeat(lengths, lengths) - rank  # how many there are from each row to the end of its group
+    left = np.repeat(lengths, lengths) - rank  # the number of rows from each row to the end of its group
     step, at = 1, np.flatnonzero(left > 1)
     while at.size:
         at = at[(rank[at] % (2 * step) == 0) & (left[at] > step)]
@@ -150,7 +150,7 @@ def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def _along_last(rows: Array, shape: tuple[int, ...], keepdims: bool) -> Array:
-    """What was computed of each row of an array of that shape, in the shape that the standard says."""
+    """The results for the rows of an array of a shape, in the shape of a reduction along the last axis."""
     if len(shape) == 2:
         return rows[:, None] if keepdims else rows
     return rows.reshape((*shape[:-1], 1) if keepdims else shape[:-1])
@@ -166,13 +166,13 @@ def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
     return _compat().clip(x, min, max)
 
 
-SHORT = 4096  # numbers, up to which a pass over an array is nothing beside its call
+SHORT = 4096  # so many numbers: a pass over them takes less than the call
 _BITS: dict[Any, Any] = {np.dtype("float32"): np.dtype("int32"), np.dtype("float64"): np.dtype("int64")}
 
 
 def _maximum(x1: Array, x2: Array, /) -> Array:
     if type(x2) is float and x1.size > SHORT and x1.dtype.kind == "f":
-        return x1.clip(x2, math.inf)  # is vectorized for a number, as `maximum` is for two arrays only
+        return x1.clip(x2, math.inf)  # `clip` is vectorized for a number, `maximum` only for two arrays
     return np.maximum(x1, x2)
 
 
@@ -183,7 +183,7 @@ def _minimum(x1: Array, x2: Array, /) -> Array:
 
 
 def where(condition: Array, x1: Any, x2: Any, /) -> Array:
-    """NumPy's takes a branch for each element: where the others are zero, the bits of x1 times 0 or 1 are as good."""
+    """np.where branches for each element. Where x2 is zero, the bits of x1 times 0 or 1 do without."""
     if type(x2) is float and condition.size > 512 and isinstance(x1, np.ndarray) and x1.shape == condition.shape:
         kind = _BITS.get(x1.dtype) if x2 == 0 and math.copysign(1.0, x2) > 0 else None
         if kind is not None:
@@ -254,23 +254,23 @@ FASTER = {
 
 @functools.cache
 def _compat() -> Any:
-    """NumPy under the standard's names. array-api-compat takes as long to import, so that is put off."""
+    """NumPy under the standard's names. array-api-compat doubles the import time: it is imported at the first use."""
     with importing:
         import array_api_compat.numpy as compat
     return compat
 
 
 class Namespace:
-    """The standard's functions, in the form that is fastest with NumPy where there is one; looked up on first use."""
+    """The standard's functions, in NumPy's fastest form where this file has one; looked up at the first use."""
 
     def __getattr__(self, name: str) -> Any:
         vars(self).update(vars(_compat()) | FASTER)
         return object.__getattribute__(self, name)
 
 
-_BLOCK = 65_536  # numbers: a few arrays of as many stay in a core's own cache from one pass to the next
-_PASSES = 4  # over memory for each result: a function of fewer gains nothing by blocks, whose results are copied
-_MANY = 2**22  # numbers, in all passes for a result: from here on they no longer stay in the cache by themselves
+_BLOCK = 65_536  # numbers: a few arrays of this size stay in a core's own cache from one pass to the next
+_PASSES = 4  # passes over memory for each result: with fewer, the copies of the blocks' results cost what blocks gain
+_MANY = 2**22  # numbers in all passes for a result: from here on they do not stay in the cache without blocks
 
 
 class _Probe(np.ndarray):
@@ -288,10 +288,10 @@ class _Probe(np.ndarray):
 
 @functools.cache
 def in_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, of `_BLOCK` numbers at a time where that is worth it."""
-    least: float = 2 * _BLOCK  # how large the arrays are from where on it is; at first, from where on it may be
-    results = 0  # how many arrays the function returns, once that is known
-    single = False  # whether it is one that is in no tuple
+    """The function, computed for `_BLOCK` numbers at a time where this is faster."""
+    least: float = 2 * _BLOCK  # the size of arrays from which on blocks are used; until `look`, may be used
+    results = 0  # how many arrays the function returns; 0 until `look`
+    single = False  # whether the function returns an array, and not a tuple
 
     def look(dev: Device, arrays: tuple[Array, ...], numbers: dict[str, float]) -> None:
         nonlocal least, results, single

@@ -1,17 +1,17 @@
 """The devices "cuda:0", "cuda:1", ...: CuPy arrays on NVIDIA GPUs. The only file that imports CuPy.
 
-What CuPy needs that the standard does not say:
+CuPy needs more than the standard says:
 
-* It allocates on the *current* CUDA device, whatever the operands' device, and its creation functions take no `device=`
+* CuPy allocates on the *current* CUDA device, whatever the operands' device, and creation functions take no `device=`
   (array-api-compat drops the keyword). So everything that runs on a device runs through `current`.
-* Kernels that read another device's memory do not wait for the work pending there: copies between devices order the two
-  streams with events.
-* Its streams wait for nobody, and memory that is freed is at once handed out to the stream it came from, though another
-  stream may read it still: see `CudaStream`.
-* Reading values waits for the whole device, so that work on any stream is in them. Index checks, which would have to
-  read, are put off until values are read anyway.
-* Asking for a kernel takes longer than most kernels take: so there are kernels here for what CuPy does in many
-  (backends/cuda_source.py).
+* A kernel that reads another device's memory does not wait for the work pending there. So copies between devices order
+  the two streams with events.
+* Streams do not wait for each other. Freed memory is at once handed out again to the stream that it came from, though
+  another stream may still read it: see `CudaStream`.
+* Reading values waits for the whole device, so that the work of all streams is done. Index checks would have to read:
+  they are put off until values are read anyway.
+* Launching a kernel takes longer than most kernels run. So computations that take CuPy many launches have kernels of
+  their own (backends/cuda_source.py).
 
 The file is long because only one file may import CuPy.
 """
@@ -44,23 +44,23 @@ import array_api_compat.cupy as compat  # noqa: E402
 from cupyx.scipy.special import erf  # noqa: E402
 
 _PENDING = 512  # index checks kept unread before their answers are fetched
-_READS = 64  # calls in a stream's block until it is looked which of them are done
-_LARGE = 1 << 16  # bytes from which on the host's memory is copied as it is, and not put into pinned memory first
-_IN_ORDER = 4096, 1 << 28  # rows, and comparisons, up to which scatter_add sums in the order of the indices
+_READS = 64  # calls in a stream's block, after which finished ones are let go
+_LARGE = 1 << 16  # from so many bytes on host memory is copied as it is, and not through pinned memory
+_IN_ORDER = 4096, 1 << 28  # up to so many rows and comparisons scatter_add sums in the order of the indices
 _THREADS, _BLOCKS = 256, 1024
 
 
 @functools.cache
 def _toolkit() -> None:
-    """Load one small kernel, and the library of matrix products: CuPy's wheel brings neither compiler nor headers.
+    """Load a small kernel and the library of matrix products: CuPy's wheel has neither compiler nor headers.
 
     Raises:
         Unavailable: CuPy cannot compile, or cannot multiply matrices.
     """
     try:
         cupy.RawKernel('extern "C" __global__ void empty() {}', "empty").compile()
-        cupy.cuda.cublas  # noqa: B018  # imported by this
-    except Exception as error:  # of many kinds, by what is missing
+        cupy.cuda.cublas  # noqa: B018  # this imports the library
+    except Exception as error:  # the kind depends on what is missing
         raise Unavailable(
             f"CuPy {cupy.__version__} and an NVIDIA driver are installed, but the CUDA toolkit is not, or not whole: "
             f"{str(error).strip().partition(chr(10))[0]}",
@@ -141,7 +141,7 @@ def _rows(code: str, name: str, shape: tuple[int, int], T: Any, *args: Any) -> N
 
 @functools.cache
 def _in_double(name: str, result: str) -> Any:
-    """A sum of single precision, added in double: a thread adds many numbers one after another, and errors add up."""
+    """A sum of float32, added in float64: a thread adds many numbers one after another, and errors add up."""
     return cupy.ReductionKernel(
         "T x", "T y", "(double)x", "a + b", f"y = (T)({result})", "0", name, reduce_type="double"
     )
@@ -167,7 +167,7 @@ _TABLE = np.dtype([("at", np.uint64, source.JOIN_MOST), ("end", np.int64, source
 
 
 def _concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
-    """Join arrays in one launch for each 64 of them, and one more for each that does not lie in one piece."""
+    """Join arrays with one launch for every 64, and one more for each array that is not contiguous."""
     arrays = [a.ravel() for a in arrays] if axis is None else list(arrays)
     axis = axis or 0
     first = arrays[0]
@@ -177,7 +177,7 @@ def _concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
         a.dtype != first.dtype or a.ndim != ndim or a.shape[: len(lead)] != lead or a.shape[len(lead) + 1 :] != rest
         for a in arrays
     ):
-        return cupy.concatenate(arrays, axis)  # which promotes, or says what is wrong
+        return cupy.concatenate(arrays, axis)  # CuPy promotes, or raises
     rows, inner = math.prod(lead), math.prod(rest)
     lengths = [a.shape[len(lead)] for a in arrays]
     out = cupy.empty((*lead, sum(lengths), *rest), first.dtype)
@@ -204,9 +204,9 @@ def _stack(arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
 
 @functools.cache
 def _traced(function: Callable[..., Any], arrays: int, numbers: tuple[str, ...], dtype: np.dtype[Any]) -> Any:
-    """An elementwise function as one kernel, how many arrays it returns, and whether it is one in no tuple.
+    """An elementwise function as one kernel, the number of arrays it returns, and whether it returns no tuple.
 
-    None if it does what cannot be written out: it takes several launches, then.
+    None if the function cannot be written out as C++, and so takes several launches.
     """
     try:
         kernel = Kernel(function, arrays, numbers, dtype)
@@ -218,13 +218,13 @@ def _traced(function: Callable[..., Any], arrays: int, numbers: tuple[str, ...],
 
 
 def _fused(function: Callable[..., Any], out: Any, dev: Device, *arrays: Array, **numbers: float) -> Any:
-    """As `Device.fused(function, out)(dev, ...)`."""
+    """The call of `Device.fused(function, out)`, see there."""
     made = _traced(function, len(arrays), tuple(numbers), arrays[0].dtype)
     if made is None:
         return function(dev, *arrays, **numbers)
     kernel, outputs, single = made
     if out is None:
-        like = next((a for a in arrays[::-1] if 0 not in a.strides), arrays[0])  # the order of its axes in memory
+        like = next((a for a in arrays[::-1] if 0 not in a.strides), arrays[0])  # its memory order is the results'
         out = tuple([cupy.empty_like(like) for _ in range(outputs)])
     kernel(*arrays, *numbers.values(), *out)
     return out[0] if single else out
@@ -236,10 +236,10 @@ def _fused(function: Callable[..., Any], out: Any, dev: Device, *arrays: Array, 
 class CudaStream(Stream):
     """A CUDA stream of one device; entered, it is the current stream of this thread on that device.
 
-    Blocks are in order as they are written: at its start the stream waits for what the current one holds, and that one
-    at the end for the stream. What runs at the same time is work of several threads, each in a stream of its own, or of
-    several devices. What is read inside a block is kept until it has been read, so that its memory is not handed out
-    again: another thread may use the stream that it came from.
+    Blocks of one thread run in order: at the start of a block its stream waits for the work of the outer stream, and at
+    the end the outer stream waits for the block's. Work runs at the same time only from several threads, each in a
+    stream of its own, or on several devices. Arrays read inside a block are kept until the reading is done. Otherwise
+    their memory could be handed out again, to another thread in the stream that it came from.
     """
 
     def __init__(self, device: CudaDevice) -> None:
@@ -251,7 +251,7 @@ class CudaStream(Stream):
         with cupy.cuda.Device(self.device.index):
             outer = cupy.cuda.get_current_stream()
             if outer != self.native:
-                self.native.wait_event(_recorded(outer))
+                self.native.wait_event(_event_after(outer))
             self.native.use()
         self.device.entered.streams.append((outer, []))
         return self
@@ -259,7 +259,7 @@ class CudaStream(Stream):
     def __exit__(self, *exc: object) -> None:
         outer, reads = self.device.entered.streams.pop()
         with cupy.cuda.Device(self.device.index):
-            done = _recorded(self.native)
+            done = _event_after(self.native)
             if outer != self.native:
                 outer.wait_event(done)
             outer.use()
@@ -271,37 +271,37 @@ class CudaStream(Stream):
     def wait(self, other: Stream) -> None:
         if isinstance(other, CudaStream):
             with cupy.cuda.Device(other.device.index):
-                event = _recorded(other.native)
+                event = _event_after(other.native)
             self.native.wait_event(event)
         else:
             super().wait(other)
             other.synchronize()
 
 
-def _recorded(stream: Any) -> Any:
-    """An event that is done when the work that a stream of the current device holds now is done."""
+def _event_after(stream: Any) -> Any:
+    """An event that is done when all work now in a stream of the current device is done."""
     return stream.record(cupy.cuda.Event(disable_timing=True))
 
 
 class _Entered(threading.local):
-    """The streams of a device that this thread has entered: who was current before, and what was read inside."""
+    """The streams of a device that this thread has entered: for each the outer stream, and the arrays read inside."""
 
     def __init__(self) -> None:
         self.streams: list[tuple[Any, list[Any]]] = []
 
 
-_Asked = tuple[str, str, Any, str]  # what, the interval, and of the first wrong value its kind and how it is shown
+_Asked = tuple[str, str, Any, str]  # what was checked, the interval, the type of the values, their format
 
 
 class _Checks:
-    """Checks of one thread on one stream whose answers nobody has read: a row of the table for each."""
+    """Checks of one thread on one stream with answers that are not read yet; each has a row of the table."""
 
     def __init__(self) -> None:
         self.table = cupy.zeros((_PENDING, 4), np.uint64)
         self.asked: list[_Asked] = []
 
     def answers(self) -> list[str]:
-        """What was out of range, in words; the table is then as new."""
+        """The errors found, in words. The table is empty afterwards."""
         host = cupy.asnumpy(self.table[: len(self.asked)])
         wrong = [
             out_of_range(what, shown.format(value.view(kind)), int(count), interval)
@@ -319,12 +319,12 @@ def _uploaded(array: np.ndarray) -> Array:
     if array.nbytes < _LARGE:
         return cupy.asarray(array)
     out = cupy.empty(array.shape, array.dtype)
-    out.set(array)  # asarray would go through pinned memory, of which CuPy keeps the next power of two for good
+    out.set(array)  # asarray would keep pinned memory for good, the next power of two
     return out
 
 
 def _side_by_side(parts: list[Array]) -> Array:
-    """Arrays of one shape (C, ...) as one (C, K, ...); without a copy where they lie in memory at equal distances."""
+    """K arrays of one shape (C, ...) as one (C, K, ...); without a copy if they lie in memory at equal distances."""
     first = parts[0]
     places = [p.data.ptr for p in parts]
     distance = places[1] - places[0] if len(parts) > 1 else 0
@@ -337,14 +337,14 @@ def _side_by_side(parts: list[Array]) -> Array:
 
 
 def _advanced(generator: np.random.Generator, count: int) -> dict[str, Any]:
-    """The state of a Philox generator, which then is brought to where drawing so many float32 numbers leaves it."""
+    """The state of a Philox generator. The generator is then advanced as if `count` float32 numbers were drawn."""
     bits: Any = generator.bit_generator
     with bits.lock:
         before = bits.state
-        held = 2 * (4 - before["buffer_pos"]) + before["has_uint32"]  # numbers that it holds already
+        held = 2 * (4 - before["buffer_pos"]) + before["has_uint32"]  # numbers that the generator holds
         after, left = np.random.Philox(0), count
         after.state = before
-        if count > held:  # up to the last eight: from these the generator is in the state it would be in
+        if count > held:  # skip all but the last eight numbers, and draw these
             blocks = (count - held - 1) // 8
             after.advance(blocks)
             left = count - held - 8 * blocks
@@ -370,8 +370,8 @@ class CudaDevice(Device):
         self.memory = (2, self.index)
         self.hardware = cupy.cuda.runtime.getDeviceProperties(self.index)["name"].decode()
         self.entered = _Entered()
-        self._checks: dict[tuple[threading.Thread, Any], _Checks] = {}  # of each thread, on each stream
-        self._kept: list[tuple[Any, list[Any]]] = []  # what is kept until an event
+        self._checks: dict[tuple[threading.Thread, Any], _Checks] = {}  # for each thread and stream
+        self._kept: list[tuple[Any, list[Any]]] = []  # (event, objects to keep until it is done)
         self._lock = threading.Lock()
 
     @classmethod
@@ -407,20 +407,20 @@ class CudaDevice(Device):
         return manager
 
     def _read(self, call: tuple[Any, ...]) -> None:
-        """Keep what was called, and with what, until the stream that this thread is in has done it."""
+        """Keep a function and its arguments until this thread's stream has done the call."""
         _, reads = self.entered.streams[-1]
         reads.append(call)
         if len(reads) >= _READS:
             with cupy.cuda.Device(self.index):
-                self.keep_until(_recorded(cupy.cuda.get_current_stream()), reads[:])
+                self.keep_until(_event_after(cupy.cuda.get_current_stream()), reads[:])
             reads.clear()
 
     def keep_until(self, event: Any, reads: list[Any]) -> None:
-        """Keep these until the event is done, and let go of what was kept until another that is."""
+        """Keep objects until the event is done, and let go of objects whose event is done."""
         self._let_go([(event, reads)])
 
     def _let_go(self, new: Sequence[tuple[Any, list[Any]]] = ()) -> None:
-        """Let go of what was kept until an event that is done; not under the lock, as that can run anybody's code."""
+        """Let go of objects whose event is done; outside the lock, as that can run any code."""
         with self._lock:
             kept, self._kept = self._kept, []
         left = [(event, reads) for event, reads in [*kept, *new] if not event.done]
@@ -441,7 +441,7 @@ class CudaDevice(Device):
         if not isinstance(source, CudaDevice):
             return super().receive(array, source)
         with cupy.cuda.Device(source.index):
-            if not array.flags.c_contiguous:  # only contiguous memory crosses without peer access
+            if not array.flags.c_contiguous:  # without peer access only contiguous memory can be copied
                 array = array.copy(order="C")
             there = cupy.cuda.get_current_stream()
             written = there.record()
@@ -451,7 +451,7 @@ class CudaDevice(Device):
             out = array.copy()
             read = here.record()
         with cupy.cuda.Device(source.index):
-            there.wait_event(read)  # its memory is not handed out again before the copy is made
+            there.wait_event(read)  # the memory is not handed out again before the copy is made
         return out
 
     def exported(self, array: Array) -> Array:
@@ -473,7 +473,7 @@ class CudaDevice(Device):
         self._raise_unread()
 
     def keep_memory(self, keep: bool = True) -> bool:
-        """Unless memory is to be kept, which CuPy does anyway, give back what no array uses now."""
+        """With keep=False, give back memory that no array uses now. Otherwise CuPy keeps memory anyway."""
         super().keep_memory(keep)
         if not keep:
             self.synchronize()
@@ -485,7 +485,7 @@ class CudaDevice(Device):
         return functools.partial(_fused, function, out)
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        """Repeatable up to 4096 rows of values; of more, floating numbers are added in any order."""
+        """Repeatable up to 4096 rows of values; above, floating numbers are added in any order."""
         shape, count, width = (size, *values.shape[1:]), len(indices), math.prod(values.shape[1:])
         most, comparisons = _IN_ORDER
         if count <= most and size * width * count <= comparisons:
@@ -524,8 +524,9 @@ class CudaDevice(Device):
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
         out = x.copy()
-        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to
-            values = values[last_of(self, key, x.shape[0])[key]]  # all of them goes the value of the last
+        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:
+            # CuPy sets equal indices in any order: so all of them get the value of the last
+            values = values[last_of(self, key, x.shape[0])[key]]
         out[key] = values
         return out
 
@@ -583,7 +584,7 @@ class CudaDevice(Device):
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
         """As the default, but the error comes when this thread next reads values or synchronizes the device.
 
-        What a thread that has ended has left comes to the next one that does. All errors are said in one.
+        The errors of a thread that has ended come in the next thread that does so. All errors are raised as one.
         """
         if not indices.size:
             return
@@ -592,12 +593,12 @@ class CudaDevice(Device):
         self._ask(source.CHECK_INDEX, "check_index", at, asked, size, ignore is not None, ignore or 0)
 
     def check_unit(self, values: Array, what: str) -> None:
-        """As the default, but as an IndexError, and put off as those of `check_index` are."""
+        """As the default, but with an IndexError, which is put off as in `check_index`."""
         if values.size:
             self._ask(source.CHECK_UNIT, "check_unit", values, (what, "[0, 1]", np.float64, "{:g}"))
 
     def _ask(self, code: str, name: str, at: Array, asked: _Asked, *args: Any) -> None:
-        """Launch a check, whose answer is read later."""
+        """Launch a check. The answer is read later."""
         at, mine = cupy.ascontiguousarray(at), (threading.current_thread(), cupy.cuda.get_current_stream())
         checks = self._checks.get(mine)
         if checks is None:
@@ -609,7 +610,7 @@ class CudaDevice(Device):
             self.synchronize()
 
     def _raise_unread(self) -> None:
-        """Read the answers to all index checks of this thread, and of ended ones, and raise what is wrong."""
+        """Read the answers to all checks of this thread and of ended threads, and raise the errors."""
         me = threading.current_thread()
         wrong: list[str] = []
         for thread, stream in list(self._checks):

@@ -1,10 +1,10 @@
-"""CUDA C++ for what CuPy would do in many launches: source text alone, which backends/cuda.py compiles when it is used.
+"""CUDA C++ for computations that take CuPy many launches. backends/cuda.py compiles these texts at the first use.
 
 Every array is C-contiguous unless a kernel says otherwise; `i` is the number of the element that a thread computes.
 """
 
-# out (rows, the widths together) = arrays of (rows, width) side by side. Their addresses are an argument of the kernel
-# and not an array, which would have to be copied to the device first.
+# out (rows, sum of widths) = arrays of (rows, width) side by side. The addresses are an argument of the kernel: an
+# array of addresses would have to be copied to the device first.
 JOIN_MOST = 64
 JOIN = r"""
 struct Table { const T* at[64]; long long end[64]; };  // end: of each array's columns in this launch
@@ -25,9 +25,9 @@ extern "C" __global__ void join(Table table, long long count, long long rows, lo
 }
 """
 
-# What is wrong among values, into four numbers that were zero: ~place of the first (0 if there is none), how many there
-# are, a counter of blocks that is zero again at the end, and the bits of the first itself. The last block to finish
-# reads it: the values may be changed later.
+# Wrong values, reported in four numbers that are zero before: ~place of the first wrong value (0 if there is none), the
+# number of wrong values, a counter of blocks that is zero again at the end, and the bits of the first wrong value. The
+# last block to finish reads these bits: the values may be changed later.
 _CHECK = r"""
 extern "C" __global__ void NAME(const T* at, long long n, ARGUMENTS unsigned long long* answer) {
     for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n;
@@ -80,8 +80,8 @@ WINDOWS = (
     "windows",
 )
 
-# The gradient of that: g (C, KH KW, OH, OW, N), of any strides -> y (C, H, W, N), each y[c, h, w, n] the sum of all
-# g[c, (a, b), oh, ow, n] that were taken from it, which is where h + ph = oh sh + a dh, and likewise for columns.
+# The gradient of windows: g (C, KH KW, OH, OW, N), of any strides -> y (C, H, W, N). Each y[c, h, w, n] is the sum of
+# the g[c, (a, b), oh, ow, n] with h + ph = oh sh + a dh and w + pw = ow sw + b dw.
 ADD_WINDOWS = (
     "raw T g, int64 H, int64 W, int64 N, int64 KH, int64 KW, int64 OH, int64 OW, "
     "int64 sh, int64 sw, int64 ph, int64 pw, int64 dh, int64 dw",
@@ -106,7 +106,8 @@ ADD_WINDOWS = (
     "add_windows",
 )
 
-# out[row, column] = sum of values[n, column] over the n with indices[n] == row, in order of n: so always the same bits.
+# out[row, column] = sum of values[n, column] over the n with indices[n] == row, in the order of n, so that the bits do
+# not vary.
 SCATTER_ADD = (
     "raw T values, raw I indices, int64 count, int64 width",
     "T out",
@@ -125,9 +126,9 @@ SCATTER_ADD = (
     "scatter_add",
 )
 
-# What generator.random(size, dtype=float32) >= p ? scale : 0 would be, of a numpy.random.Philox: draw i is 24 bits of a
-# word of 32 bits. First come the words that the generator still holds: `half` if there is one, then `held` of the four
-# words of 64 bits. Then each value of its counter gives eight, the low half of a word before the high one.
+# generator.random(size, dtype=float32) >= p ? scale : 0 for a numpy.random.Philox: draw i is 24 bits of a word of 32
+# bits. First come the words that the generator still holds: `half` if there is one, then `held` of the four words of 64
+# bits. Then each value of the counter gives eight words of 32 bits, the low half of 64 bits before the high half.
 # Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", Philox 4x64-10.
 KEPT = (
     "uint64 c0, uint64 c1, uint64 c2, uint64 c3, uint64 key0, uint64 key1, uint64 b0, uint64 b1, uint64 b2, uint64 b3, "
@@ -156,7 +157,7 @@ KEPT = (
     "kept",
 )
 
-# What a block of threads, a power of two and at most 256, finds out together about a row.
+# Sums and maxima over a row, by a block of threads; their number is a power of two, at most 256.
 _ROWS = r"""
 __device__ T total(T value, T* memory) {  // the sum of each thread's value, for all of them
     memory[threadIdx.x] = value;
@@ -265,7 +266,7 @@ extern "C" __global__ void class_losses(const T* z, const long long* labels, lon
 """
 )
 
-# The gradient of that: (softmax(z) - q) * g for each element of z, with g of (M,), or of one element (step 0).
+# The gradient of class_losses: (softmax(z) - q) * g for each element of z; g is (M,), or has one element (step 0).
 CLASS_LOSSES_RULE = (
     "T z, raw int64 labels, raw T state, raw T g, int64 step, int64 M, int64 C, bool ignores, int64 ignore, "
     "float64 smooth",

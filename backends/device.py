@@ -1,12 +1,12 @@
 """What a device is: a place where arrays live, and the array library that computes there.
 
 Everything above this package talks to array libraries through a `Device`: its array-API namespace `xp`, host transfer,
-and a closed list of extension points, which stand together in one block. Their defaults, in names of the standard only,
-are in `standard.py`; a library's own file may override them. Nothing here knows about tensors or gradients. The file is
-long because a contract is read as a whole: most of it says what a device promises.
+and a closed list of extension points, which stand together in one block. The defaults of the extension points are in
+`standard.py`, in names of the standard only; a library's own file may override them. Nothing here knows about tensors
+or gradients. The file is long because a contract is read as a whole: most lines say what a device promises.
 
-The engine and bodies of ops call extension points, and what moves arrays, with arrays of the device: they do not look
-at the kind of what they are given.
+The engine and the bodies of ops call extension points, and methods that move arrays, with arrays of the device. So
+these methods need not check their arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from tinytorch.backends import standard
-from tinytorch.backends.standard import Array as Array  # for whoever writes a device
+from tinytorch.backends.standard import Array as Array  # for authors of devices
 from tinytorch.backends.standard import Key, Pair
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Unavailable(RuntimeError):
 
     Args:
         reason: what is missing, in one sentence.
-        fix: the command or step that mends it; empty if there is none.
+        fix: the command or step that mends it; empty if nothing does.
     """
 
     def __init__(self, reason: str, fix: str = "") -> None:
@@ -43,12 +43,12 @@ class Unavailable(RuntimeError):
 
 
 class Stream:
-    """An ordered queue of work on a device. This one is for devices that finish each call before it returns.
+    """An ordered queue of work on a device. This class is for devices that finish each call before the call returns.
 
     ```python
     with device.stream() as stream:   # work of this thread goes to the stream ...
         y = f(x)
-    stream.synchronize()              # ... and is complete here
+    stream.synchronize()              # ... and is complete after this line
     ```
     """
 
@@ -65,10 +65,10 @@ class Stream:
         """Return when all work of the stream is complete."""
 
     def wait(self, other: Stream) -> None:
-        """Let work submitted from now on start only after the work `other` holds now.
+        """Let work submitted from now on start only after the work that `other` holds now.
 
         Raises:
-            TypeError: it is no stream.
+            TypeError: `other` is no stream.
         """
         if not isinstance(other, Stream):
             raise TypeError(f"wait: other is a stream, as of device.stream(), not {type(other).__name__}")
@@ -77,7 +77,7 @@ class Stream:
 class Device:
     """A place for arrays and the library that computes there.
 
-    Devices are interned: `device("cuda:0") is device("cuda:0")`, so that comparing them is `is`. As a context manager a
+    Devices are interned, so that `is` compares them: `device("cuda:0") is device("cuda:0")`. As a context manager a
     device is the default for new arrays of this thread:
 
     >>> from tinytorch import backends
@@ -90,25 +90,25 @@ class Device:
     is_gpu: bool = False
     name: str  # canonical spelling, such as "cuda:1"
     xp: Any  # array namespace
-    native: Any  # the library's own device object: what its creation functions take as `device=`
-    array_type: type  # type of a proper array; anything else an op returns goes through `asarray`
-    large: int = 0  # the bytes from which on results and gradients are shown to `hold`; 0 for none
-    current: Callable[..., Any] | None = None  # how to call a function with this device current, where that matters
+    native: Any  # the library's own device object, for `device=` of its creation functions
+    array_type: type  # type of a proper array; other results of ops go through `asarray`
+    large: int = 0  # from so many bytes on results and gradients are shown to `hold`; 0 for never
+    current: Callable[..., Any] | None = None  # calls a function with this device current; None if there is no need
     default_int: Any = np.dtype("int64")
-    hardware: str = ""  # what it is, in its maker's words, where the library says so
-    memory: tuple[int, int] | None = None  # as DLPack names it, (1, 0) for the host's; None if it is not to be shared
+    hardware: str = ""  # the maker's name for the hardware, if the library tells
+    memory: tuple[int, int] | None = None  # DLPack's name of the memory, (1, 0) for the host; None: not shared
 
     def __init__(self, index: str) -> None:
-        """Make the device of that index, which `canonical` has found to exist. Called once: devices are interned."""
+        """Make the device of an index that `canonical` has found to exist. Called once: devices are interned."""
 
     @classmethod
     def canonical(cls, index: str) -> str:
         """The full name of the device spelled `family:index` (or `family` alone, with an empty index).
 
-        The default looks among `available()`: without an index the first one, and 0 for an index that ends too early.
+        The default looks among `available()`. Without an index it takes the first; numbers missing at the end are 0.
 
         Raises:
-            ValueError: there is no such index.
+            ValueError: the family has no such index.
         """
         names = cls.available()
         if not index:
@@ -124,30 +124,30 @@ class Device:
         """The canonical names of all devices of this family on this machine.
 
         Raises:
-            Unavailable: there are none, and why.
+            Unavailable: there are no devices; the error says why.
         """
         raise NotImplementedError(f"{cls.__name__}.available: a device class says which devices there are")
 
     @classmethod
     def of(cls, array: Array) -> str:
-        """The canonical name of the device that holds `array`, an array of this class's library."""
+        """The canonical name of the device that holds `array`, which is of this class's library."""
         raise NotImplementedError(f"{cls.__name__}.of: a device class says where an array lives")
 
     # Host and device ---------------------------------------------------------------------------------------------
 
     def from_numpy(self, array: np.ndarray) -> Array:
-        """The array on this device. It may share memory with a NumPy array that is already there."""
+        """A NumPy array on this device. Where the device is on the host, the two may share memory."""
         return self.xp.asarray(array, dtype=self.dtype(array.dtype), device=self.native)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """A NumPy array with the values, which the caller owns. Waits until they are computed."""
+        """The values as a NumPy array that the caller owns. Waits until all values are computed."""
         raise NotImplementedError(f"{type(self).__name__}.to_numpy: a device class says how values reach the host")
 
     def receive(self, array: Array, source: Device) -> Array:
-        """The array of another device, on this one.
+        """An array of another device, on this one.
 
-        The default shares memory if it is the same for both libraries and they allow it; else it goes through host
-        memory, and says so to the logger `tinytorch.backends.device`, at level DEBUG.
+        The default shares memory if both devices have the same memory and both libraries allow sharing. Otherwise the
+        values go through host memory, which the logger `tinytorch.backends.device` is told at level DEBUG.
         """
         reason = "they share no memory"
         if self.memory is not None and self.memory == source.memory:
@@ -160,33 +160,33 @@ class Device:
         return self.from_numpy(host)
 
     def share(self, array: Any) -> Array:
-        """An array on the memory of another library's, by DLPack.
+        """An array on the memory of another library's array, by DLPack.
 
         Raises:
-            BufferError, RuntimeError, TypeError, ValueError: one of the libraries cannot do without a copy.
+            BufferError, RuntimeError, TypeError, ValueError: one of the libraries needs a copy.
         """
         return self.xp.from_dlpack(array)
 
     def exported(self, array: Array) -> Array:
-        """The array, or a copy of it where other libraries could not take it through DLPack as it lies in memory."""
+        """The array for DLPack: a copy if other libraries could not take it as it lies in memory."""
         return array
 
     @staticmethod
     def transfer(array: Array, source: Device, device: Device) -> Array:
-        """An array that lives on `source`, on `device`: itself if that is the same device."""
+        """An array of the device `source`, on `device`; the array itself if these are one device."""
         return array if source is device else device.receive(array, source)
 
     def asarray(self, x: Any) -> Array:
-        """A result of the library, or an array of somebody's own, as a proper array of the device.
+        """A result of the library, or a user's array, as a proper array of the device.
 
-        Some libraries return scalars where the standard says 0-d arrays, or have subclasses of arrays.
+        Some libraries return scalars where the standard says arrays of no axes. Some have subclasses of arrays.
         """
         return x if isinstance(x, self.array_type) else self.xp.asarray(x, device=self.native)
 
     # Dtypes: NumPy's dtype objects are the library-neutral names ---------------------------------------------------
 
     def dtype(self, dtype: Any) -> Any:
-        """The library's dtype of that name.
+        """The library's dtype for a dtype of NumPy.
 
         Raises:
             TypeError: the device has no such dtype.
@@ -204,18 +204,18 @@ class Device:
     # Work in flight -----------------------------------------------------------------------------------------------
 
     def stream(self) -> Stream:
-        """A new stream; on a device that finishes each call before it returns, it has nothing to wait for."""
+        """A new stream. On a device that finishes each call before it returns, a stream never waits."""
         return Stream()
 
     def synchronize(self) -> None:
         """Return when all work submitted to the device is complete."""
 
     def keep_memory(self, keep: bool = True) -> bool:
-        """Keep memory that is no longer used for the next arrays, rather than give it back to the system.
+        """Keep unused memory for the next arrays, rather than give it back to the system.
 
-        For the whole process, and for good: so it is done only when asked for. Returns whether the device has that to
-        ask for. With `keep=False` the device lets go of what it held by itself: the CPU of what `hold` kept, from now
-        on; a GPU, whose library keeps memory anyway, of what no array uses now.
+        This holds for the whole process and for good, and so is done only on request. Returns whether the device can.
+        With `keep=False` the device gives back memory that it kept unasked: the CPU the memory that `hold` keeps, from
+        now on; a GPU, whose library always keeps memory, the memory that no array uses now.
         """
         if not isinstance(keep, bool | np.bool):
             raise TypeError(f"keep_memory: keep is True or False, not {type(keep).__name__} {keep!r}")
@@ -224,21 +224,21 @@ class Device:
     # Extension points: standard names only, overridden where a library does better --------------------------------
 
     def fused(self, function: Callable[..., Any], out: tuple[Array, ...] | None = None) -> Callable[..., Any]:
-        """The elementwise function, as this device evaluates it best: `dev.fused(function)(dev, *arrays, **numbers)`.
+        """An elementwise function in this device's best form: `dev.fused(function)(dev, *arrays, **numbers)`.
 
-        The default is the function itself. A device may compute it block by block, compile it or make one kernel of it,
-        and keep what it made, by the function's identity; so the same function is given each time.
+        The default is the function itself. A device may compute the function block by block, compile it, or make one
+        kernel of it, and keep the outcome by the function's identity: pass one function object each time.
 
         Args:
-            function: defined in a module, and pure: it changes nothing that it is given, and looks at no value. It
-                takes the device, arrays of one shape and dtype, and Python numbers by keyword, with which it only
-                calculates; what varies from call to call is such a number. It computes with `dev.xp`, operators and
-                `dev.erf`, each element by itself. It returns an array, or a tuple of arrays, of that shape and dtype.
+            function: defined in a module, and pure: the function changes no argument, and looks at no value. It takes
+                the device, arrays of one shape and dtype, and Python numbers by keyword, with which it only calculates;
+                whatever varies from call to call is such a number. It computes with `dev.xp`, operators and `dev.erf`,
+                each element by itself. It returns an array, or a tuple of arrays, of the inputs' shape and dtype.
                 `y += b` is for a `y` that the function itself has just made.
-            out: arrays for the results, contiguous and of that shape and dtype, which nobody else reads; they may be
-                among those that are given. A device may write the results there and return them: the default does not.
+            out: arrays for the results, contiguous, of the inputs' shape and dtype, and read by nobody else; the inputs
+                may be among them. A device may write the results into them and return them; the default does not.
 
-        The device that the function is given may hold tensors, to record what it does, and arrays may be tracers.
+        The device passed to the function may hold tensors, to record the function, and arrays may be tracers.
         """
         return function
 
@@ -258,8 +258,8 @@ class Device:
         """A copy of x with `x[key] = values`.
 
         Args:
-            key: a slice for each axis, with a positive step; or (N,) integers in [0, len(x)), rows of x. Where one
-                occurs twice, the last value stays.
+            key: a slice with a positive step for each axis; or (N,) integers in [0, len(x)), rows of x. Where an
+                integer occurs twice, the last value stays.
             values: broadcast against x[key].
 
         The default puts zeros around the values, or sorts the integers, which needs no mutation.
@@ -267,38 +267,39 @@ class Device:
         return standard.put(self, x, key, values)
 
     def add_parts(self, parts: list[Array], keys: list[Key], shape: tuple[int, ...]) -> Array:
-        """Zeros of the shape, with each part added at its key: the gradient of slicing, for all slices of one array.
+        """Zeros of the shape, with each part added at its key: the gradient of all slices of one array.
 
         Args:
-            parts: at least one, each with as many axes as the shape.
-            keys: for each part a slice for each axis, with a positive step and no end outside the axis.
+            parts: at least one array, each with as many axes as the shape.
+            keys: for each part, a slice for each axis, with a positive step and both ends inside the axis.
 
         The default joins the parts, and zeros for the gaps, along one axis after the other, which needs no mutation.
         """
         return standard.add_parts(self, parts, keys, shape)
 
     def windows(self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
-        """What is under each element of a kernel at each of its places: (C, H, W, N) -> (C, KH, KW, H', W', N).
+        """The pixel under each element of a kernel at each place: (C, H, W, N) -> (C, KH, KW, H', W', N).
 
         Args:
             x: images, batch-last.
-            kernel: (KH, KW), and likewise for rows and columns:
+            kernel: (KH, KW); the other arguments, too, are pairs for rows and columns.
             stride: steps between places.
             padding: zeros on each side of the image.
             dilation: steps between the elements of the kernel.
 
-        The default stacks slices. It may be a view of the images.
+        The default stacks slices. The result may be a view of the images.
         """
         return standard.windows(self, x, kernel, stride, padding, dilation)
 
     def add_windows(
         self, parts: list[Array], size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
     ) -> Array:
-        """The gradient of `windows`: images (C, H, W, N) with each part added in where it was taken from.
+        """The gradient of `windows`: images (C, H, W, N), with each part added in at the places that it came from.
 
         Args:
             parts: (C, H', W', N) for each element of the kernel, row by row.
-            size: (H, W); the others as for `windows`.
+            size: (H, W).
+            kernel, stride, padding, dilation: as for `windows`.
 
         The default puts zeros around the parts, which needs no mutation.
         """
@@ -307,18 +308,18 @@ class Device:
     def erf(self, x: Array) -> Array:
         """The error function `2/sqrt(pi) * integral of exp(-t**2) from 0 to x`, to a few units in the last place.
 
-        The default is, for float32, x times a quotient of two polynomials in x**2, up to where the nearest number is 1.
-        For float64 it is a polynomial in `(4 - |x|) / (4 + |x|)` for `erfc(|x|) * exp(x**2)`, its coefficients fitted
-        to Python's `math.erfc` on first use; up to |x| = 1 the Taylor series, so that small x keep all their digits.
+        The default for float32 is x times a quotient of two polynomials in x**2, up to the x where erf rounds to 1. For
+        float64 it is the Taylor series up to |x| = 1, so that small x keep all digits. Beyond, it is a polynomial in
+        `(4 - |x|) / (4 + |x|)` for `erfc(|x|) * exp(x**2)`, fitted to Python's `math.erfc` at the first use.
         """
         return standard.erf(self, x)
 
     def normalized(self, x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
-        """Rows less their mean and divided by their standard deviation: (h * weight + bias, h, r), h = (x - mean) * r.
+        """Rows minus their mean, divided by their standard deviation: (h * weight + bias, h, r), h = (x - mean) * r.
 
         Args:
             x: (M, N).
-            weight: (N,), as bias; either may be None.
+            weight, bias: (N,), or None.
             eps: r (M, 1) is 1 / sqrt(variance + eps).
         """
         return standard.normalized(self, x, weight, bias, eps)
@@ -327,32 +328,32 @@ class Device:
         """The gradient of the rows given to `normalized`: (d - mean(d) - h * mean(d * h)) * r with d = g * weight.
 
         Args:
-            g: (M, N), the gradient of its result.
-            gh: g * h, which that of the weight needs, too.
+            g: (M, N), the gradient of the result h * weight + bias.
+            gh: g * h, which the gradient of the weight needs, too.
         """
         return standard.normalized_rule(self, g, gh, h, r, weight)
 
     def class_losses(
         self, z: Array, labels: Array, ignore: int | None, smooth: float
     ) -> tuple[Array, Array | None, tuple[Any, ...]]:
-        """The cross entropy of logits with labels: -sum over classes of q * log_softmax(z), and 0 of ignored labels.
+        """The cross entropy of logits and labels: -sum over classes of q * log_softmax(z); 0 for ignored labels.
 
         Args:
             z: (M, C).
-            labels: (M,) integers, whose q is 1 - smooth + smooth / C, and smooth / C elsewhere.
-            ignore: the label that counts for nothing; None if all count.
+            labels: (M,) integers; q is 1 - smooth + smooth / C at the label, and smooth / C elsewhere.
+            ignore: the label to ignore; None if all count.
 
         Returns:
-            The losses (M,); which labels count (M,), or None for all; and what `class_losses_rule` needs.
+            The losses (M,); which labels count (M,), or None for all; and the state for `class_losses_rule`.
         """
         return standard.class_losses(self, z, labels, ignore, smooth)
 
     def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
-        """The gradient of the logits, (softmax(z) - q) * g, and 0 of ignored labels; g is (M, 1) or ()."""
+        """The gradient of the logits, (softmax(z) - q) * g; 0 for ignored labels. g is (M, 1) or ()."""
         return standard.class_losses_rule(self, state, g)
 
     def hold(self, array: Array) -> None:
-        """Is shown a large result or gradient, and may keep it, so that the memory below it stays with the process.
+        """Is shown a large result or gradient. A device may keep it, so that the memory below is not given back.
 
         The default keeps nothing.
         """
@@ -360,30 +361,30 @@ class Device:
     def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
         """Raise IndexError if any of the integers `indices` is outside [0, size) and is not `ignore`.
 
-        The default reads the answer at once. A device whose reads wait for its whole queue may put the error off to the
-        next time values are read or it is synchronized. So what is computed does not depend on the answer.
+        The default reads the answer at once. Where reads wait for the whole queue, a device may put the error off until
+        values are read, or the device is synchronized. So no computation may depend on the answer.
         """
         standard.check_index(self, indices, size, what, ignore)
 
     def check_unit(self, values: Array, what: str) -> None:
         """Raise ValueError if any of the floating numbers `values` is outside [0, 1]; NaN passes.
 
-        As for `check_index` a device may put the error off.
+        A device may put the error off, as for `check_index`.
         """
         standard.check_unit(self, values, what)
 
     def dropout_mask(self, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
-        """0 with probability p, else 1 / (1 - p): from the next numbers of a generator, the same on every device.
+        """0 with probability p, else 1 / (1 - p), from the next numbers of a generator. All devices give equal masks.
 
-        The default draws them on the host.
+        The default draws the numbers on the host.
         """
         return standard.dropout_mask(self, generator, shape, p, dtype)
 
     def activated(self) -> AbstractContextManager[Any]:
-        """A block in which the library's own functions work as `current` calls them, on this thread."""
+        """A `with` block in which, on this thread, the library's own functions work as if called through `current`."""
         return nullcontext()
 
-    # A device is a name: copies are itself, and `with` makes it the default ----------------------------------------
+    # A device is a name: a copy is the device itself, and `with` makes it the default ------------------------------
 
     def __enter__(self) -> Device:
         _stack().append(self)
@@ -394,7 +395,7 @@ class Device:
 
     @property
     def type(self) -> NoReturn:
-        """Raise AttributeError: it is PyTorch's name. A `__getattr__` would make every attribute slower."""
+        """Raise AttributeError: `type` is PyTorch's name. A `__getattr__` would make every attribute slower."""
         raise AttributeError("a device has no attribute 'type'; write device.name, or device.is_gpu")
 
     def __repr__(self) -> str:

@@ -1,12 +1,12 @@
-"""Locks that are free in a process that was forked, whatever other threads were doing.
+"""Locks that are free in a forked process, whatever other threads were doing at the fork.
 
-A lock that another thread holds at a fork stays held in the child for good, since that thread is not there. So whoever
-forks takes these locks first, and lets go of them in both processes: then nobody was halfway, and the child finds no
-work half done either. Of two locks that one thread takes, the outer one comes later here: forking takes it first.
+A lock that another thread holds at a fork stays held in the child for good: the child has no such thread. So a fork
+takes the locks of this file first, and releases them in both processes. The child then finds no lock held and no work
+half done. Of two locks that one thread takes, the outer lock is registered later: a fork takes it first.
 
-What tinytorch imports on first use is covered. An `import` statement that another thread is in at the fork is not: the
-lock of that module is Python's, and stays held in the child, which waits for ever where it imports the same module, as
-tinytorch.parity or NumPy. So import before threads are started, or start processes with "spawn" or "forkserver".
+Modules that tinytorch imports at the first use are covered. An `import` statement of another thread during the fork is
+not: Python's own lock of that module stays held, and a child that imports the module waits for ever. So import
+before threads are started, or start processes with "spawn" or "forkserver".
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import os
 import threading
 from typing import Any
 
-_locks: list[Any] = []  # that a fork waits for
-_taken: list[Any] = []  # by the thread that forks now
+_locks: list[Any] = []  # a fork waits for these
+_taken: list[Any] = []  # the thread that forks holds these
 
 
 def _take() -> None:
@@ -25,7 +25,7 @@ def _take() -> None:
         locks = _locks[::-1]
         for lock in locks:
             lock.acquire()
-        if len(locks) == len(_locks):  # none was made meanwhile, by a module that another thread has imported
+        if len(locks) == len(_locks):  # no module that another thread imports has made a lock meanwhile
             break
         for lock in locks:
             lock.release()
@@ -44,10 +44,10 @@ if hasattr(os, "register_at_fork"):
 def over_forks(lock: Any) -> Any:
     """The lock; from now on a fork waits for it.
 
-    The thread that forks may hold it itself if it is re-entrant, as the lock of NumPy's generators is from 2.4 on.
+    The thread that forks may hold a re-entrant lock itself. (The lock of NumPy's generators is re-entrant from 2.4 on.)
     """
     _locks.append(lock)
     return lock
 
 
-importing = over_forks(threading.RLock())  # while a module is imported on first use: Python's own locks stay held, too
+importing = over_forks(threading.RLock())  # for imports at the first use: Python's own locks would stay held, too

@@ -1,4 +1,4 @@
-"""An array library that cannot be imported, said in one way for all of them."""
+"""The errors of array libraries that cannot be imported, in one form for all libraries."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from tinytorch.backends.device import Unavailable
 
 @contextmanager
 def library(title: str, fix: str, *modules: str) -> Iterator[None]:
-    """A block that imports the library with that title.
+    """A `with` block that imports a library; `title` is its name in errors.
 
     Args:
-        fix: the command that installs it.
-        modules: what it consists of: if one of these is missing it is not installed; if they miss something, it is.
+        fix: the command that installs the library.
+        modules: the library's own modules. If one of these is missing, the library is not installed; if another module
+            is missing, it is installed but cannot be imported.
 
     Raises:
         Unavailable: in place of ImportError, with the reason and the fix.

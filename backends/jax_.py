@@ -1,10 +1,10 @@
 """The devices "jax:cpu:0", "jax:gpu:0", ...: JAX's arrays, which cannot be changed. Its gradients are not used.
 
-JAX has 64-bit dtypes only if a flag says so, and here an index is int64 and gradients are checked in float64. So the
-flag is set while JAX works for these devices, on that thread; JAX code of your own, in between, finds it as it was. An
-array of float64 that you take from a tensor is one there, too, but what you compute with it follows your own flag.
+JAX has 64-bit dtypes only if a flag is set. Here an index is int64, and gradients are checked in float64. So the flag
+is set while JAX works for these devices, on that thread; your own JAX code, in between, finds the flag as it was. A
+float64 array that you take from a tensor keeps its dtype, but what you compute with it follows your own flag.
 
-Every new combination of an operation and shapes is compiled when it first comes: first steps are slow.
+JAX compiles every new combination of an operation and shapes: first steps are slow.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _whole(name: str, *static: int) -> Callable[..., Any]:
-    """The default of an extension point, compiled as a whole: each of its operations by itself takes JAX 10 us.
+    """The default of an extension point, compiled as a whole: one by one, JAX takes 10 us for each operation.
 
     Args:
-        static: the places of arguments that are no arrays, as the device is at 0.
+        static: the places of arguments that are no arrays; the device is at 0.
     """
     return jax.jit(getattr(Device, name), static_argnums=(0, *static))
 
 
 def _devices() -> dict[str, Any]:
-    """JAX's devices by our names: the CPU first, then those of its default platform."""
+    """JAX's devices by our names: the CPU first, then the devices of JAX's default platform."""
     found: dict[str, Any] = {}
     for platform in dict.fromkeys(("cpu", jax.default_backend())):
         try:
             found |= {f"jax:{platform}:{d.id}": d for d in jax.local_devices(backend=platform)}
-        except RuntimeError:  # JAX_PLATFORMS leaves it out
+        except RuntimeError:  # JAX_PLATFORMS leaves the platform out
             continue
     return found
 
@@ -55,7 +55,7 @@ def _devices() -> dict[str, Any]:
 class JaxDevice(Device):
     """One of JAX's devices: the CPU (several, if XLA_FLAGS says so), a GPU or a TPU."""
 
-    library = "jaxlib"  # where the class of its arrays is
+    library = "jaxlib"  # the module with the class of JAX's arrays
     xp = xp
 
     def __init__(self, index: str) -> None:
@@ -78,7 +78,7 @@ class JaxDevice(Device):
     def available(cls) -> list[str]:
         try:
             return list(_devices())
-        except RuntimeError as error:  # JAX_PLATFORMS asks for what is not there
+        except RuntimeError as error:  # JAX_PLATFORMS asks for a missing platform
             raise Unavailable(f"JAX {jax.__version__} does not start: {str(error).splitlines()[0]}") from error
 
     @classmethod
@@ -92,7 +92,7 @@ class JaxDevice(Device):
 
     def current(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the function with JAX's 64-bit dtypes."""
-        if jax.config.jax_enable_x64:  # it is in such a call already, or its user has them anyway
+        if jax.config.jax_enable_x64:  # inside another such call, or the user has set the flag
             return function(*args, **kwargs)
         with jax.enable_x64(True):
             return function(*args, **kwargs)
@@ -107,7 +107,7 @@ class JaxDevice(Device):
         return np.array(array)
 
     def share(self, array: Array) -> Array:
-        # without `copy` it copies what does not lie at a multiple of 64 bytes
+        # without `copy` JAX copies an array whose address is no multiple of 64 bytes
         return self.current(xp.from_dlpack, array, copy=False)
 
     def receive(self, array: Array, source: Device) -> Array:
@@ -122,7 +122,7 @@ class JaxDevice(Device):
         return _compiled(function)
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        wide = xp.float64 if values.dtype == xp.float32 else values.dtype  # it adds one after another
+        wide = xp.float64 if values.dtype == xp.float32 else values.dtype  # JAX adds one number after another
         out = xp.zeros((size, *values.shape[1:]), dtype=wide, device=self.native)
         return out.at[indices].add(values.astype(wide)).astype(values.dtype)
 
@@ -132,8 +132,9 @@ class JaxDevice(Device):
     normalized_rule = _whole("normalized_rule")
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
-        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to
-            places = xp.arange(key.shape[0], dtype=key.dtype, device=self.native)  # all of them goes that of the last
+        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:
+            # JAX sets equal indices in any order: so all of them get the value of the last
+            places = xp.arange(key.shape[0], dtype=key.dtype, device=self.native)
             last = xp.zeros(x.shape[:1], dtype=key.dtype, device=self.native).at[key].max(places)
             values = values[last[key]]
         return x.at[key].set(values)

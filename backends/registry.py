@@ -1,8 +1,8 @@
-"""Which devices there are, which are usable and why not, and which one is the default.
+"""The devices: which exist, which are usable, what is missing for the others, and which is the default.
 
-A family ("cpu", "cuda", ...) is registered under its name with a factory: a `Device` subclass, or where to import it
-from, so that no array library is imported before somebody asks for its device. Other distributions add families
-through the entry-point group `tinytorch.backends`.
+A family ("cpu", "cuda", ...) is registered under its name with a factory: a subclass of `Device`, or the place to
+import the subclass from, so that an array library is imported only when somebody asks for its device. Other
+distributions add families through the entry-point group `tinytorch.backends`.
 """
 
 from __future__ import annotations
@@ -21,43 +21,44 @@ VARIABLE = "TINYTORCH_DEVICE"
 
 
 class Family(NamedTuple):
-    """What is known of the devices of one name."""
+    """What the registry knows of one family."""
 
     factory: type[Device] | str  # the class, or "module:Class" until first used
-    library: str = ""  # the top-level module of its arrays, where that was said
-    foreign: bool = False  # another distribution offers it
-    failed: str = ""  # why a foreign one cannot be imported
+    library: str = ""  # the top-level module of the family's arrays, if given
+    foreign: bool = False  # whether another distribution offers the family
+    failed: str = ""  # why a foreign class cannot be imported
 
 
 _families: dict[str, Family] = {}  # by name
 _devices: dict[str, Device] = {}  # canonical name -> the one Device of that name
 _lock = over_forks(threading.RLock())
 _default: Device | None = None
-_automatic: Device | None = None  # what "auto" in the environment was found to be
+_automatic: Device | None = None  # the device that "auto" in the environment means
 _discovered = False
-_refused: list[DeviceInfo] = []  # lines for what they offer and cannot be registered
+_refused: list[DeviceInfo] = []  # lines for offered families that cannot be registered
 
 
 class DeviceInfo(NamedTuple):
-    """A line of `devices()`: a device, or a family without a usable one and why."""
+    """A line of `devices()`: a device; or a family without a usable device, and the reason."""
 
     name: str
     library: str
     usable: bool
-    reason: str = ""  # why it is not usable
-    fix: str = ""  # what mends that
+    reason: str = ""  # why the device is not usable
+    fix: str = ""  # how to make it usable
 
 
 def register(name: str, factory: type[Device] | str, library: str = "") -> None:
     """Make a family of devices known under `name`.
 
     Args:
-        name: what its spelling starts with: "cuda" in "cuda:1".
-        factory: a subclass of `Device`, or "module:Class", imported when such a device is first asked for.
-        library: the top-level module of its arrays, so that the class is not imported to look at others' arrays.
+        name: the start of a device's name: "cuda" in "cuda:1".
+        factory: a subclass of `Device`, or "module:Class", imported when a device of the family is first asked for.
+        library: the top-level module of the family's arrays. With it, `device_of` need not import "module:Class" to
+            tell whether an array is the family's.
 
     Raises:
-        TypeError: an argument is of another kind.
+        TypeError: an argument is of a wrong kind.
         ValueError: the name is taken by another factory, or holds a colon.
     """
     if not isinstance(name, str):
@@ -78,7 +79,7 @@ def register(name: str, factory: type[Device] | str, library: str = "") -> None:
 
 
 def unregister(name: str) -> None:
-    """Forget a family and its devices, so that the name can be registered anew. Their arrays stay what they are.
+    """Forget a family and its devices, so that the name can be registered anew. Arrays on the devices stay as they are.
 
     Raises:
         TypeError: the name is no string.
@@ -95,14 +96,14 @@ def unregister(name: str) -> None:
 
 
 def device(spec: str | Device | None = None) -> Device:
-    """The device of that name; `None` is the default device and "auto" the first usable GPU, else the CPU.
+    """The device of a name; None is the default device, "auto" the first usable GPU, else the CPU.
 
     >>> device("cpu") is device("cpu")
     True
 
     Raises:
-        ValueError: there is no such family, or it has no such index.
-        Unavailable: the device is known but not usable here; the message says why and what mends it.
+        ValueError: there is no such family, or the family has no such index.
+        Unavailable: the device is known but not usable here; the message says why, and how to mend that.
     """
     if isinstance(spec, Device):
         return spec
@@ -129,23 +130,23 @@ def device(spec: str | Device | None = None) -> Device:
             return _devices[name]
     except (ValueError, Unavailable):
         raise
-    except (Exception, SystemExit) as error:  # somebody else's class
+    except (Exception, SystemExit) as error:  # in another distribution's class
         raise Unavailable(f"{spec}: {_reason(error)}") from error
 
 
 def devices() -> list[DeviceInfo]:
-    """Every known device, usable or not, and what is missing where it is not."""
+    """Every known device; if it is not usable, the reason and the fix."""
     _discover()
     return [info for family in list(_families) for info in _listed(family)] + _refused
 
 
 def _listed(family: str) -> list[DeviceInfo]:
-    """The lines of a family. Whatever is wrong with another distribution's is in its own line, and nowhere else."""
+    """The lines of a family. An error of another distribution's family becomes its line, and is raised nowhere."""
     library = _families[family].library
     try:
         cls = _family(family)
         library = str(getattr(cls, "library", library))
-        with _lock:  # a library may have one of its own meanwhile, for which a fork is to wait
+        with _lock:  # the library may hold a lock of its own meanwhile; so a fork waits
             names = list(cls.available())
         if not names:
             return [DeviceInfo(family, library, False, "there is no such device")]
@@ -157,7 +158,7 @@ def _listed(family: str) -> list[DeviceInfo]:
 
 
 def _line(family: str, library: str, name: Any) -> DeviceInfo:
-    """The line of a device that its family says is there: another distribution's is made, to see that it can be."""
+    """The line of an available device. A device of another distribution is made, to see whether that works."""
     if not isinstance(name, str) or name.partition(":")[0] != family:
         return DeviceInfo(family, library, False, f"a device that it calls {name!r}, not '{family}' or '{family}:...'")
     if _families[family].foreign:
@@ -171,7 +172,7 @@ def _line(family: str, library: str, name: Any) -> DeviceInfo:
 
 
 def _reason(error: BaseException) -> str:
-    """An error of somebody else's, in a line."""
+    """An error of another distribution, as one line."""
     try:
         text = str(error).strip().partition("\n")[0]
     except Exception:
@@ -180,7 +181,7 @@ def _reason(error: BaseException) -> str:
 
 
 def families() -> list[str]:
-    """The names of all families, usable or not: no library is imported to know them."""
+    """The names of all families, usable or not. No library is imported."""
     _discover()
     return list(_families)
 
@@ -190,13 +191,13 @@ def usable_devices() -> list[Device]:
     found = []
     for info in devices():
         if info.usable:
-            with suppress(Unavailable):  # it is there, but does not start
+            with suppress(Unavailable):  # a device that does not start
                 found.append(device(info.name))
     return found
 
 
 def default_device() -> Device:
-    """The device of new arrays: that of the innermost `with`, else the one set, else `TINYTORCH_DEVICE`, else "cpu"."""
+    """The device of new arrays: of the innermost `with`, else as set, else from `TINYTORCH_DEVICE`, else "cpu"."""
     stack = _stack()
     if stack:
         return stack[-1]
@@ -207,7 +208,7 @@ def default_device() -> Device:
 
 
 def _from_environment(named: str) -> Device:
-    """The device that `TINYTORCH_DEVICE` names; "auto" is looked for once."""
+    """The device that `TINYTORCH_DEVICE` names; "auto" is resolved once."""
     global _automatic
     try:
         if named != "auto":
@@ -247,7 +248,7 @@ def device_of(array: Array) -> Device:
 
 
 def _family(name: str) -> type[Device]:
-    """The class of a family, imported now if it was not."""
+    """The class of a family, imported now if it is not yet."""
     if name not in _families:
         _discover()
     with _lock:
@@ -277,23 +278,23 @@ def _family(name: str) -> type[Device]:
 
 
 def _discover() -> None:
-    """Register, once, what other distributions offer under the entry-point group; what cannot be is a line for each."""
+    """Register, once, the families that other distributions offer. An offer that is refused becomes a line."""
     global _discovered
     with _lock:
         if _discovered:
             return
-        import importlib.metadata  # as long to import as the rest of the package
+        import importlib.metadata  # imported late: it takes as long as the rest of the package
 
         refused = []
         try:
             entries = list(importlib.metadata.entry_points(group=ENTRY_POINTS))
-        except Exception as error:  # the metadata of some distribution cannot be read
+        except Exception as error:  # unreadable metadata of some distribution
             entries = []
             refused.append(DeviceInfo("entry points", "", False, _reason(error)))
         for entry in entries:
             known = getattr(_families.get(entry.name), "factory", None)
             if isinstance(known, type) and f"{known.__module__}:{known.__qualname__}" == entry.value:
-                continue  # it has registered itself
+                continue  # the distribution has registered the family itself
             try:
                 register(entry.name, entry.value)
                 _families[entry.name] = _families[entry.name]._replace(foreign=True)

@@ -1,7 +1,7 @@
-"""What the extension points of a device do by default, in names of the array API standard, and what that is made of.
+"""The defaults of a device's extension points, in names of the array API standard, and helpers.
 
-Functions of the name of an extension point do what `Device` says of it. Every function takes a device, or what stands
-for one, for its namespace `xp`; images are (C, H, W, N).
+A function with the name of an extension point is its default: `Device` says what it does. Every function takes a
+device, or a stand-in with a namespace `xp`. Images are (C, H, W, N).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import numpy as np
 from tinytorch.backends.forks import importing
 
 Array = Any  # an array of whatever library the device uses: the standard has no common base class
-Pair = tuple[int, int]  # of rows, and of columns
-Key = tuple[slice, ...]  # for each axis the elements from the first to behind the last, with a positive step
+Pair = tuple[int, int]  # for rows and for columns
+Key = tuple[slice, ...]  # a slice for each axis, with start, stop and a positive step
 
 
 def along(axis: int, index: Any) -> tuple[Any, ...]:
-    """The key that indexes the axis and takes all of the others."""
+    """The key that indexes one axis and takes all other axes whole."""
     return (*(slice(None),) * axis, index, ...)
 
 
 def _filled(dev: Any, shape: tuple[int, ...], value: float, dtype: Any) -> Array:
-    if value == 0:  # of any dtype, booleans too
+    if value == 0:  # zeros, of any dtype, also bool
         return dev.xp.zeros(shape, dtype=dtype, device=dev.native)
     return dev.xp.full(shape, value, dtype=dtype, device=dev.native)
 
 
 def padded(dev: Any, x: Array, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Array:
-    """An array with `value` before and after it along each axis: (before, after) for each."""
+    """The array with `value` before and after it; `widths` has (before, after) for each axis."""
     xp = dev.xp
     for axis, (before, after) in enumerate(widths):
         if before or after:
@@ -56,10 +56,10 @@ def spaced(dev: Any, g: Array, axis: int, step: int) -> Array:
 
 
 def add_parts(dev: Any, parts: Sequence[Array], keys: Sequence[Key], shape: tuple[int, ...], axis: int = 0) -> Array:
-    """Zeros of the shape with each part added at its key, from an axis on: the axes before are as long as the parts'.
+    """See `Device.add_parts`. Keys and shape count from `axis` on; the axes before are as long as in the parts.
 
-    Parts that have the same elements of this axis are put together along the next; what that makes are blocks, which
-    are joined along this axis, as many as do not overlap at a time.
+    Parts with one slice of this axis become one block, by a call for the next axis. Blocks that do not overlap are
+    joined along this axis, with zeros between them: such a row of blocks is a layer. The result is the sum of layers.
     """
     xp = dev.xp
     if axis == len(shape):
@@ -68,7 +68,7 @@ def add_parts(dev: Any, parts: Sequence[Array], keys: Sequence[Key], shape: tupl
     for i, key in enumerate(keys):
         k = key[axis]
         same.setdefault((k.start, k.stop, k.step or 1), []).append(i)
-    layers: list[list[tuple[int, Array]]] = []  # of blocks and where they start
+    layers: list[list[tuple[int, Array]]] = []  # each of blocks, with their starts
     ends: list[tuple[int, int]] = []  # a heap: where each layer ends
     for (start, _, step), chosen in sorted(same.items()):
         block = add_parts(dev, [parts[i] for i in chosen], [keys[i] for i in chosen], shape, axis + 1)
@@ -88,13 +88,13 @@ def add_parts(dev: Any, parts: Sequence[Array], keys: Sequence[Key], shape: tupl
 def added(out: Array, parts: Sequence[Array], keys: Sequence[Key]) -> Array:
     """`out` with each part added at its key: for libraries whose arrays can be written into."""
     for part, key in zip(parts, keys):
-        under = out[(*key, ...)]  # of no axes NumPy otherwise gives a number, not a view
+        under = out[(*key, ...)]  # `...`: else NumPy gives a number for no axes, not a view
         under += part
     return out
 
 
 def added_up(xp: Any, x: Array, axis: int | None, dtype: Any, include_initial: bool) -> Array:
-    """The cumulative sum. Of float32 it is made in float64: else the errors of all steps before add up."""
+    """The cumulative sum, for float32 computed in float64, as otherwise the errors of all steps add up."""
     own = x.dtype if dtype is None else dtype
     if own != xp.float32:
         return xp.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
@@ -102,12 +102,12 @@ def added_up(xp: Any, x: Array, axis: int | None, dtype: Any, include_initial: b
 
 
 def backwards(array: Any) -> bool:
-    """Whether elements lie backwards in memory: PyTorch (2.13) ends the process when it is given such an array."""
+    """Whether elements lie backwards in memory. Such an array ends the process in PyTorch (2.13)."""
     return any(s < 0 for s in array.strides)
 
 
 def _joined(dev: Any, blocks: list[tuple[int, Array]], axis: int, size: int) -> Array:
-    """Blocks that start where it says along the axis, up to its size, and zeros between them."""
+    """The blocks (start, block) along an axis of length `size`, with zeros between them."""
     like = blocks[0][1]
     pieces, end = [], 0
     for start, block in [*blocks, (size, None)]:
@@ -121,10 +121,10 @@ def _joined(dev: Any, blocks: list[tuple[int, Array]], axis: int, size: int) -> 
 
 
 def put(dev: Any, x: Array, key: Key | Array, values: Array) -> Array:
-    """A copy of x with `x[key] = values`, for a slice of each axis or integers for the first."""
+    """A copy of x with `x[key] = values`, for a slice for each axis, or integers for the first axis."""
     xp = dev.xp
     if not isinstance(key, tuple):
-        last = last_of(dev, key, x.shape[0])  # of each row: the place of its value, or -1
+        last = last_of(dev, key, x.shape[0])  # for each row the place of its value, or -1
         values = xp.broadcast_to(values, (key.shape[0], *x.shape[1:]))
         if key.shape[0] == 0 or x.shape[0] == 0:
             return xp.asarray(x, copy=True)
@@ -142,7 +142,7 @@ def put(dev: Any, x: Array, key: Key | Array, values: Array) -> Array:
 
 
 def last_of(dev: Any, indices: Array, size: int) -> Array:
-    """For each i in [0, size) the last place of i in the integers; -1 if it is not there."""
+    """For each i in [0, size) the last place of i among the indices, or -1."""
     xp = dev.xp
     order = xp.argsort(indices, stable=True)
     ordered = xp.take(indices, order)
@@ -160,7 +160,7 @@ def scatter_add(dev: Any, values: Array, indices: Array, size: int) -> Array:
     order = xp.argsort(indices, stable=True)
     ordered, sums = xp.take(indices, order), xp.take(values, order, axis=0)
     step = 1
-    while step < n:  # sums[i] is of the last `step` rows up to i that have its index
+    while step < n:  # sums[i]: over the last `step` rows up to i with the index of row i
         same = xp.reshape(ordered[step:] == ordered[:-step], (-1, *(1,) * (values.ndim - 1)))
         head, tail = sums[:step, ...], sums[step:, ...]
         sums = xp.concat([head, xp.where(same, tail + sums[:-step, ...], tail)], axis=0)
@@ -186,7 +186,7 @@ def counts(shape: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
 
 
 def shifts(x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> list[Array]:
-    """For each offset in the kernel, row by row, the elements under it at all places: slices of x."""
+    """A slice of x for each offset in the kernel, row by row: the elements under that offset at all places."""
     return [x[key] for key in _keys(x.shape[1:3], kernel, stride, dilation)]
 
 
@@ -199,7 +199,7 @@ def _keys(shape: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> list[tuple
 
 
 def unshift(dev: Any, parts: list[Array], shape: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Array:
-    """The gradient of `shifts`: each part added in where its slice was taken from, in an image of the shape (H, W)."""
+    """The gradient of `shifts`: each part added in at the places of its slice, in an image of the shape (H, W)."""
     kh, kw = kernel
     rows = [_along(dev, parts[i * kw : (i + 1) * kw], 2, stride[1], dilation[1], shape[1]) for i in range(kh)]
     return _along(dev, rows, 1, stride[0], dilation[0], shape[0])
@@ -209,7 +209,7 @@ def _along(dev: Any, parts: list[Array], axis: int, stride: int, dilation: int, 
     """out[i * stride + k * dilation] = sum of parts[k][i] along the axis, of length `size`."""
     xp, ndim, n = dev.xp, parts[0].ndim, parts[0].shape[axis]
     around = [(0, 0)] * ndim
-    if dilation == 1 and len(parts) <= stride:  # windows do not overlap: interleave the parts, and zeros for the gaps
+    if dilation == 1 and len(parts) <= stride:  # no two windows overlap: interleave the parts, with zeros in gaps
         parts = parts + [xp.zeros_like(parts[0])] * (stride - len(parts))
         lead, rest = parts[0].shape[:axis], parts[0].shape[axis + 1 :]
         out = xp.reshape(xp.stack(parts, axis=axis + 1), (*lead, n * stride, *rest))
@@ -253,22 +253,22 @@ def erf(dev: Any, x: Array) -> Array:
         y *= z
         y /= _polynomial(square, _ERF_BELOW)
         return xp.clip(y, -1.0, 1.0)
-    z = xp.minimum(xp.abs(x), 9.0)  # erfc(9) is below the least difference from 1
+    z = xp.minimum(xp.abs(x), 9.0)  # 1 - erfc(9) rounds to 1
     tail, series = _erf_coefficients()
     p = _polynomial((4.0 - z) / (4.0 + z), tail)
     q = _polynomial(xp.minimum(z, 1.0) ** 2, series)
     return xp.where(z < 1.0, x * q, xp.sign(x) * (1.0 - xp.exp(-z * z) * p))
 
 
-# erf(x) / x for x up to the limit, from the highest power of x**2: fitted so that the largest relative error is least,
-# 3e-8 (by tools/fit_erf.py); the quotient reaches 1 at the limit, where erf is 1 to half a unit in the last place
+# erf(x) / x for x up to the limit, from the highest power of x**2. tools/fit_erf.py has made the largest relative error
+# least, 3e-8. At the limit the quotient times x is 1, which erf is to half a unit in the last place.
 _ERF_LIMIT = 4.0
 _ERF_ABOVE = [1.98676503e-06, 0.000284564623, 0.00388334529, 0.053101752, 0.193545297, 1.12837911]
 _ERF_BELOW = [3.74199226e-05, 0.00118556886, 0.0152072562, 0.115350075, 0.50485760, 1.0]
 
 
 def _polynomial(x: Array, coefficients: list[float]) -> Array:
-    """The polynomial with these coefficients, highest power first."""
+    """The polynomial of x with the coefficients, from the highest power."""
     p = x * coefficients[0]
     for c in coefficients[1:-1]:
         p += c
@@ -279,7 +279,7 @@ def _polynomial(x: Array, coefficients: list[float]) -> Array:
 
 @functools.cache
 def _erf_coefficients() -> tuple[list[float], list[float]]:
-    """Highest power first: the polynomial for erfc(z) * exp(z**2) in (4 - z) / (4 + z), and erf(x) / x in x**2."""
+    """From the highest power: erfc(z) * exp(z**2) as a polynomial in (4 - z) / (4 + z), and erf(x) / x in x**2."""
     with importing:
         from numpy.polynomial import chebyshev
 
@@ -298,7 +298,7 @@ def normalized(dev: Any, x: Array, weight: Array | None, bias: Array | None, eps
     """See `Device.normalized`."""
     xp = dev.xp
     h = x - xp.mean(x, axis=1, keepdims=True)
-    h -= xp.mean(h, axis=1, keepdims=True)  # what rounding left of a mean far from zero
+    h -= xp.mean(h, axis=1, keepdims=True)  # the rest that rounding leaves of a mean far from zero
     r = xp.reciprocal(xp.sqrt(xp.mean(h * h, axis=1, keepdims=True) + eps))
     h *= r
     y = h if weight is None else h * weight
@@ -355,7 +355,7 @@ def class_losses_rule(dev: Any, state: tuple[Any, ...], g: Array) -> Array:
     q = xp.astype(labels[:, None] == classes, e.dtype)
     d = e / s
     d -= q * (1.0 - smooth) + smooth / C if smooth else q
-    d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # g is infinite if none is kept
+    d *= g if kept is None else xp.where(kept[:, None], g, 0.0)  # if none is kept, g is infinite
     return d
 
 
@@ -381,7 +381,7 @@ def _outside(indices: Array, size: int, ignore: int | None) -> Array:
 
 
 def out_of_range(what: str, first: object, count: int, interval: str) -> str:
-    """That the first of so many values is outside the interval, in words."""
+    """The error text that `count` values are outside the interval, with the first of them."""
     return f"{what}: {first} is outside {interval}" + (f" ({count} such values)" if count > 1 else "")
 
 

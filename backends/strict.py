@@ -1,8 +1,8 @@
 """The devices "strict:...": array-api-strict, which has nothing but what the standard says.
 
-Its fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. While it
-works for them the library has its strictest flags: version 2024.12, no boolean indexing, no data-dependent shapes, no
-extensions. They are the process's, so other threads meet them meanwhile; afterwards they are as they were.
+Its fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. While the
+library works for these devices it has its strictest flags: version 2024.12, no boolean indexing, no data-dependent
+shapes, no extensions. The flags are the process's: other threads meet them meanwhile. Afterwards they are as before.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ with importing.library("array-api-strict", "python -m pip install array-api-stri
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    """NumPy's sum, of what lies side by side in memory: only that it adds pairwise."""
+    """NumPy's sum of numbers side by side in memory: NumPy adds only these pairwise."""
     axes = list(axis) if isinstance(axis, tuple) else [axis]
     if axis is None or dtype is not None or 0 in x.shape or not xp.isdtype(x.dtype, "real floating"):
         return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
     kept = [i for i in range(x.ndim) if i not in axes and i - x.ndim not in axes]
-    if len(kept) + len(axes) != x.ndim:  # an axis that is not there, or twice
+    if len(kept) + len(axes) != x.ndim:  # an axis is missing, or comes twice
         return xp.sum(x, axis=axis, keepdims=keepdims)
     last = [i for i in range(x.ndim) if i not in kept]
     flat = xp.reshape(xp.permute_dims(x, (*kept, *last)), (-1,), copy=True)
@@ -50,7 +50,7 @@ def _cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include
 
 
 def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
-    """At most max, also where min is above it: the standard does not say, and array-api-strict (2.6) refuses it."""
+    """Clip; `max` where min is above max. The standard leaves that open, and array-api-strict (2.6) refuses it."""
     x = x if min is None else xp.maximum(x, min)
     return x if max is None else xp.minimum(x, max)
 
@@ -64,8 +64,8 @@ _FLAGS = {
     "enabled_extensions": (),
 }
 _lock = over_forks(threading.Lock())
-_inside = 0  # how many blocks there are in which the flags are set, on all threads
-_before: dict[str, Any] = {}  # the flags outside of them
+_inside = 0  # number of blocks, on all threads, in which the flags are set
+_before: dict[str, Any] = {}  # the flags outside these blocks
 
 
 @contextmanager
@@ -107,7 +107,7 @@ class StrictDevice(Device):
 
     @classmethod
     def available(cls) -> list[str]:
-        # "no_x64" is there for the asking, but not whole: argmax, sort and sum make int64, which it does not have (2.6)
+        # "no_x64" is not listed: argmax, sort and sum make int64 there, which the device does not have (2.6)
         return ["strict:" + name for name in _NAMES if name != "no_x64"]
 
     @classmethod
@@ -132,7 +132,7 @@ class StrictDevice(Device):
         return super().receive(array, source)
 
     def exported(self, array: Array) -> Array:
-        if self.native != _HOST:  # array-api-strict (2.6) itself would give it away
+        if self.native != _HOST:  # array-api-strict (2.6) would export it
             raise BufferError(f"{self.name} stands for memory that other libraries do not see; use x.cpu()")
         host = np.asarray(array)
         return np.ascontiguousarray(host) if backwards(host) else array

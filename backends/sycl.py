@@ -1,8 +1,8 @@
 """The devices "sycl:cpu", "sycl:gpu:0", ...: dpnp's arrays, on Intel's CPUs and GPUs (and others that SYCL reaches).
 
-dpnp finds devices through drivers. That of CPUs is a package, intel-opencl-rt, which the OpenCL loader has to be told
-of before it starts, by the environment variable OCL_ICD_FILENAMES. Where nobody has set it, it is set here, before dpnp
-is imported; that is too late if somebody else has imported it already.
+dpnp finds devices through drivers. The driver for CPUs is a package, intel-opencl-rt. The OpenCL loader finds the
+package by the environment variable OCL_ICD_FILENAMES, which must be set before the loader starts. If the variable is
+not set, it is set here, before dpnp is imported; that is too late if somebody else has imported dpnp already.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DRIVERS = "OCL_ICD_FILENAMES"
 
 
 def _cpu_driver() -> str:
-    """The path of the OpenCL driver for CPUs that the package intel-opencl-rt has; empty if it is not installed."""
+    """The path of the OpenCL driver for CPUs in the package intel-opencl-rt; empty if that is not installed."""
     try:
         files = importlib.metadata.files("intel-opencl-rt") or []
     except importlib.metadata.PackageNotFoundError:
@@ -45,7 +45,7 @@ with importing.library("dpnp", _FIX, "dpctl", "dpnp"):
 
 @functools.cache
 def _devices() -> dict[str, Any]:
-    """SYCL's devices by our names. One that several drivers offer comes once, through the one that SYCL prefers."""
+    """SYCL's devices by our names. A device that several drivers offer comes once, by the driver that SYCL prefers."""
     found = {}
     for kind in ("cpu", "gpu"):
         devices = dpctl.get_devices(device_type=kind)
@@ -57,12 +57,12 @@ def _devices() -> dict[str, Any]:
 
 
 def _matmul(x1: Array, x2: Array, /) -> Array:
-    """dpnp's (0.20) refuses arrays that repeat elements by strides of zero, such as broadcast ones."""
+    """A copy first, since dpnp (0.20) refuses arrays with strides of zero, such as broadcast arrays."""
     return dpnp.matmul(*(x.copy() if 0 in x.strides else x for x in (x1, x2)))
 
 
 def _wide(x: Array, dtype: Any) -> Any:
-    """The dtype to add in: dpnp adds one number after another, and their errors add up."""
+    """The dtype for sums: dpnp adds one number after another, and rounding errors add up."""
     own = x.dtype if dtype is None else np.dtype(dtype)
     return dpnp.float64 if own == np.float32 and x.sycl_device.has_aspect_fp64 else own
 
@@ -93,7 +93,7 @@ class SyclDevice(Device):
 
     def __init__(self, index: str) -> None:
         found = _devices()[f"sycl:{index}"]
-        self.native = dpctl.get_device_cached_queue(found)  # the one that dpnp itself uses
+        self.native = dpctl.get_device_cached_queue(found)  # the queue that dpnp itself uses
         self.is_gpu = index != "cpu"
         self.hardware = found.name.strip()
         self.double = found.has_aspect_fp64
@@ -127,7 +127,7 @@ class SyclDevice(Device):
         return array.to_device(self.native)
 
     def asarray(self, x: Any) -> Array:
-        return dpnp.asarray(x, device=self.native)  # an array on a queue of somebody's own, too: queues do not mix
+        return dpnp.asarray(x, device=self.native)  # also from a user's own queue: queues do not mix
 
     def dtype(self, dtype: Any) -> np.dtype:
         found = np.dtype(dtype)

@@ -1,7 +1,6 @@
 """The devices "torch:cpu", "torch:cuda:0", "torch:mps": PyTorch's arrays. Its autograd is not used.
 
-PyTorch is met through array-api-compat, which gives its functions the standard's names and meanings. What is left over
-is below.
+array-api-compat gives PyTorch's functions the standard's names and meanings. This file does the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import array_api_compat.torch as xp
 
 
 def _concat(arrays: Any, /, *, axis: int | None = 0) -> Array:
-    """As the standard says: PyTorch (2.13) leaves out what has one axis and no elements."""
+    """Join arrays by the standard's rule: PyTorch (2.13) drops arrays of shape (0,)."""
     if axis is not None and any(a.ndim != arrays[0].ndim for a in arrays):
         raise ValueError("concat: arrays have as many axes")
     return xp.concat(arrays, axis=axis)
@@ -107,15 +106,16 @@ class TorchDevice(Device):
             torch.mps.synchronize()
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
-        # it adds one after another: so in float64, where the device has that
+        # PyTorch adds one number after another: so in float64, if the device has it
         wide = torch.float64 if values.dtype is torch.float32 and self.native.type != "mps" else values.dtype
         out = torch.zeros((size, *values.shape[1:]), dtype=wide, device=self.native)
         return out.index_add_(0, indices, values.to(wide)).to(values.dtype)
 
     def put(self, x: Array, key: Key | Array, values: Array) -> Array:
         out = x.clone()
-        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:  # equal indices, in any order: to
-            places = torch.arange(key.shape[0], device=self.native)  # all of them goes the value of the last
+        if not isinstance(key, tuple) and key.shape[0] > 1 and values.shape[0] > 1:
+            # PyTorch sets equal indices in any order: so all of them get the value of the last
+            places = torch.arange(key.shape[0], device=self.native)
             last = torch.zeros(x.shape[:1], dtype=places.dtype, device=self.native)
             values = values[last.scatter_reduce_(0, key, places, "amax")[key]]
         out[key] = values

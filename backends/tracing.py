@@ -1,8 +1,8 @@
-"""An elementwise function written out as C++: run once on symbols, each of which notes what is done with it.
+"""An elementwise function written out as C++. The function is run once on symbols, which note every operation.
 
-What `Device.fused` says of such a function is all that is understood here: arrays of one floating dtype, which is `T`
-in C++, conditions, and Python numbers, which are double until they meet an array, as in the array API standard. What it
-uses beyond that raises, and is left to whoever asked.
+Only the functions that `Device.fused` allows can be written out. They use arrays of one floating dtype (`T` in C++),
+conditions, and Python numbers, which are double until they meet an array, as in the array API standard. Anything else
+raises an error, and the caller runs the function as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-_FUNCTIONS = {  # names of the array API standard; arguments are of T, but for the condition of `where`
+_FUNCTIONS = {  # the standard's name -> C++; the arguments {0}, {1}, ... are of type T
     "abs": "fabs({0})",
     "clip": "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",  # a NaN stays
     "exp": "exp({0})",
@@ -32,7 +32,7 @@ _FUNCTIONS = {  # names of the array API standard; arguments are of T, but for t
 
 
 class Symbol:
-    """A value in the C++: a variable's name and its type, which is T, bool or double (of a Python number)."""
+    """A variable in the C++: its name, and its type, which is T, bool, or double for a Python number."""
 
     def __init__(self, kernel: Kernel, kind: str, name: str) -> None:
         self.kernel, self.kind, self.name = kernel, kind, name
@@ -68,12 +68,12 @@ for _name, _sign in {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "
 
 
 class Kernel:
-    """The C++ of a function of so many arrays and numbers of these names.
+    """The C++ of a function of so many arrays, and of numbers with the given names.
 
     Attributes:
-        lines: its body.
+        lines: the body.
         single: whether the function returns an array, and not a tuple.
-        outputs: the number of arrays it returns.
+        outputs: the number of arrays that the function returns.
     """
 
     def __init__(self, function: Callable[..., Any], arrays: int, numbers: Sequence[str], dtype: np.dtype[Any]) -> None:
@@ -92,7 +92,7 @@ class Kernel:
         self.returns = ", ".join(f"T out{i}" for i in range(self.outputs))
 
     def note(self, kind: str, value: str) -> Symbol:
-        """A new variable of that value."""
+        """A new variable with the value."""
         name = f"v{len(self.lines)}"
         self.lines.append(f"const {kind} {name} = {value};")
         return Symbol(self, kind, name)
@@ -104,7 +104,7 @@ class Kernel:
         return f"T({_literal(x)})"
 
     def combined(self, sign: str, a: Any, b: Any) -> Symbol:
-        """a sign b: of T if one of them is, and of double where both are numbers."""
+        """a sign b: of type T if a or b is of type T, of type double if both are numbers."""
         kinds = {x.kind if isinstance(x, Symbol) else "double" for x in (a, b)}
         if kinds == {"double"}:
             one, two = (x.name if isinstance(x, Symbol) else _literal(x) for x in (a, b))
@@ -127,7 +127,7 @@ def _literal(x: float) -> str:
 
 
 class _Device:
-    """What stands for the device while a function is written out."""
+    """The stand-in for a device while a function is written out."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel

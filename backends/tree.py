@@ -1,4 +1,4 @@
-"""Walking nested containers, to move what is in them."""
+"""Walking nested containers, to move their contents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     """A copy of nested dicts, lists, tuples and named tuples with the function applied to everything else in them.
 
-    Aliases are kept: where the same object stood twice, the same result stands twice.
+    Aliases are kept: of an object that stands twice, one result stands twice.
 
     >>> a = [1]
     >>> out = map_tree(lambda x: x + 1, {"a": a, "b": (a, 2)})

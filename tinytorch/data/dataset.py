@@ -53,13 +53,13 @@ class TensorDataset:
         return tuple(t[index] for t in self.tensors)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """The examples at the indices, stacked: one lookup for each tensor.
+        """The examples at the indices, stacked, by one lookup for each tensor.
 
         Raises:
             IndexError: there is no such example.
         """
         n, at = len(self), np.asarray(indices, dtype=np.int64)
-        outside = at[(at < -n) | (at >= n)]  # on the host, so that no device has to look
+        outside = at[(at < -n) | (at >= n)]  # checked on the host, without a read from a device
         if outside.size:
             raise IndexError(f"TensorDataset: {outside[0]} is no index of {n} examples")
         at = np.where(at < 0, at + n, at)
@@ -111,9 +111,9 @@ def random_split(dataset: Any, lengths: Sequence[float], *, seed: int | None = N
     """Random parts of a data set that do not overlap.
 
     Args:
-        lengths: numbers of examples that add up to all, or fractions that add up to 1 (what rounding leaves over goes
-            to the first parts, one each).
-        seed: the same seed, the same parts; otherwise the generator of `manual_seed` decides.
+        lengths: numbers of examples that add up to all, or fractions that add up to 1. Examples that rounding leaves
+            over go to the first parts, one each.
+        seed: one seed gives always the same parts; by default the generator of `manual_seed` decides.
 
     Raises:
         ValueError: the lengths do not add up.
@@ -156,7 +156,7 @@ def _stacked(examples: Sequence[Any], field: str = "") -> Any:
     """Examples as a batch: tuples and dicts field by field, tensors and arrays along a new first axis.
 
     Raises:
-        TypeError, ValueError: a field cannot be stacked. `field` says where in an example it is.
+        TypeError, ValueError: a field cannot be stacked. `field` is its place in an example.
     """
     first = examples[0]
     if isinstance(first, tuple | list):
@@ -182,7 +182,7 @@ def _stacked(examples: Sequence[Any], field: str = "") -> Any:
 
 
 def _expect_alike(field: str, how: str, found: list[Any]) -> None:
-    """Raise ValueError, saying how a field should be, unless what was found is the same in all examples."""
+    """Raise ValueError unless `found` has equal entries for all examples; `how` says how the field must be."""
     other = next((i for i, x in enumerate(found) if x != found[0]), None)
     if other is not None:
         raise ValueError(
@@ -192,7 +192,7 @@ def _expect_alike(field: str, how: str, found: list[Any]) -> None:
 
 
 def _kind(field: str, value: Any) -> str:
-    """Whether a value is a Tensor, an array or a number; raises TypeError if it is nothing that goes into a batch."""
+    """The kind of a value: a Tensor, an array or a number. Raises TypeError if a batch cannot hold the value."""
     if isinstance(value, Tensor):
         return "a Tensor"
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
@@ -215,18 +215,18 @@ def _kind(field: str, value: Any) -> str:
 
 
 class DataLoader:
-    """Batches of a data set, anew each time it is iterated over.
+    """Batches of a data set. Each iteration starts anew.
 
     Args:
         dataset: anything with a length and items: tensors, arrays, numbers, or tuples or dicts of them.
         batch_size: examples in a batch.
-        shuffle: a new order each time.
+        shuffle: a new order of the examples for each iteration.
         drop_last: leave out a last batch that is smaller.
-        seed: of the orders: the same seed, the same orders; otherwise the generator of `manual_seed` decides.
-        device: where the batches go; where the data are unless given.
+        seed: one seed gives always the same orders; by default the generator of `manual_seed` decides.
+        device: the device of the batches; by default the device of the data.
 
     Raises:
-        ValueError: the batch size is not positive, or there is no batch at all.
+        ValueError: the batch size is not positive, or there is no batch.
 
     >>> data = tinytorch.data.TensorDataset(tinytorch.arange(5))
     >>> [x.tolist() for (x,) in tinytorch.data.DataLoader(data, batch_size=2)]

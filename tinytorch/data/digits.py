@@ -17,11 +17,12 @@ _STORED = "train_images", "train_labels", "test_images", "test_labels"
 
 @worded
 def tinydigits(device: str | Device | None = None) -> tuple[TensorDataset, TensorDataset]:
-    """1,000 training and 200 test images of handwritten digits, and which digits they are.
+    """1,000 training and 200 test images of handwritten digits, with labels: two data sets.
 
-    Each is a data set of images, (N, 1, 8, 8) with values in [0, 1], and labels, (N,) integers from 0 to 9; of each
-    digit there are 100 to train and 20 to test. Source: Alpaydin and Kaynak (1998), "Optical Recognition of Handwritten
-    Digits", UCI Machine Learning Repository, the part that scikit-learn has; `data/README.md` has the notices.
+    A data set has images, (N, 1, 8, 8) with values in [0, 1], and labels, (N,) integers from 0 to 9. There are 100
+    images of each digit to train, and 20 to test. Source: Alpaydin and Kaynak (1998), "Optical Recognition of
+    Handwritten Digits", UCI Machine Learning Repository, the part that scikit-learn has; `data/README.md` has the
+    notices.
 
     Raises:
         OSError: the file in the package cannot be read.
@@ -35,7 +36,7 @@ def tinydigits(device: str | Device | None = None) -> tuple[TensorDataset, Tenso
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             found = {name: stored[name] for name in _STORED}
-    except Exception as error:  # zipfile, zlib and NumPy each have their own
+    except Exception as error:  # zipfile, zlib and NumPy have different classes
         raise OSError(
             f"tinydigits: {path} cannot be read ({type(error).__name__}: {error}); install the package again: "
             "python -m pip install --force-reinstall --no-deps tinytorch-xp"

@@ -1,4 +1,4 @@
-"""Layers, losses and containers, under PyTorch's names and with its initial values and state names."""
+"""Layers, losses and containers, with PyTorch's names, initial values and names in the state."""
 
 import sys
 from typing import TYPE_CHECKING, Any

@@ -9,7 +9,7 @@ from tinytorch.words import checked
 
 
 class Identity(Module):
-    """x, as it is: to leave a place in a model empty.
+    """x, unchanged. It keeps a place in a model empty.
 
     >>> tinytorch.Identity()(Tensor([1.0]))
     tensor([1.])

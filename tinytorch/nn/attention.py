@@ -22,11 +22,11 @@ class MultiHeadAttention(Module):
     """Attention in several subspaces: concat(head_1, ..., head_h) @ W_out, head_i = attention(q W_i, k W_i, v W_i).
 
     Batches come first, (N, T, embed_dim). `MultiHeadAttention(d, h)(x)` is self-attention and returns one tensor. The
-    projections are four `Linear`s, eight parameters; the state has PyTorch's names, `in_proj_weight` and so on.
+    projections are four `Linear`s with eight parameters. The state has PyTorch's names, `in_proj_weight` and so on.
 
     Args:
-        embed_dim: length of the vectors that come in and go out.
-        num_heads: into that many heads it is split; it must be a multiple.
+        embed_dim: length of the vectors that come in and go out, a multiple of `num_heads`.
+        num_heads: number of heads, each with embed_dim / num_heads features.
         dropout: the probability that an attention weight is dropped in training.
         bias: whether the projections have biases.
 
@@ -55,9 +55,7 @@ class MultiHeadAttention(Module):
         self.v_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
         self.out_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
         self.dropout = Dropout(dropout)
-        bound = (
-            6 / (4 * embed_dim)
-        ) ** 0.5  # PyTorch's: Xavier for the three weights as one of (3 embed_dim, embed_dim)
+        bound = (6 / (4 * embed_dim)) ** 0.5  # as PyTorch: Xavier for one weight (3 embed_dim, embed_dim)
         for projection in (self.q_proj, self.k_proj, self.v_proj):
             init.uniform_(projection.weight, -bound, bound)
         for projection in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
@@ -81,10 +79,10 @@ class MultiHeadAttention(Module):
             query: (N, T, embed_dim).
             key: (N, S, embed_dim); the query unless given.
             value: (N, S, embed_dim); the key unless given.
-            key_padding_mask: (N, S) booleans, true for keys to leave out, or numbers that are added to their scores.
-            attn_mask: (T, S) for all, (N, T, S) for each sequence, (N * heads, T, S) as PyTorch has it, or broadcasts
-                with (N, heads, T, S), as (1, heads, T, S) does for each head. Booleans are true where a query may *not*
-                attend, as in PyTorch; numbers are added to the scores.
+            key_padding_mask: (N, S), booleans that are True for keys to leave out, or numbers added to the scores.
+            attn_mask: (T, S) for all, (N, T, S) for each sequence, (N * heads, T, S) as in PyTorch; or any shape that
+                broadcasts with (N, heads, T, S), as (1, heads, T, S) for each head. Booleans are True where a query may
+                *not* attend, as in PyTorch; numbers are added to the scores.
             is_causal: position t attends to positions up to t only.
             need_weights: return (output, attention weights (N, heads, T, S)).
 
@@ -111,11 +109,11 @@ class MultiHeadAttention(Module):
         return (out, weights) if need_weights else out
 
     def _mask(self, N: int, T: int, S: int, attn: Tensor | None, padding: Tensor | None) -> Tensor | None:
-        """The two masks as one that broadcasts with (N, heads, T, S): booleans for where to attend, or numbers to add.
+        """One mask for both, that broadcasts with (N, heads, T, S): booleans, True where to attend, or numbers to add.
 
         Raises:
             TypeError: a mask is neither boolean nor floating.
-            ValueError: one has another shape.
+            ValueError: a mask has a wrong shape.
         """
         for name, given in (("attn_mask", attn), ("key_padding_mask", padding)):
             if given is not None and given.dtype.kind not in "bf":
@@ -171,8 +169,8 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": ops.relu, "gelu":
 class TransformerEncoderLayer(Module):
     """Self-attention and a feed-forward network, each with dropout, a residual connection and layer normalization.
 
-    Arguments, defaults and state are those of `torch.nn.TransformerEncoderLayer`; time comes first, (T, N, d_model),
-    unless `batch_first`.
+    Arguments, defaults and state are those of `torch.nn.TransformerEncoderLayer`. Time comes first, (T, N, d_model),
+    unless `batch_first` is True.
 
     Args:
         d_model: length of the vectors that come in and go out.
@@ -182,7 +180,7 @@ class TransformerEncoderLayer(Module):
         activation: "relu", "gelu" or a function of a tensor.
         layer_norm_eps: `eps` of the normalizations.
         batch_first: sequences are (N, T, d_model).
-        norm_first: normalize before attention and network, not after the residual connections.
+        norm_first: normalize before attention and before the network, not after the residual connections.
         bias: whether linear layers and normalizations have biases.
 
     >>> block = tinytorch.TransformerEncoderLayer(8, 2, 16, batch_first=True)

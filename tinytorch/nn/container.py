@@ -12,7 +12,7 @@ from tinytorch.words import bound, shown
 
 
 class ModuleList(Module):
-    """A list of modules whose parameters are found: like a Python list, without a `forward` of its own.
+    """A list of modules, as a Python list, but their parameters are found. It has no `forward`.
 
     >>> layers = tinytorch.nn.ModuleList([tinytorch.Linear(2, 2) for _ in range(3)])
     >>> len(layers), [name for name, _ in layers.named_parameters()][:2]
@@ -62,7 +62,7 @@ class ModuleList(Module):
         return module
 
     def _at(self, index: Any) -> Any:
-        """The index, of a module that is there, or a slice."""
+        """The index of an existing module, or a slice, as it is; else raises TypeError or IndexError."""
         if isinstance(index, slice):
             return index
         try:

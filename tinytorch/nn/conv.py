@@ -22,16 +22,16 @@ class Conv2d(Module):
 
     Args:
         in_channels, out_channels: channels of the images that come in and go out.
-        kernel_size: rows and columns of a kernel; this and the next three are each a number or a pair.
+        kernel_size: rows and columns of a kernel; like stride, padding and dilation a number or a pair.
         stride: steps between places of the kernel.
         padding: zeros on each side of the image.
         dilation: steps between the elements of a kernel.
-        groups: the channels are split into that many groups, each with its own kernels.
+        groups: the channels are split into so many groups, each with its own kernels.
         bias: whether there is a bias.
 
     Attributes:
         weight: (out_channels, in_channels / groups, KH, KW), initially uniform in +-1 / sqrt(fan_in).
-        bias: (out_channels,), likewise, or None.
+        bias: (out_channels,), with the same initial law, or None.
 
     >>> tinytorch.Conv2d(1, 8, kernel_size=3)(tinytorch.ones((2, 1, 8, 8))).shape
     (2, 8, 6, 6)
@@ -105,7 +105,7 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """The mean of what is under each place of a window: (N, C, H, W) -> (N, C, H', W'); see `tinytorch.avg_pool2d`.
+    """The mean of the elements under each place of a window: (N, C, H, W) -> (N, C, H', W'); see `avg_pool2d`.
 
     >>> tinytorch.AvgPool2d(2)(tinytorch.ones((2, 8, 6, 6))).shape
     (2, 8, 3, 3)

@@ -11,9 +11,10 @@ from tinytorch.words import checked
 
 
 class Dropout(Module):
-    """In training: each element is zero with probability p, and the others are divided by 1 - p. Otherwise x.
+    """In training each element is zero with probability p, and the others are divided by 1 - p. Otherwise x is
+    returned.
 
-    Source: Srivastava et al. (2014). The mask, from the generator of `manual_seed`, is the same on every device.
+    The mask comes from the generator of `manual_seed`: all devices get equal masks. Source: Srivastava et al. (2014).
 
     >>> tinytorch.Dropout(0.5).eval()(tinytorch.ones(3))
     tensor([1., 1., 1.])

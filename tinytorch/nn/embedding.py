@@ -1,4 +1,4 @@
-"""Vectors for tokens, and for their positions."""
+"""Vectors for tokens, and for positions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Embedding(Module):
 
 
 def sinusoids(length: int, d_model: int) -> np.ndarray[Any, Any]:
-    """Sines and cosines of the positions, in turn, of wavelengths from 2 pi to 10000 * 2 pi: (length, d_model).
+    """Sines and cosines of the positions, alternating, with wavelengths from 2 pi to 10000 * 2 pi: (length, d_model).
 
     Source: Vaswani et al. (2017), section 3.5.
     """
@@ -67,8 +67,8 @@ class PositionalEncoding(Module):
     Args:
         d_model: length of a vector.
         max_len: the longest sequence.
-        learned: learn the vectors, initially normal of deviation 0.02; otherwise they are sines and cosines of the
-            position (Vaswani et al., 2017, section 3.5), kept in the buffer `pe`.
+        learned: with True the vectors are learned, initially normal of deviation 0.02. Otherwise the buffer `pe` holds
+            sines and cosines of the positions (Vaswani et al., 2017, section 3.5).
 
     >>> tinytorch.PositionalEncoding(8, max_len=16)(tinytorch.zeros((2, 4, 8))).shape
     (2, 4, 8)

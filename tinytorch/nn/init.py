@@ -1,7 +1,7 @@
 """Setting initial values, in place, under PyTorch's names. The numbers are drawn on the host: see `tinytorch.random`.
 
-The fan-in of a weight is the number of inputs of one output: shape[1] times the size of the kernel; the fan-out, the
-number of outputs of one input: shape[0] times that size.
+The fan-in of a weight is the number of inputs of one output, shape[1] times the size of the kernel. The fan-out is the
+number of outputs of one input, shape[0] times the size of the kernel.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def _set(tensor: Tensor, values: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _floating(name: str, tensor: Tensor) -> Any:
-    """The dtype to draw numbers of."""
+    """The dtype of the numbers to draw."""
     if tensor.dtype.kind != "f":
         raise TypeError(f"{name}: tensor has a floating dtype, not {tensor.dtype.name}; convert with .astype(...)")
     return tensor.dtype
 
 
 def _drawn(kind: str, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Random numbers on the host: a device gets the weights as they are, whatever its own arithmetic."""
+    """Random numbers, drawn on the host, so that no device's arithmetic changes the weights."""
     return random.drawn(kind, shape, dtype, device("cpu"))
 
 
@@ -74,7 +74,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 @checked
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Normal, drawn again wherever outside [a, b].
+    """Normal; numbers outside [a, b] are drawn again.
 
     Raises:
         ValueError: [a, b] is so far from the mean that hardly a number falls into it.
@@ -110,7 +110,7 @@ def ones_(tensor: Tensor) -> Tensor:
 
 @checked
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor that keeps the variance of a layer with this non-linearity.
+    """The factor with which a layer with this non-linearity keeps the variance.
 
     >>> tinytorch.nn.init.calculate_gain("tanh")
     1.6666666666666667

@@ -1,4 +1,4 @@
-"""The fully connected layer, and the one that only changes shapes."""
+"""The fully connected layer, and `Flatten`, which only changes shapes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Linear(Module):
 
     Attributes:
         weight: (out_features, in_features), initially uniform in +-1 / sqrt(in_features).
-        bias: (out_features,), likewise, or None.
+        bias: (out_features,), with the same initial law, or None.
 
     >>> tinytorch.Linear(3, 2)(tinytorch.ones((4, 3))).shape
     (4, 2)
@@ -54,7 +54,7 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """The axes from `start_dim` to `end_dim`, both included, as one: by default (N, C, H, W) -> (N, C * H * W).
+    """The axes from `start_dim` to `end_dim`, both included, as one axis: by default (N, C, H, W) -> (N, C * H * W).
 
     >>> tinytorch.Flatten()(tinytorch.ones((2, 3, 4, 5))).shape
     (2, 60)

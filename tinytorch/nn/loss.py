@@ -1,4 +1,4 @@
-"""Losses as modules; each is the function of the same formula in `tinytorch.ops.loss`."""
+"""Losses as modules; the functions are in `tinytorch.ops.loss`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BCELoss(_Loss):
         return ops.binary_cross_entropy(input, target, reduction=self.reduction)
 
 
-BinaryCrossEntropyLoss = BCELoss  # as the course that this library follows spells it
+BinaryCrossEntropyLoss = BCELoss  # the spelling of the course that this library follows
 
 
 class BCEWithLogitsLoss(_Loss):

@@ -1,4 +1,4 @@
-"""Module: the base of all layers. Its parameters, buffers and submodules are simply its attributes.
+"""Module: the base of all layers. Parameters, buffers and submodules are simply attributes of a module.
 
 The file is long because all that a module can do is one class.
 """
@@ -26,15 +26,16 @@ R = TypeVar("R", covariant=True)
 
 
 class _Forward(Protocol[P, R]):
-    """For type checkers: a module takes what its `forward` takes, and returns what that returns."""
+    """For type checkers: calling a module has the arguments and the result of `forward`."""
 
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 class Parameter(Tensor):
-    """A Tensor that a module learns: an attribute of this class is found by `Module.parameters`.
+    """A Tensor that a module learns: `Module.parameters` finds attributes of this class.
 
-    It requires a gradient unless told otherwise. Error messages name it by the path to it in its module.
+    A parameter requires a gradient unless `requires_grad=False`. Error messages name a parameter by its path in the
+    module.
 
     >>> from tinytorch.nn import Parameter
     >>> Parameter([1.0, 2.0]).requires_grad
@@ -50,16 +51,16 @@ class Parameter(Tensor):
         self.name = ""
 
 
-_ATOMS = frozenset({str, bytes, int, float, bool, complex, type(None)})  # cannot hold a module
+_ATOMS = frozenset({str, bytes, int, float, bool, complex, type(None)})  # types that cannot hold a module
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
-_FEW = 32  # elements that are looked at each time
+_FEW = 32  # containers of up to so many elements are looked into each time
 
 
 def _look_into(container: Any, known: Set[int]) -> tuple[bool, bool]:
-    """Whether nested containers hold a module or parameter that is not among those known; and if they do not, whether
-    they are a tree of plain containers, strings and numbers.
+    """Whether nested containers hold a module or parameter with an id that is not known; and if not, whether the
+    containers are a tree of plain containers, strings and numbers.
 
-    It looks at the types of all elements first, and then at those elements only that can hold something.
+    The types of all elements are looked at first, and then only elements of types that can hold something.
     """
     stack, seen, plain = [container], set(), True
     while stack:
@@ -80,19 +81,19 @@ def _look_into(container: Any, known: Set[int]) -> tuple[bool, bool]:
 
 
 def _copied(x: Any) -> Any:
-    """A copy of a tree of plain containers, with the strings and numbers themselves."""
+    """A copy of a tree of plain containers. Strings and numbers are not copied."""
     if isinstance(x, dict):
         return {key: _copied(value) for key, value in x.items()}
     return type(x)(map(_copied, x)) if type(x) in _CONTAINERS else x
 
 
 def _elements(x: Any) -> list[Any]:
-    """What a container holds: two lists of the same objects compare much faster than two dicts."""
+    """The elements of a container as a list: lists of identical objects compare much faster than dicts."""
     return x if isinstance(x, list) else list(x.values() if isinstance(x, dict) else x)
 
 
 class _Comparing(Observer):
-    """Notes whether a tensor is compared: one can be equal to the number that it took the place of."""
+    """Notes whether a tensor is compared: a tensor can be equal to the number that it has replaced."""
 
     tensors = False
 
@@ -101,19 +102,19 @@ class _Comparing(Observer):
 
 
 def _unchanged(container: Any, held: list[Any]) -> bool:
-    """Whether the container still holds what it held; of the same objects that is known at once."""
+    """Whether the container still holds the elements `held`. For identical objects the answer comes at once."""
     with _Comparing() as comparing:
         try:
             return _elements(container) == held and not comparing.tensors
-        except Exception:  # it holds something that cannot be compared
+        except Exception:  # an element cannot be compared
             return False
 
 
 def _located(module: Module, args: Any, kwargs: Any, error: Any) -> Exception:
-    """An error of ours that came out of a call of the module, as one that says in which layer it was.
+    """An error of the library in a call of the module, as an error that names the layer.
 
-    The innermost module notes itself, and each around it says by which path that and its parameters are found from
-    there. Errors of the user's own code stay as they are.
+    The innermost module notes itself in the error. Each module around it replaces the path to the innermost one, and
+    the names of its parameters, by the path from there. Errors of the user's own code stay as they are.
     """
     inner, text, called = getattr(error, "layer", (None, "", []))
     if inner is None:
@@ -123,15 +124,15 @@ def _located(module: Module, args: Any, kwargs: Any, error: Any) -> Exception:
             error = words.retold(type(module).__name__, type(module).forward, (module, *args), kwargs, error)
         error.layer = module, str(error), [(p, p.name) for p in vars(module).values() if isinstance(p, Parameter)]
         return error
-    if type(module).__module__.startswith("tinytorch.nn."):  # what was wrong was wrong here already
+    if type(module).__module__.startswith("tinytorch.nn."):  # perhaps an argument of this module is wrong
         forward = type(module).forward
         own = words.misfit(type(module).__name__, forward, words.given(forward, (module, *args), kwargs))
         if own is not None:
             return own
     try:
         path = next((path for path, m in module.named_modules() if m is inner), "")
-        list(module.named_parameters())  # which names them by their paths from here
-    except TypeError:  # modules in a plain list: that has an error of its own, elsewhere
+        list(module.named_parameters())  # this names parameters by their paths from here
+    except TypeError:  # modules in a plain list: elsewhere an error of its own
         path = ""
     if path:
         for parameter, name in called:
@@ -142,7 +143,7 @@ def _located(module: Module, args: Any, kwargs: Any, error: Any) -> Exception:
 
 
 class LoadResult(NamedTuple):
-    """What `load_state_dict` did not match."""
+    """The names that `load_state_dict` could not match."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -164,7 +165,7 @@ class Module:
     training: bool = True
     _buffers: tuple[str, ...] = ()
     made_at: Origin  # by which line of the user's code
-    _looked_into: dict[str, tuple[Any, list[Any]]]  # large plain containers, and copies of what they held
+    _looked_into: dict[str, tuple[Any, list[Any]]]  # large plain containers, and copies of their elements
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if (args or kwargs) and cls.__init__ is object.__init__:
@@ -187,13 +188,13 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if hasattr(type(self), name):  # a property, whose own error this is not to hide
+        if hasattr(type(self), name):  # a property with an error of its own
             return object.__getattribute__(self, name)
         own = "" if type(self).__module__.startswith("tinytorch.nn.") else "own "
         raise missing(f"{own}module", name, type(self).__name__, self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The output of the module; what calling it calls."""
+        """The output of the module. Calling the module calls `forward`."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self: _Forward[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -211,26 +212,26 @@ class Module:
     # Finding parts ------------------------------------------------------------------------------------------------
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        """The attributes, in order of definition; containers say what they contain."""
+        """The attributes, in order of definition, and in a container the modules that it holds."""
         return iter(vars(self).items())
 
     @bound
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules directly in this one, with their names."""
+        """The modules directly in this module, with their names."""
         for name, member in self._members():
             if isinstance(member, Module):
                 yield name, member
 
     @bound
     def children(self) -> Iterator[Module]:
-        """The modules directly in this one."""
+        """The modules directly in this module."""
         return (module for _, module in self.named_children())
 
     @expecting
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
-        """This module and all within, with the path to each; one that is there twice comes once, unless told to.
+        """This module and all within, with the path to each. With `remove_duplicate` each module comes once.
 
-        Where a module is within itself, as one that refers to its parent, each comes once in any case.
+        If a module is within itself, because a child refers to its parent, each comes once in any case.
 
         Raises:
             TypeError: a plain list, tuple, set or dict holds modules or parameters that are not found otherwise.
@@ -252,7 +253,7 @@ class Module:
     def _check_containers(self, known: Set[int]) -> None:
         """Raise TypeError if an attribute is a plain container of modules or parameters that are not known.
 
-        A vocabulary of 20,000 words is looked into once, and then compared with a copy, which is much faster.
+        A large container, such as a vocabulary, is looked into once, and later compared with a copy: much faster.
         """
         for name, member in vars(self).items():
             if isinstance(member, list | tuple | set | frozenset | dict) and name != "_looked_into":
@@ -270,7 +271,7 @@ class Module:
                         self._looked_into[name] = member, _copied(_elements(member))
 
     def _holds_itself(self) -> bool:
-        """Whether this module, or one within, is within itself, as one that refers to its parent is."""
+        """Whether this module, or a module within, is within itself: a child may refer to its parent."""
         above: set[int] = set()
         done: set[int] = set()
         stack: list[tuple[Module, bool]] = [(self, False)]
@@ -292,7 +293,7 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def _named_tensors(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """(path, tensor) of all parameters and buffers; one that several modules have comes for each."""
+        """(path, tensor) of all parameters and buffers. A tensor of several modules comes once for each."""
         for path, module in self.named_modules(remove_duplicate=remove_duplicate):
             for name, member in module._members():
                 if isinstance(member, Parameter) or (name in module._buffers and member is not None):
@@ -302,12 +303,12 @@ class Module:
 
     @bound
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters of this module and all within, each once, with the path to it."""
+        """The parameters of this module and all within, each once, with its path."""
         found: dict[int, tuple[str, Parameter]] = {}
         for path, tensor in self._named_tensors():
             if isinstance(tensor, Parameter) and id(tensor) not in found:
                 found[id(tensor)] = path, tensor
-                if path.count(".") >= tensor.name.count("."):  # the path from the outermost module names it
+                if path.count(".") >= tensor.name.count("."):  # the path from the outermost module is the name
                     tensor.name = path
         return iter(found.values())
 
@@ -318,13 +319,13 @@ class Module:
 
     @expecting
     def register_buffer(self, name: str, tensor: Tensor | None) -> None:
-        """Set an attribute that moves with the module and is in its `state_dict`, but is not learned."""
+        """Set a tensor as an attribute that moves with the module and is in `state_dict`, but is not learned."""
         setattr(self, name, tensor)
         self._buffers = tuple(dict.fromkeys([*self._buffers, name]))
 
     @bound
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """The buffers of this module and all within, each once, with the path to it."""
+        """The buffers of this module and all within, each once, with its path."""
         found = {id(t): (path, t) for path, t in reversed(list(self._named_tensors())) if not isinstance(t, Parameter)}
         return reversed(found.values())
 
@@ -337,7 +338,7 @@ class Module:
 
     @expecting
     def train(self, mode: bool = True) -> Self:
-        """Set training mode, which `Dropout` heeds, here and in all modules within; returns the module."""
+        """Set training mode here and in all modules within, for layers such as `Dropout`; returns the module."""
         for module in self.modules():
             module.training = mode
         return self
@@ -371,7 +372,7 @@ class Module:
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
         """Move all parameters, gradients and buffers to a device, to a floating dtype, or both; returns the module.
 
-        Parameters stay the objects they are, so an optimizer that has them goes on; its state follows.
+        Parameters stay the same objects, so that an optimizer goes on with them. Its state moves at the next step.
 
         >>> model = tinytorch.Linear(2, 1).to("cpu", tinytorch.float64)
         >>> model.weight.dtype
@@ -388,7 +389,7 @@ class Module:
             return t.detach().to(device=where, dtype=kind if t.dtype.kind == "f" else None)
 
         new = [(t, moved(t), None if t.grad is None else moved(t.grad)) for t in found.values()]
-        for t, values, grad in new:  # nothing has changed if something could not be moved
+        for t, values, grad in new:  # only now: had a move failed, nothing would be changed
             t.assign(values.array)
             t.device, t.grad = values.device, grad
         return self
@@ -410,7 +411,7 @@ class Module:
         return {}
 
     def _layout(self) -> dict[str, list[Tensor]]:
-        """The state: each entry with the tensor it holds, or those it joins."""
+        """The state: for each entry its tensor, or the tensors that it joins."""
         layout: dict[str, list[Tensor]] = {}
         packed: dict[str, str] = {}
         for path, module in self.named_modules(remove_duplicate=False):
@@ -422,7 +423,7 @@ class Module:
 
     @bound
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """All parameters and buffers as NumPy arrays, by PyTorch's names: copies, which further training leaves alone.
+        """All parameters and buffers as NumPy arrays, by PyTorch's names. The arrays are copies.
 
         >>> sorted(tinytorch.Linear(2, 1).state_dict())
         ['bias', 'weight']
@@ -439,13 +440,13 @@ class Module:
         """Set parameters and buffers to the values of a `state_dict`, ours or PyTorch's.
 
         Args:
-            state_dict: arrays or tensors by name; other dtypes, such as bfloat16, become those of the module.
-            strict: every name must match; otherwise those that do not are returned, and left alone.
+            state_dict: arrays or tensors by name; they are converted to the dtypes of the module, also from bfloat16.
+            strict: every name must match; otherwise names that do not match are returned, and skipped.
 
         Raises:
-            KeyError: strict, and names are missing or unexpected.
+            KeyError: `strict`, and names are missing or unexpected.
             TypeError: an array holds no numbers.
-            ValueError: an array has another shape. In any case the module is as it was.
+            ValueError: an array has another shape. After any error the module is as it was.
         """
         layout = self._layout()
         missing = [name for name in layout if name not in state_dict]
@@ -484,7 +485,7 @@ class Module:
     # Showing ------------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What `repr` says of the module's own settings."""
+        """The module's own settings, as a text for `repr`."""
         return ""
 
     def __repr__(self) -> str:
@@ -506,7 +507,7 @@ class Module:
 
 
 class _Showing(threading.local):
-    """Of a module that is within itself: what its `repr` has shown so far, and does not show again."""
+    """The modules that `repr` of a module within itself has shown so far, and does not show again."""
 
     modules: set[int] | None = None
 

@@ -20,8 +20,8 @@ class LayerNorm(Module):
     Source: Ba, Kiros and Hinton (2016), "Layer Normalization".
 
     Args:
-        normalized_shape: lengths of those last axes; an integer for one.
-        eps: keeps the division safe.
+        normalized_shape: lengths of the last axes; an integer for one axis.
+        eps: added to the variance, so that the division is safe.
         elementwise_affine: whether there is a weight (initially ones) and, with `bias`, a bias (zeros).
 
     >>> tinytorch.LayerNorm(4)(tinytorch.ones((2, 4))).shape

@@ -1,4 +1,4 @@
-"""What layers share: settings that are checked, and parameters whose values are not set yet."""
+"""Helpers of layers: checks of settings, and parameters without values yet."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def check_number(layer: str, name: str, value: Any, least: float, most: float = 
 
 
 def new_parameter(*shape: int, device: str | Device | None, dtype: Any) -> Parameter:
-    """A parameter whose values are not set yet."""
+    """A parameter without values yet."""
     return Parameter(empty(shape, dtype=dtype, device=device))

@@ -76,7 +76,7 @@ class Adam(Optimizer):
 def _adam(
     dev: Device, values: Array, grad: Array, m: Array, v: Array, *, b1: float, b2: float, eps: float, rate: float
 ) -> tuple[Array, Array, Array]:
-    """The step, with both sides of the quotient times sqrt(1 - b2**t), which is in `eps` and `rate`."""
+    """The step. `eps` and `rate` hold the factor sqrt(1 - b2**t), by which the quotient is expanded."""
     m = m * b1
     m += grad * (1.0 - b1)
     square = grad * grad

@@ -15,12 +15,12 @@ from tinytorch.words import worded
 @worded
 @no_grad()
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
-    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), with the norm of all of them together.
+    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), where the norm is of all gradients together.
 
-    Source: Pascanu, Mikolov and Bengio (2013). Nothing is read: the norm stays on its device.
+    No value is read: the norm stays on its device. Source: Pascanu, Mikolov and Bengio (2013).
 
     Args:
-        norm_type: p of the p-norm; may be infinity, for the largest absolute value.
+        norm_type: p of the p-norm; infinity gives the largest absolute value.
 
     Returns:
         The norm before scaling, a tensor of no dimensions; zero if there are no gradients.

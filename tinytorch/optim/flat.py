@@ -1,10 +1,10 @@
 """The parameters of an optimizer as flat arrays.
 
-A rule such as Adam's is a dozen elementwise operations. For twenty small parameters that would be hundreds of calls; on
-one flat array of all of them it is a dozen. So the parameters of a group that are stepped together are joined, the rule
-runs once, and each parameter gets its part of the result.
+A rule such as Adam's is a dozen elementwise operations. For twenty small parameters that would be hundreds of calls. On
+one flat array of all parameters the rule is a dozen calls. So the parameters of a group that are stepped together are
+joined, the rule runs once, and each parameter gets its part of the result.
 
-The states of a parameter, and what takes it from one to the next:
+The states of a parameter, and the ways from state to state:
 
 | state    | its moments and steps are       | becomes                                                              |
 | -------- | ------------------------------- | -------------------------------------------------------------------- |
@@ -13,8 +13,8 @@ The states of a parameter, and what takes it from one to the next:
 | stale    | still that part                 | arranged or resting, by the next step, which arranges all anew       |
 | resting  | its own, where they were        | arranged, by a step for which it has a gradient                      |
 
-Loading a state makes all parameters resting, or new. What is here changes by replacement only: a `Flat` gets another
-`Now`, together with its parameters' arrays (`set_all`), and an optimizer another `Flats`.
+Loading a state makes all parameters resting, or new. Everything here changes by replacement only: a `Flat` gets another
+`Now`, together with its parameters' arrays (`set_all`), and an optimizer gets another `Flats`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from tinytorch.tape.variable import assign_all, run_on
 from tinytorch.tensor import Tensor
 
 State = dict[str, Array]
-Rest = tuple[Device, int, State]  # of one parameter: where the arrays are, the steps so far, and the arrays
+Rest = tuple[Device, int, State]  # of one parameter: the device of its state, the steps so far, and the state
 
-_LARGE = 131_072  # numbers of a parameter that is a flat array for itself: joining takes longer than it saves
+_LARGE = 131_072  # from so many numbers on a parameter is a flat array by itself: joining would cost more than it saves
 
 
 class Now(NamedTuple):
-    """What a step replaces of parameters that are stepped together."""
+    """The part of a `Flat` that a step replaces."""
 
-    values: Array  # of all of them, one after another
+    values: Array  # of all parameters, one after another
     state: State
     steps: int
-    parts: list[Array]  # the values of each: what it holds while nobody else sets it
+    parts: list[Array]  # the values of each parameter, and its array until somebody else sets it
 
 
 class Flat:
-    """Parameters stepped together: of one device and dtype, stepped equally often."""
+    """Parameters that are stepped together: of one device, one dtype, and one number of steps."""
 
     __slots__ = ("device", "now", "parameters", "places")
 
@@ -55,18 +55,18 @@ class Flat:
         self.device, self.parameters = parameters[0].device, parameters
         shapes = [p.shape for p in parameters]
         ends = list(itertools.accumulate(map(math.prod, shapes)))
-        self.places = list(zip([0, *ends], ends, shapes, strict=False))  # where each begins and ends, and its shape
+        self.places = list(zip([0, *ends], ends, shapes, strict=False))  # start, end and shape of each
         parts = [p.array for p in parameters]
         state = {name: self.join([s[name] for s in states]) for name in states[0]}
         self.now = Now(self.join(parts), state, steps, parts)
 
     def join(self, arrays: Sequence[Array]) -> Array:
-        """Arrays of the parameters' shapes, one after another."""
+        """One flat array of arrays that have the parameters' shapes."""
         xp = self.device.xp
         return xp.concat(arrays, axis=None) if len(arrays) > 1 else xp.reshape(arrays[0], (-1,))
 
     def gradients(self) -> list[Array] | None:
-        """The gradient of each parameter; None if one is missing or misfits, or a parameter was reassigned."""
+        """The gradient of each parameter; None if a gradient is missing or misfits, or a parameter was reassigned."""
         arrays, device = [], self.device
         for p, part, place in zip(self.parameters, self.now.parts, self.places):
             g = p.grad
@@ -79,26 +79,26 @@ class Flat:
         return arrays
 
     def split(self, flat: Array) -> list[Array]:
-        """The part of each parameter, in its shape."""
+        """The parts of a flat array, in the parameters' shapes."""
         reshape = self.device.xp.reshape
         return [reshape(flat[i:j], shape) for i, j, shape in self.places]
 
 
 def set_all(flats: list[Flat], states: list[Now]) -> None:
-    """Let each of the flat arrays and all parameters hold these values, all of them at once."""
+    """Replace the state of every `Flat` and the array of every parameter, all at once."""
     pairs = [(flat.parameters, now.parts) for flat, now in zip(flats, states)]
     assign_all(pairs, *[(flat, "now", now) for flat, now in zip(flats, states)])
 
 
 def _flat_of(parameters: list[Tensor], dev: Device, dtype: Any, steps: int, states: list[Rest]) -> Flat:
-    """The parameters as one flat array, on the device and of the dtype that they have now."""
+    """The parameters as one flat array, with their states moved to the device and the dtype."""
     moved = [{k: Device.transfer(a, home, dev) for k, a in state.items()} for home, _, state in states]
     xp, kind = dev.xp, dev.dtype(dtype)
     return Flat(parameters, steps, [{k: xp.astype(a, kind, copy=False) for k, a in state.items()} for state in moved])
 
 
-def _same(some: list[Tensor], others: list[Tensor]) -> bool:
-    """Whether these are the same tensors."""
+def _identical(some: list[Tensor], others: list[Tensor]) -> bool:
+    """Whether two lists hold identical tensors."""
     return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
@@ -108,18 +108,18 @@ def ready(group: Mapping[str, Any]) -> list[Tensor]:
 
 
 class Flats(NamedTuple):
-    """The flat arrays of all groups of an optimizer, and what is known of the parameters that are in none."""
+    """The flat arrays of all groups of an optimizer, and the state of parameters that are in no flat array."""
 
     groups: list[list[Flat]]
-    parameters: list[list[Tensor]]  # for each group those in its flat arrays
+    parameters: list[list[Tensor]]  # the parameters in the flat arrays of each group
     resting: dict[Tensor, Rest]
 
     def with_group(self) -> Flats:
-        """These, and a group whose parameters are new."""
+        """With one more group, whose parameters are new."""
         return Flats([*self.groups, []], [*self.parameters, []], self.resting)
 
     def gradients(self) -> list[list[Array]] | None:
-        """The gradients for each flat array; None if one is stale."""
+        """The gradients for each flat array; None if any parameter is stale."""
         found = []
         for flats in self.groups:
             for flat in flats:
@@ -130,14 +130,14 @@ class Flats(NamedTuple):
         return found
 
     def are_of(self, groups: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the arranged parameters are those that have a gradient: mostly all have, and no list is made."""
+        """Whether the arranged parameters are those with a gradient. If all have one, as mostly, no list is made."""
         return all(
-            _same(group["params"], arranged) or _same(ready(group), arranged)
+            _identical(group["params"], arranged) or _identical(ready(group), arranged)
             for group, arranged in zip(groups, self.parameters, strict=True)
         )
 
     def arranged(self, parameters: list[list[Tensor]]) -> Flats:
-        """Flat arrays of these parameters of each group. What is known of each stays the same."""
+        """Flat arrays of the given parameters of each group. The state of every parameter stays the same."""
         resting = self.states()
         groups: list[list[Flat]] = []
         for some in parameters:
@@ -153,7 +153,7 @@ class Flats(NamedTuple):
         return Flats(groups, parameters, resting)
 
     def states(self) -> dict[Tensor, Rest]:
-        """What is known of each parameter, for itself."""
+        """The device, the number of steps and the state of each parameter."""
         found = dict(self.resting)
         for f in itertools.chain(*self.groups):
             _, state, steps, _ = f.now

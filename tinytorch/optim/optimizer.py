@@ -1,12 +1,12 @@
-"""What all optimizers share: parameter groups, steps that are all or nothing, and the state as it is saved.
+"""The base of optimizers: parameter groups, steps that are all or nothing, and saved states.
 
-A rule is two functions: `numbers` makes of the settings and the number of steps what `update` computes with, on the
-host; `update` makes new arrays of those it is given, and changes none, by functions that go through `Device.fused`. It
-runs once for all parameters of a group, which are one flat array: see `flat.py`.
+A rule is two functions. `numbers` makes Python numbers, on the host, of the settings and the number of steps. `update`
+makes new arrays of the arrays and numbers that are given, by functions that go through `Device.fused`, and changes no
+array. `update` runs once for all parameters of a group, which are one flat array: see `flat.py`.
 
-A step is all or nothing: everything is computed first, and then the new arrays take the place of the old ones at once.
-So an error or an interrupt leaves parameters, states and counts as they were, and another thread that uses the model
-meanwhile sees the old weights, then the new ones.
+A step is all or nothing: everything is computed first, and then all new arrays replace the old arrays at once. So an
+error or an interrupt leaves parameters, states and counts as they were, and another thread that uses the model
+meanwhile sees the old weights, then the new weights.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from tinytorch.words import bound, flags, shown, worded
 
 
 def decayed(dev: Device, grad: Array, values: Array, *, decay: float) -> Array:
-    """The gradient with that of a weight decay; goes through `Device.fused`."""
+    """The gradient plus the gradient of a weight decay; goes through `Device.fused`."""
     return grad + values * decay
 
 
 def _as_number(i: Any) -> Any:
-    """The number of a parameter, which JSON makes a string of where it is a key."""
+    """The number of a parameter from a key of a state: JSON makes strings of keys."""
     return int(i) if isinstance(i, str) and i.isdecimal() else i
 
 
 class Optimizer:
-    """Base of all optimizers: a subclass gives the defaults of a group, defines `update`, and names what that keeps.
+    """Base of all optimizers: a subclass gives default settings, defines `update`, and names the state that it keeps.
 
     Attributes:
-        kept: the names in the state of a parameter once it was stepped; a rule may also keep nothing.
-        always: whether it always keeps all of these, and depends on the number of steps.
+        kept: the names in the state of a parameter after a step; a state may also be empty.
+        always: whether the state always has all names of `kept`, and the rule depends on the number of steps.
 
     Args:
         params: parameters, or dicts with the entry "params" and settings of their own.
-        defaults: the settings of a group that does not say otherwise.
+        defaults: the settings of a group that gives no others.
 
     Raises:
-        ValueError: there are no parameters, one comes twice, or a setting is out of range.
-        TypeError: something is not a Tensor.
+        ValueError: there are no parameters, a parameter comes twice, or a setting is out of range.
+        TypeError: a parameter is not a Tensor.
     """
 
     kept: ClassVar[tuple[str, ...]] = ()
@@ -73,7 +73,7 @@ class Optimizer:
             self.add_param_group(group)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; one with the name of a setting would have no effect, and is refused."""
+        """Set an attribute. The name of a setting is refused: an attribute of that name would have no effect."""
         self._refuse_setting(name)
         object.__setattr__(self, name, value)
 
@@ -140,26 +140,26 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: {name} is at least {least}, not {value}")
 
     def numbers(self, steps: int, group: Mapping[str, Any]) -> dict[str, float]:
-        """What `update` computes with, as Python numbers: settings of the group, and what depends on the step.
+        """The Python numbers that `update` computes with: settings of the group, and numbers that depend on the step.
 
-        Which entries there are says which rule it is. Their values may change from step to step, and nothing else may.
-        The default gives the settings as they are.
+        The names tell `update` which terms the rule has. From step to step only the values may change. The default
+        gives the settings as they are.
 
         Args:
-            steps: how many there have been, this one included.
+            steps: the number of steps, this one included.
         """
         return {name: group[name] for name in self.defaults}
 
     def update(
         self, dev: Device, values: Array, grad: Array, state: State, numbers: Mapping[str, float]
     ) -> tuple[Array, State]:
-        """New values and state, from the old ones, the gradient, and `numbers`. None of the arrays is written into.
+        """New values and state, from the old values and state, the gradient, and `numbers`. No array is written into.
 
-        The arrays are of all parameters one after another, of one dimension: a rule is elementwise.
+        Each array has one dimension, with all parameters one after another: a rule is elementwise.
 
         Args:
-            state: empty at first.
-            numbers: of this step; it does not look at their values.
+            state: empty at the first step.
+            numbers: the numbers of this step. A rule calculates with the values, and does not look at them.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update")
 
@@ -174,13 +174,13 @@ class Optimizer:
 
     @bound
     def step(self) -> None:
-        """Change every parameter that has a gradient: all of them, or none if there is an error or an interrupt.
+        """Change every parameter that has a gradient. After an error or an interrupt no parameter has changed.
 
         Raises:
             ValueError: a gradient has another shape, dtype or device than its parameter, or a group lacks a setting.
         """
         gradients, groups = self._flats.gradients(), self.param_groups
-        if len(groups) != len(self._flats.groups):  # somebody has put one in by hand, or taken one out
+        if len(groups) != len(self._flats.groups):  # the user has added or removed a group by hand
             for group in groups:
                 if lacking := self.defaults.keys() - group.keys():
                     raise ValueError(
@@ -203,7 +203,7 @@ class Optimizer:
         before = [flat.now for flat in flats]
         try:
             set_all(flats, after)
-        except BaseException:  # an interrupt that came meanwhile
+        except BaseException:  # an interrupt
             set_all(flats, before)
             raise
 
@@ -214,7 +214,7 @@ class Optimizer:
             numbers = self.numbers(steps, group)
             values, state = self.update(dev, now.values, flat.join(gradients), now.state, numbers)
         except Exception:
-            self.check(group)  # a setting may have been changed
+            self.check(group)  # a changed setting may be wrong
             raise
         if dev.large and values.nbytes >= dev.large:
             for array in (values, *state.values()):
@@ -237,8 +237,7 @@ class Optimizer:
                 )
 
     def _described(self, p: Tensor) -> str:
-        """A parameter in an error message: by its number, too, where others have the same name, as those of layers do
-        whose parameters were collected one layer after the other."""
+        """A parameter in an error message; with its number if others have that name, as of two loose layers."""
         every = [q for group in self.param_groups for q in group["params"]]
         name = getattr(p, "name", "")
         number = next(i for i, q in enumerate(every) if q is p)
@@ -262,16 +261,16 @@ class Optimizer:
 
     @bound
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over settings and state of a `state_dict`, of an optimizer of as many parameters.
+        """Take settings and state from the `state_dict` of an optimizer with as many parameters.
 
-        It may have been through JSON, which makes strings of numbers in keys, and lists of tuples; arrays are then
+        The state may come from JSON, which makes strings of numbers in keys, and lists of tuples; arrays are then
         nested lists.
 
         Raises:
-            KeyError: it is no such state.
-            TypeError: an entry is of the wrong kind.
-            ValueError: the groups, numbers, shapes, names or settings do not fit. In any case the optimizer is as it
-                was.
+            KeyError: an entry of the state is missing.
+            TypeError: an entry is of a wrong kind.
+            ValueError: the groups, numbers, shapes, names or settings do not fit. After any error the optimizer is as
+                it was.
         """
         groups, state = self._entries(state_dict)
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -289,7 +288,7 @@ class Optimizer:
             new |= {k: tuple(v) for k, v in new.items() if isinstance(v, list) and k != "params"}
             try:
                 self.check(new)
-                different = [k for k in ("amsgrad", "maximize") if theirs.get(k)]  # PyTorch's, for another rule
+                different = [k for k in ("amsgrad", "maximize") if theirs.get(k)]  # PyTorch has these
                 if different:
                     raise ValueError(f"{type(self).__name__}: there is no setting {different[0]}")
             except (TypeError, ValueError) as error:
@@ -300,7 +299,7 @@ class Optimizer:
         self._flats = Flats([[] for _ in settings], [[] for _ in settings], resting)
 
     def _entries(self, state_dict: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[int, Mapping[str, Any]]]:
-        """The groups and the state of each parameter, by number, of a state whose form is right."""
+        """The groups, and the states of parameters by number. Raises if the form of `state_dict` is wrong."""
         name = type(self).__name__
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{name}: a state is a dict, not {type(state_dict).__name__}")
@@ -321,7 +320,7 @@ class Optimizer:
         return numbered, {_as_number(i): entry for i, entry in state.items()}
 
     def _loaded(self, i: int, p: Tensor, entry: Mapping[str, Any]) -> Rest:
-        """The state of a parameter, of the entry with its number."""
+        """The state of parameter i, from its entry."""
         name, who = type(self).__name__, f"{type(self).__name__}: the state of parameter {i}"
         given = {key: value for key, value in entry.items() if key != "step" and value is not None}
         if (given or self.always) and given.keys() != set(self.kept):
@@ -337,7 +336,7 @@ class Optimizer:
             if array.shape != p.shape:
                 raise ValueError(f"{name}: {key} of parameter {i} is {array.shape}, the parameter {p.shape}")
             arrays[key] = Tensor(array, p.dtype, p.device).array
-        steps = number(f"{name}: step of parameter {i}", entry.get("step", 1))  # PyTorch's SGD does not count them
+        steps = number(f"{name}: step of parameter {i}", entry.get("step", 1))  # PyTorch's SGD does not count steps
         if isinstance(steps, bool) or not (steps >= 0 and steps == int(steps)):
             raise ValueError(f"{name}: step of parameter {i} is a whole number and not negative, not {steps}")
         return p.device, int(steps), arrays

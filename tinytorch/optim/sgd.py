@@ -71,7 +71,7 @@ class SGD(Optimizer):
         if group["momentum"]:
             found["momentum"] = group["momentum"]
         if group["nesterov"]:
-            found["first"] = group["lr"] * (1.0 + group["momentum"])  # the length of a step without a buffer
+            found["first"] = group["lr"] * (1.0 + group["momentum"])  # the first step has no buffer yet
         if group["momentum"] and group["dampening"]:
             found["share"] = 1.0 - group["dampening"]
         return found
