@@ -120,19 +120,10 @@ class CpuDevice(Device):
         if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # wrong, -0.0 or NaN
             super().check_unit(values, what)
 
-    def class_losses(
-        self, z: Array, labels: Array, ignore: int | None, smooth: float
-    ) -> tuple[Array, Array | None, tuple[Any, ...]]:
-        if ignore is not None and not self._occurs(ignore, labels):  # a look costs less than masks
-            ignore = None
-        return standard.class_losses(self, z, labels, ignore, smooth)
-
-    @staticmethod
-    def _occurs(ignore: int, labels: Array) -> bool:
-        """Whether the label to ignore occurs. Labels other than `ignore` are not negative."""
-        if ignore < 0:
+    def may_occur(self, value: int, labels: Array) -> bool:  # a look costs less than masks
+        if value < 0:
             return bool(labels.size) and bool(np.minimum.reduce(labels) < 0)
-        return bool(np.logical_or.reduce(labels == ignore))
+        return bool(np.logical_or.reduce(labels == value))
 
     def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
         e, s, labels, kept, smooth = state

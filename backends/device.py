@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from tinytorch.backends import standard
+from tinytorch.backends import standard, written
 from tinytorch.backends.standard import Array as Array  # for authors of devices
 from tinytorch.backends.standard import Key, Pair
 
@@ -333,6 +333,13 @@ class Device:
         """
         return standard.normalized_rule(self, g, gh, h, r, weight)
 
+    def may_occur(self, value: int, labels: Array) -> bool:
+        """Whether the value may be among labels, which are classes from 0 on otherwise.
+
+        It decides only how a result is computed. The default says so without a look: reading waits for a GPU's queue.
+        """
+        return True
+
     def class_losses(
         self, z: Array, labels: Array, ignore: int | None, smooth: float
     ) -> tuple[Array, Array | None, tuple[Any, ...]]:
@@ -351,6 +358,20 @@ class Device:
     def class_losses_rule(self, state: tuple[Any, ...], g: Array) -> Array:
         """The gradient of the logits, (softmax(z) - q) * g; 0 for ignored labels. g is (M, 1) or ()."""
         return standard.class_losses_rule(self, state, g)
+
+    def compile(self, program: Any) -> Callable[..., list[Array]]:
+        """A function that runs a program: from its inputs to its outputs. Outputs are new arrays, or inputs.
+
+        Args:
+            program: a `tinytorch.program.Program`, all of whose arrays are on this device, or several of which this one
+                is the first.
+
+        The default is straight-line Python, which forgets each array after its last use.
+
+        Raises:
+            Differs: what that raises when a line that `expects` an answer has got another.
+        """
+        return written.compiled(program)
 
     def hold(self, array: Array) -> None:
         """Is shown a large result or gradient. A device may keep it, so that the memory below is not given back.
@@ -372,6 +393,18 @@ class Device:
         A device may put the error off, as for `check_index`.
         """
         standard.check_unit(self, values, what)
+
+    def drawn(
+        self, generator: np.random.Generator, kind: str, shape: tuple[int, ...], dtype: Any, settings: dict[str, Any]
+    ) -> Array:
+        """The next numbers of a generator, as an array.
+
+        Args:
+            kind: "uniform" in [0, 1), "normal" of mean 0 and variance 1, "integers" in [low, high), "permutation" of
+                the integers below the length, or "dropout", see `dropout_mask`.
+            settings: `low` and `high`, or `p`.
+        """
+        return standard.drawn(self, generator, kind, shape, dtype, **settings)
 
     def dropout_mask(self, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         """0 with probability p, else 1 / (1 - p), from the next numbers of a generator. All devices give equal masks.

@@ -1,7 +1,7 @@
 """The defaults of a device's extension points, in names of the array API standard, and helpers.
 
 A function with the name of an extension point is its default: `Device` says what it does. Every function takes a
-device, or a stand-in with a namespace `xp`. Images are (C, H, W, N).
+device, or a stand-in with a namespace `xp`. Images are (C, H, W, N). The file is long: it has a default for each point.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ def class_losses(
 ) -> tuple[Array, Array | None, tuple[Any, ...]]:
     """See `Device.class_losses`."""
     xp, (M, C) = dev.xp, z.shape
-    kept = None if ignore is None else labels != ignore
+    kept = None if ignore is None or not dev.may_occur(ignore, labels) else labels != ignore
     if kept is not None:
         z, labels = xp.where(kept[:, None], z, 0.0), xp.where(kept, labels, 0)
     if C:
@@ -383,6 +383,24 @@ def _outside(indices: Array, size: int, ignore: int | None) -> Array:
 def out_of_range(what: str, first: object, count: int, interval: str) -> str:
     """The error text that `count` values are outside the interval, with the first of them."""
     return f"{what}: {first} is outside {interval}" + (f" ({count} such values)" if count > 1 else "")
+
+
+def drawn(
+    dev: Any, generator: np.random.Generator, kind: str, shape: tuple[int, ...], dtype: Any, **settings: Any
+) -> Array:
+    """See `Device.drawn`."""
+    if kind == "dropout":
+        return dev.dropout_mask(generator, shape, settings["p"], dtype)
+    if kind == "uniform":
+        values: Any = generator.random(shape, dtype=dtype)
+    elif kind == "normal":
+        values = generator.standard_normal(shape, dtype=dtype)
+    elif kind == "integers":
+        low, high = settings["low"], settings["high"]
+        values = generator.integers(low, high, shape, np.uint64 if high > 2**63 else np.int64)
+    else:
+        values = generator.permutation(*shape)
+    return dev.from_numpy(np.asarray(values, dtype))
 
 
 def dropout_mask(dev: Any, generator: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any) -> Array:

@@ -69,6 +69,7 @@ XP = (  # who computes with arrays rather than tensors; of the optimizers, what 
     "tinytorch.autograd",
     "tinytorch.creation",
     "tinytorch.parity",
+    "tinytorch.program",  # which notes what is called there
     "tinytorch.intake",
     "tinytorch.ops",
     "tinytorch.tape",

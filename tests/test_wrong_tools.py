@@ -444,7 +444,7 @@ WHY_NOT = {
         "Step",
         "DeviceInfo",
     },
-    "an error": {"Unavailable", "GradcheckError", "BrokenTraining", "NotTheSameRun"},
+    "an error": {"CannotCompile", "Unavailable", "GradcheckError", "BrokenTraining", "NotTheSameRun"},
     "made by device(...) and .stream()": {"Device", "Stream"},
     "for subclasses to define or call": {"forward", "extra_repr", "check", "check_number", "numbers", "update"},
     "takes nothing": {"Identity", "Module", "__array_namespace_info__", "devices", "usable_devices"},

@@ -51,6 +51,7 @@ from tinytorch.ops.shape import *
 from tinytorch.ops.window import *
 from tinytorch.optim import *
 from tinytorch.origin import debug
+from tinytorch.program import CannotCompile, compile
 from tinytorch.random import *
 from tinytorch.spelled import KNOWN, Imports, missing
 from tinytorch.tensor import Tensor
@@ -58,10 +59,12 @@ from tinytorch.tensor import Tensor
 __version__ = "0.1.0"
 
 __all__ = [
+    "CannotCompile",
     "Device",
     "Stream",
     "Tensor",
     "Unavailable",
+    "compile",
     "data",
     "debug",
     "default_device",
@@ -94,6 +97,7 @@ __all__.remove("abs")
 __all__.remove("all")
 __all__.remove("any")
 __all__.remove("bool")
+__all__.remove("compile")
 __all__.remove("max")
 __all__.remove("min")
 __all__.remove("pow")

@@ -170,7 +170,7 @@ def op(
             fit = None if uniform else fitting_of(device, arrays, free, beyond)
         try:
             if fit is not None:
-                arrays = run_on(device, fit, arrays)
+                arrays = run_on(device, fit, device, arrays)
             if device.current is None:
                 result = run(device, *arrays, **meta) if meta else run(device, *arrays)
             else:
@@ -405,9 +405,9 @@ def _pull(
             if type(gx) is not kind or not known:
                 gx = expected(node, at, gx, values is not None)
             if gx.shape != like.shape:
-                gx = unbroadcast(dev.xp, node, at, gx, like.shape)
+                gx = run_on(dev, unbroadcast, dev, node, at, gx, like.shape)
             if gx.dtype is not like.dtype and gx.dtype != like.dtype:
-                gx = cast(dev, node, at, gx, like.dtype)
+                gx = run_on(dev, cast, dev, node, at, gx, like.dtype)
         except Exception as error:
             error.add_note(
                 f"in the gradient rules of {getattr(node, 'made_at', node.op.name)}, for a result of shape {node.shape}"

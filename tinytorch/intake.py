@@ -10,7 +10,7 @@ import numpy as np
 from tinytorch import words
 from tinytorch.backends import Device, device, device_of
 from tinytorch.dtypes import ALL, as_dtype, fitting, float32, of_kind
-from tinytorch.tape.variable import Variable
+from tinytorch.tape.variable import Variable, run_on
 
 _NAMES = frozenset(d.name for d in ALL)
 
@@ -50,15 +50,20 @@ def to_array(data: Any, dtype: Any, where: str | Device | None, copy: bool | Non
         raise ValueError(
             f"asarray: from {array.dtype} on {source} to {wanted or array.dtype} on {target} is not without a copy"
         )
+    own = copy and (target is source or target.memory == source.memory is not None)
+    if changes or own:
+        array = run_on(source, _converted, source, array, wanted if changes else None)
+    return run_on(target, _received, target, array, source), target
 
-    def converted() -> Any:
-        out = source.xp.astype(array, source.dtype(wanted)) if changes else array
-        if copy and out is array and (target is source or target.memory == source.memory is not None):
-            out = source.xp.asarray(out, copy=True)
-        return out
 
-    out = converted() if source.current is None else source.current(converted)
-    return Device.transfer(out, source, target), target
+def _converted(dev: Device, array: Any, dtype: Any) -> Any:
+    """A copy of the array, as another dtype if that is given."""
+    return dev.xp.asarray(array, copy=True) if dtype is None else dev.xp.astype(array, dev.dtype(dtype))
+
+
+def _received(dev: Device, array: Any, source: Device) -> Any:
+    """The array of a device, on this one."""
+    return dev.transfer(array, source, dev)
 
 
 def _of_a_table(data: Any) -> Any:

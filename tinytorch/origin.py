@@ -51,12 +51,13 @@ class Origin:
 def caller(what: str) -> Origin:
     """The origin of something made now: the innermost line of running code outside the library."""
     frame: Any = sys._getframe(1)
-    while frame is not None and _ours(frame.f_code.co_filename):
+    while frame is not None and is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return Origin(what, frame.f_code.co_filename, frame.f_lineno) if frame is not None else Origin(what)
 
 
-def _ours(file: str) -> bool:
+def is_ours(file: str) -> bool:
+    """Whether a file is the library's; the chapters are as a user writes them."""
     return file.startswith(_OURS) and not file.startswith(_CHAPTERS)
 
 
@@ -65,7 +66,7 @@ def raised_here(error: BaseException) -> bool:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    return place is not None and _ours(place.tb_frame.f_code.co_filename)
+    return place is not None and is_ours(place.tb_frame.f_code.co_filename)
 
 
 def with_origin(what: str, tensor: Any) -> Any:

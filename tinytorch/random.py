@@ -52,22 +52,9 @@ def drawn(kind: str, shape: tuple[int, ...], dtype: Any, device: Device, **setti
     """The next numbers of the generator, as an array of the device. All random numbers come through this one door.
 
     Args:
-        kind: "uniform" in [0, 1), "normal" of mean 0 and variance 1, "integers" in [low, high), "permutation" of the
-            integers below the length, or "dropout", 0 with probability p and else 1 / (1 - p).
-        settings: `low` and `high`, or `p`.
+        kind, settings: see `Device.drawn`.
     """
-    if kind == "dropout":
-        return run_on(device, device.dropout_mask, generator, shape, settings["p"], dtype)
-    if kind == "uniform":
-        values: Any = generator.random(shape, dtype=dtype)
-    elif kind == "normal":
-        values = generator.standard_normal(shape, dtype=dtype)
-    elif kind == "integers":
-        low, high = settings["low"], settings["high"]
-        values = generator.integers(low, high, shape, np.uint64 if high > 2**63 else np.int64)
-    else:
-        values = generator.permutation(*shape)
-    return run_on(device, device.from_numpy, np.asarray(values, dtype))
+    return run_on(device, device.drawn, generator, kind, shape, dtype, settings)
 
 
 def _tensor(name: str, kind: str, shape: Any, dtype: Any, device: Where, requires_grad: bool = False) -> Tensor:

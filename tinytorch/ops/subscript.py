@@ -9,6 +9,7 @@ The file is long because reading and assigning take the same kinds of keys.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -356,7 +357,7 @@ def _at_places(x: Any, keys: tuple[Any, ...], value: Any) -> Any:
     """x with the value at a key of any integers, slices and integer tensors that `getitem` takes; see `_at_rows`."""
     n, device = x.size, x.device
     dtype = device.dtype(device.default_int)
-    each = wrap(run_on(device, lambda: device.xp.arange(n, dtype=dtype, device=device.native)), device)
+    each = wrap(run_on(device, functools.partial(device.xp.arange, n, dtype=dtype, device=device.native)), device)
     places = getitem(reshape(each, x.shape), keys)  # x[key].shape: where in flattened x the picked elements are
     return reshape(_at_rows(reshape(x, (n,)), (places,), value), x.shape)  # x.shape
 

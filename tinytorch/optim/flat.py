@@ -25,6 +25,8 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinytorch.backends import Array, Device
 from tinytorch.tape.variable import assign_all, run_on
 from tinytorch.tensor import Tensor
@@ -44,6 +46,26 @@ class Now(NamedTuple):
     parts: list[Array]  # the values of each parameter, and its array until somebody else sets it
 
 
+def joined(dev: Device, arrays: Sequence[Array]) -> Array:
+    """The numbers of arrays, one after another."""
+    return dev.xp.concat(arrays, axis=None) if len(arrays) > 1 else dev.xp.reshape(arrays[0], (-1,))
+
+
+def divided(dev: Device, flat: Array, places: Sequence[tuple[int, int, tuple[int, ...]]]) -> list[Array]:
+    """What lies at the places (start, end, shape) of a flat array."""
+    reshape = dev.xp.reshape
+    return [reshape(flat[i:j], shape) for i, j, shape in places]
+
+
+class Numbers(dict[str, float]):
+    """What a rule computes with in one step: numbers of the host, which differ from step to step."""
+
+    def __init__(self, optimizer: Any, flat: Flat, steps: int, settings: Mapping[str, Any]) -> None:
+        self.optimizer, self.flat, self.steps, self.settings = optimizer, flat, steps, settings
+        group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
+        super().__init__(optimizer.numbers(steps, group))
+
+
 class Flat:
     """Parameters that are stepped together: of one device, one dtype, and one number of steps."""
 
@@ -57,13 +79,8 @@ class Flat:
         ends = list(itertools.accumulate(map(math.prod, shapes)))
         self.places = list(zip([0, *ends], ends, shapes, strict=False))  # start, end and shape of each
         parts = [p.array for p in parameters]
-        state = {name: self.join([s[name] for s in states]) for name in states[0]}
-        self.now = Now(self.join(parts), state, steps, parts)
-
-    def join(self, arrays: Sequence[Array]) -> Array:
-        """One flat array of arrays that have the parameters' shapes."""
-        xp = self.device.xp
-        return xp.concat(arrays, axis=None) if len(arrays) > 1 else xp.reshape(arrays[0], (-1,))
+        state = {name: joined(self.device, [s[name] for s in states]) for name in states[0]}
+        self.now = Now(joined(self.device, parts), state, steps, parts)
 
     def gradients(self) -> list[Array] | None:
         """The gradient of each parameter; None if a gradient is missing or misfits, or a parameter was reassigned."""
@@ -77,11 +94,6 @@ class Flat:
                 return None
             arrays.append(array)
         return arrays
-
-    def split(self, flat: Array) -> list[Array]:
-        """The parts of a flat array, in the parameters' shapes."""
-        reshape = self.device.xp.reshape
-        return [reshape(flat[i:j], shape) for i, j, shape in self.places]
 
 
 def set_all(flats: list[Flat], states: list[Now]) -> None:
@@ -159,7 +171,7 @@ class Flats(NamedTuple):
             _, state, steps, _ = f.now
             if steps == 0 and not state:  # arranged, and never stepped
                 continue
-            parts = {name: run_on(f.device, f.split, a) for name, a in state.items()}
+            parts = {name: run_on(f.device, divided, f.device, a, f.places) for name, a in state.items()}
             for i, p in enumerate(f.parameters):
                 found[p] = f.device, steps, {name: part[i] for name, part in parts.items()}
         return found

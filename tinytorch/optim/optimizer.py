@@ -20,7 +20,7 @@ import numpy as np
 from tinytorch.backends import Array, Device
 from tinytorch.creation import zeros_like
 from tinytorch.dtypes import number
-from tinytorch.optim.flat import Flat, Flats, Now, Rest, State, ready, set_all
+from tinytorch.optim.flat import Flat, Flats, Now, Numbers, Rest, State, divided, joined, ready, set_all
 from tinytorch.spelled import missing
 from tinytorch.tape.checks import describe
 from tinytorch.tape.variable import run_on
@@ -196,10 +196,9 @@ class Optimizer:
             gradients = self._flats.gradients() or []
         remaining, flats, after = iter(gradients), [], []  # type: Any, list[Flat], list[Now]
         for settings, some in zip(groups, self._flats.groups, strict=True):
-            group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
             for flat in some:
                 flats.append(flat)
-                after.append(run_on(flat.device, self._advanced, flat, next(remaining), group))
+                after.append(self._advanced(flat, next(remaining), settings))
         before = [flat.now for flat in flats]
         try:
             set_all(flats, after)
@@ -207,19 +206,20 @@ class Optimizer:
             set_all(flats, before)
             raise
 
-    def _advanced(self, flat: Flat, gradients: list[Array], group: Mapping[str, Any]) -> Now:
+    def _advanced(self, flat: Flat, gradients: list[Array], settings: Mapping[str, Any]) -> Now:
         dev, now = flat.device, flat.now
         steps = now.steps + 1
         try:
-            numbers = self.numbers(steps, group)
-            values, state = self.update(dev, now.values, flat.join(gradients), now.state, numbers)
+            numbers = Numbers(self, flat, steps, settings)
+            grad = run_on(dev, joined, dev, gradients)
+            values, state = run_on(dev, self.update, dev, now.values, grad, now.state, numbers)
         except Exception:
-            self.check(group)  # a changed setting may be wrong
+            self.check(settings)  # a changed setting may be wrong
             raise
         if dev.large and values.nbytes >= dev.large:
             for array in (values, *state.values()):
                 dev.hold(array)
-        return Now(values, state, steps, flat.split(values))
+        return Now(values, state, steps, run_on(dev, divided, dev, values, flat.places))
 
     def _check_gradients(self, parameters: Iterable[Tensor]) -> None:
         for p in parameters:

@@ -66,9 +66,9 @@ def replayed(starts: Iterable[Place]) -> dict[Node, Any]:
                 arrays.append(source)
         made_by: Any = node.op
         fit = fitting_of(device, arrays, made_by.free, made_by.beyond)
-        arrays = arrays if fit is None else run_on(device, fit, arrays)
-        body = functools.partial(node.op.body, device, *arrays, **node.meta)
-        out = run_on(device, body)[0]
+        arrays = arrays if fit is None else run_on(device, fit, device, arrays)
+        body = node.op.body if not node.meta else functools.partial(node.op.body, **node.meta)
+        out = run_on(device, body, device, *arrays)[0]
         values[node] = wrap(out, node.device, node)
     return values
 

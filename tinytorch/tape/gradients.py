@@ -85,7 +85,7 @@ def expected(node: Node, at: int, g: Any, taped: bool) -> Any:
     return g if taped or type(g) is device.array_type else device.asarray(g)
 
 
-def unbroadcast(xp: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) -> Any:
+def unbroadcast(dev: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) -> Any:
     """The gradient of an array of the shape, from the gradient g of the array broadcast to a larger shape.
 
     Raises:
@@ -98,7 +98,7 @@ def unbroadcast(xp: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) ->
             "has the shape of the input, or of what that was broadcast to"
         )
     axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1))
-    return xp.reshape(xp.sum(g, axis=axes), shape)
+    return dev.xp.reshape(dev.xp.sum(g, axis=axes), shape)
 
 
 def cast(dev: Any, node: Node, at: int, g: Any, dtype: Any) -> Any:

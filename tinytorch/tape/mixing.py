@@ -18,7 +18,7 @@ def _is_array(x: Any) -> bool:
     return x is not None and type(x) not in NUMBERS
 
 
-def _converted(device: Device, arrays: Sequence[Any], free: tuple[int, ...], dtype: Any) -> list[Any]:
+def _converted(device: Device, arrays: Sequence[Any], *, free: tuple[int, ...], dtype: Any) -> list[Any]:
     """The arrays as the dtype. Numbers, None, and the positions `free` stay as they are."""
     xp = device.xp
     return [a if i in free or not _is_array(a) else xp.astype(a, dtype, copy=False) for i, a in enumerate(arrays)]
@@ -27,7 +27,7 @@ def _converted(device: Device, arrays: Sequence[Any], free: tuple[int, ...], dty
 def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], beyond: str) -> Any:
     """The function that makes arrays of these dtypes, and numbers, fit each other; None if there is nothing to do.
 
-    The function is called with the device current.
+    The function is called with the device, which is current, and the arrays.
     """
     mixing = {i: a for i, a in enumerate(arrays) if i not in free}
     found = {device.dtype_of(a) for a in mixing.values() if _is_array(a)}
@@ -37,12 +37,12 @@ def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], bey
     dtype: Any = promoted(found)
     convert = None
     if len(found) > 1:  # not all libraries promote alike: PyTorch leaves 0-d arrays out
-        convert = functools.partial(_converted, device, free=free, dtype=device.dtype(dtype))
+        convert = functools.partial(_converted, free=free, dtype=device.dtype(dtype))
     if not numbers or dtype.kind not in "iu":
         return convert
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
-    def fit(arrays: list[Any]) -> list[Any]:
+    def fit(device: Device, arrays: list[Any]) -> list[Any]:
         for i in numbers:
             n = arrays[i]
             if not low <= n <= high:
@@ -51,12 +51,12 @@ def fitting_of(device: Device, arrays: Sequence[Any], free: tuple[int, ...], bey
                         f"{n} is out of range for {dtype.name}, [{low}, {high}]; convert the tensor with .astype(...)"
                     )
                 if beyond == "compared":  # as floats: comparing with infinity is exact
-                    arrays = _converted(device, arrays, free, device.dtype("float32"))
+                    arrays = _converted(device, arrays, free=free, dtype=device.dtype("float32"))
                     n = math.inf if n > 0 else -math.inf
                 arrays = [*arrays[:i], float(n), *arrays[i + 1 :]]
             elif n >= 2**63:  # a Python number of this size is refused by some libraries
                 arrays = [*arrays[:i], device.from_numpy(np.asarray(n, dtype)), *arrays[i + 1 :]]
-        return arrays if convert is None else convert(arrays)
+        return arrays if convert is None else convert(device, arrays)
 
     return fit
 

@@ -1,0 +1,64 @@
+"""A compiled step is the eager one: the same losses, parameters, gradients, optimizer states and random numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinytorch
+from benchmarks.peers import tinytorch_
+from benchmarks.workloads import WORKLOADS
+from tinytorch import nn
+
+
+def build(name: str):
+    """The step of a workload, its model and its optimizer, found in the step's own names."""
+    step, _ = tinytorch_.build(WORKLOADS[name])
+    names = dict(zip(step.__code__.co_freevars, (c.cell_contents for c in step.__closure__), strict=True))
+    return step, names["model"], names.get("optimizer")
+
+
+def bits(x) -> bytes:
+    return x.detach().numpy().tobytes()
+
+
+@pytest.mark.parametrize("name", ["W1", "W2", "W3m", "W3a", "W4a", "W4b", "W5"])
+def test_a_hundred_steps_of_a_workload_are_the_same_bit_for_bit(name):
+    eager, model, optimizer = build(name)
+    step, other, another = build(name)
+    compiled = tinytorch.compile(step)
+    for i in range(100):
+        assert bits(eager()) == bits(compiled()), f"the loss of step {i}"
+        for p, q in zip(model.parameters(), other.parameters(), strict=True):
+            assert bits(p) == bits(q), f"{p.name} after step {i}"
+            assert bits(p.grad) == bits(q.grad), f"the gradient of {p.name} in step {i}"
+    assert len(compiled.programs) == 1
+    one, two = optimizer.state_dict(), another.state_dict()
+    for a, b in zip(one["state"].values(), two["state"].values(), strict=True):
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_program_is_used_from_the_third_call_on():
+    x = tinytorch.Tensor([1.0, 2.0])
+
+    @tinytorch.compile
+    def double(x):
+        return x * 2.0
+
+    assert double.program is None
+    for _ in range(4):
+        assert double(x).tolist() == [2.0, 4.0]
+    assert len(double.program.lines) == 1
+    assert str(double.program.lines[0]) == "multiply = x * 2.0"
+
+
+def test_dropout_draws_the_same_numbers():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    x = tinytorch.ones((3, 4))
+    step = tinytorch.compile(lambda x: model(x).sum())
+    tinytorch.manual_seed(3)
+    expected = [model(x).sum().item() for _ in range(6)]
+    tinytorch.manual_seed(3)
+    assert [step(x).item() for _ in range(6)] == expected
+    assert len(set(expected)) > 1

@@ -1,0 +1,307 @@
+"""What is seen in one call of a function: its program, and what of tensors and optimizers goes in and out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinytorch.backends import Device, default_device
+from tinytorch.optim.flat import Flat, Flats
+from tinytorch.optim.optimizer import Optimizer
+from tinytorch.program.passes import simplified
+from tinytorch.program.program import Program, Value, mapped
+from tinytorch.program.reach import Reach, unchanged
+from tinytorch.program.recorder import Recorder
+from tinytorch.tape.variable import Node, Variable, wrap
+
+
+class Leaf(NamedTuple):
+    """A tensor in a result: its value, and what it is beside that."""
+
+    value: Value
+    device: Device
+    requires_grad: bool
+    node: Any
+    is_view: bool
+
+
+class State(NamedTuple):
+    """A tensor that a program reads or changes, as it has to be before."""
+
+    tensor: Variable
+    shape: tuple[int, ...]
+    dtype: Any
+    device: Device
+    requires_grad: bool
+    grad: bool  # whether it has one
+    name: str
+
+
+class Same(NamedTuple):
+    """In a result: a tensor that the function was given, or that it knows."""
+
+    tensor: Any  # or the number of an argument
+
+
+class Recording(NamedTuple):
+    """What was seen in one call of a function."""
+
+    program: Program
+    reach: Reach
+    sources: dict[Value, Callable[[Sequence[Any]], Any]]  # of the inputs: how each is had, of the tensors given
+    numbers: list[tuple[Optimizer, Flat, int, Any, dict[str, Value]]]
+    result: Any  # a tree with a `Leaf` for each tensor
+    arrays: list[tuple[Any, Value]]  # tensors that get new arrays: they, or the number of an argument
+    grads: list[tuple[Any, Leaf | None]]
+    flats: list[tuple[Flat, Value, dict[str, Value], int, list[Value]]]
+    states: list[State]
+    arranged: list[tuple[Optimizer, Flats]]
+    outputs: list[Value]  # of the program, as the fields above name them
+
+
+def _no_gradient(g: Any) -> Any:
+    raise RuntimeError(
+        "backward: a tensor is the result of a compiled function, whose gradients are not recorded; compile the whole "
+        "step, with backward() inside, or call the function itself"
+    )
+
+
+class Taking:
+    """What a recording starts from, and what becomes of it."""
+
+    def __init__(self, recorder: Recorder, reach: Reach, given: list[tuple[str, Variable]]) -> None:
+        self.recorder, self.reach, self.given = recorder, reach, given
+        self.sources: dict[Value, Callable[[Sequence[Any]], Any]] = {}
+        self.places = {id(t): i for i, (_, t) in reversed(list(enumerate(given)))}
+        self.tensors: dict[Variable, str] = {t: name for name, t in given}
+        self.tensors |= {
+            t: getattr(t, "name", "") or path for t, path in reach.tensors.items() if t not in self.tensors
+        }
+        self.flats = reach.flats()
+        self.arranged = [(o, o._flats) for o in reach.optimizers]
+        for t in list(self.tensors):
+            if t.node is not None and id(t) not in self.places:
+                raise recorder.refused(
+                    f"it reads {self.tensors[t] or 'a tensor'}, which was computed outside and requires a gradient",
+                    "pass x.detach(), or compute it inside",
+                )
+            if t.node is not None:
+                raise recorder.refused(
+                    f"the argument {self.tensors[t]} was computed outside and requires a gradient",
+                    "pass x.detach(), or compile the whole step",
+                )
+        self.before = [(t, t.array, t.grad, t.device, t._requires_grad, t.node) for t in self.tensors]
+        self.nows = [(flat, flat.now) for flat in self.flats]
+        self.devices = list(dict.fromkeys([t.device for t in self.tensors])) or [default_device()]
+        self.shared: list[tuple[Any, Any]] = []
+        for t, name in self.tensors.items():
+            self._input(t.array, t.device, name, self._getter(t))
+            if t.grad is not None:
+                self._input(t.grad.array, t.grad.device, f"grad_{name}", self._getter(t, of_grad=True))
+        for i, flat in enumerate(self.flats):
+            self._input(flat.now.values, flat.device, f"flat_{i}", functools.partial(_values, flat))
+            for key, array in flat.now.state.items():
+                self._input(array, flat.device, f"{key}_{i}", functools.partial(_state, flat, key))
+        self.states = [
+            State(
+                t, tuple(t.array.shape), t.array.dtype, t.device, t._requires_grad, t.grad is not None, self.tensors[t]
+            )
+            for t in self.tensors
+            if id(t) not in self.places
+        ]
+
+    def _getter(self, t: Variable, of_grad: bool = False) -> Callable[[Sequence[Any]], Any]:
+        place = self.places.get(id(t))
+        if place is None:
+            return functools.partial(_grad_of, t) if of_grad else functools.partial(_array_of, t)
+        return functools.partial(_given_grad, place) if of_grad else functools.partial(_given_array, place)
+
+    def _input(self, array: Any, device: Device, name: str, get: Callable[[Sequence[Any]], Any]) -> None:
+        known = self.recorder.of(array)
+        if known is not None:  # two tensors have one array: as long as they do
+            first = self.sources[known]
+            self.shared.append((first, get))
+            return
+        name = "".join(c if c.isalnum() else "_" for c in name).strip("_") or "x"
+        what = self.recorder.value(array, device, name if not name[0].isdigit() else f"_{name}")
+        self.recorder.known_as(array, what)
+        self.sources[what] = get
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        for t, array, grad, device, requires_grad, node in self.before:
+            t.array, t.grad, t.device, t._requires_grad, t.node = array, grad, device, requires_grad, node
+        for flat, now in self.nows:
+            flat.now = now
+        for optimizer, arranged in self.arranged:
+            object.__setattr__(optimizer, "_flats", arranged)
+
+    def recording(self, result: Any) -> Recording | None:
+        """What was recorded; None if the optimizers have arranged their parameters anew, as in a first step."""
+        recorder = self.recorder
+        if any(o._flats is not arranged for o, arranged in self.arranged):
+            return None
+
+        def of(array: Any, what: str) -> Value:
+            found = recorder.of(array)
+            if found is None:
+                raise recorder.refused(f"{what} was not computed by tinytorch's functions", "use them")
+            return found
+
+        def leaf(x: Any) -> Any:
+            if not isinstance(x, Variable):
+                if isinstance(x, np.ndarray | np.generic):
+                    raise recorder.refused("it returns a NumPy array", "return the tensor, and call .numpy() outside")
+                return x
+            if id(x) in self.places:
+                return Same(self.places[id(x)])
+            if x in self.tensors:
+                return Same(x)
+            node = x.node
+            if node is not None:
+                shared = Node()
+                shared.op, shared.inputs, shared.meta = node.op, (), {}
+                shared.rules = None if node.rules is None else (_no_gradient,)
+                shared.inputs = () if node.rules is None else (_leaf_of(x),)
+                shared.order, shared.device, shared.shape, shared.dtype = node.order, x.device, node.shape, node.dtype
+                node = shared
+            return Leaf(of(x.array, "the result"), x.device, x._requires_grad, node, x.is_view)
+
+        tree = mapped(leaf, result)
+        arrays: list[tuple[Any, Value]] = []
+        grads: list[tuple[Any, Leaf | None]] = []
+        in_flats = {id(p) for flat in self.flats for p in flat.parameters}
+        stepped = {id(p) for flat, now in self.nows if flat.now is not now for p in flat.parameters}
+        for t, array, grad, device, requires_grad, node in self.before:
+            name = self.tensors[t] or "a tensor"
+            if t.device is not device or t._requires_grad is not requires_grad or t.node is not node:
+                raise recorder.refused(f"it changes the device or the graph of {name}", "do that outside")
+            target = self.places.get(id(t), t)
+            if t.array is not array and not (id(t) in stepped and id(t) in in_flats):
+                arrays.append((target, of(t.array, name)))
+            if t.grad is not grad:
+                grads.append((target, None if t.grad is None else leaf(t.grad)))
+        flats = []
+        for flat, now in self.nows:
+            if flat.now is not now:
+                new = flat.now
+                state = {k: of(a, k) for k, a in new.state.items()}
+                if new.state.keys() != now.state.keys():
+                    return None  # the first step of a rule
+                parts = [of(a, "a parameter") for a in new.parts]
+                if any(p.array is not a for p, a in zip(flat.parameters, new.parts)):
+                    raise recorder.refused("it sets a parameter after the optimizer's step", "set it before")
+                flats.append((flat, of(new.values, "a parameter"), state, new.steps - now.steps, parts))
+        steps = {id(flat): now.steps for flat, now in self.nows}
+        numbers = [
+            (n.optimizer, n.flat, n.steps - steps[id(n.flat)], n.settings, named)
+            for n, named in recorder.numbers
+            if id(n.flat) in steps
+        ]
+        outputs: dict[Value, None] = {}
+        outputs.update(dict.fromkeys(leaf.value for leaf in _found(tree)))
+        outputs.update({v: None for _, v in arrays})
+        outputs.update({g.value: None for _, g in grads if isinstance(g, Leaf)})
+        for _, whole, state, _, parts in flats:
+            outputs.update(dict.fromkeys([whole, *state.values(), *parts]))
+        inputs = [*self.sources, *(v for _, named in recorder.numbers for v in named.values())]
+        program = simplified(Program(recorder.name, inputs, recorder.constants, recorder.lines, list(outputs)))
+        program.check()
+        for first, get in self.shared:
+            self.reach.checks.append((functools.partial(_one, first, get), True, "tensors that had one array"))
+        return Recording(
+            program,
+            self.reach,
+            self.sources,
+            numbers,
+            tree,
+            arrays,
+            grads,
+            flats,
+            self.states,
+            self.arranged,
+            list(outputs),
+        )
+
+
+def _found(tree: Any) -> list[Leaf]:
+    """The tensors in a result."""
+    if isinstance(tree, Leaf):
+        return [tree]
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else ()
+    return [] if isinstance(tree, Same) else [leaf for x in inner for leaf in _found(x)]
+
+
+def _leaf_of(x: Any) -> Any:
+    out = wrap(x.array, x.device)
+    out._requires_grad = True
+    return out
+
+
+def _one(first: Any, second: Any) -> bool:
+    try:
+        return first(()) is second(())
+    except IndexError:  # of arguments: their arrays are compared where they are given
+        return True
+
+
+def _array_of(t: Any, given: Any) -> Any:
+    return t.array
+
+
+def _grad_of(t: Any, given: Any) -> Any:
+    return t.grad.array
+
+
+def _given_array(place: int, given: Any) -> Any:
+    return given[place].array
+
+
+def _given_grad(place: int, given: Any) -> Any:
+    return given[place].grad.array
+
+
+def _values(flat: Flat, given: Any) -> Any:
+    return flat.now.values
+
+
+def _state(flat: Flat, key: str, given: Any) -> Any:
+    return flat.now.state[key]
+
+
+def differing(one: Program, other: Program) -> str | None:
+    """In which line two programs differ; None if they do the same."""
+    names: dict[Value, Value] = dict(zip(one.inputs, other.inputs))
+    if len(one.inputs) != len(other.inputs) or len(one.lines) != len(other.lines):
+        return next((f"`{a}`, then `{b}`" for a, b in zip(one.lines, other.lines) if str(a) != str(b)), "its length")
+
+    def alike(a: Any, b: Any) -> bool:
+        if isinstance(a, Value) and isinstance(b, Value):
+            if a in one.constants and b in other.constants:
+                x, y = one.constants[a], other.constants[b]
+                return x is y or (
+                    a.shape == b.shape
+                    and a.dtype == b.dtype
+                    and a.device is b.device
+                    and a.device.to_numpy(x).tobytes() == a.device.to_numpy(y).tobytes()
+                )
+            return names.get(a) is b
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, tuple | list):
+            return len(a) == len(b) and all(map(alike, a, b))
+        if isinstance(a, dict):
+            return a.keys() == b.keys() and all(alike(a[k], b[k]) for k in a)
+        return a is b or unchanged(a, b) or (isinstance(a, slice) and a == b) or (a != a and b != b)
+
+    for a, b in zip(one.lines, other.lines):
+        if a.call != b.call or not alike(a.args, b.args) or not alike(a.kwargs, b.kwargs) or a.expects != b.expects:
+            return f"`{a}`, then `{b}`" + (f" at {b.where}" if b.where else "")
+        outs, others = a.outs, b.outs
+        if [(v.shape, v.dtype) for v in outs] != [(v.shape, v.dtype) for v in others]:
+            return f"the shape of `{a}`"
+        names.update(zip(outs, others))
+    return None if alike(one.outputs, other.outputs) else "its results"
