@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Before NumPy is imported. The matrices are small: threads that wait for each other cost more than they save, and many
-# times more where other programs keep the cores busy.
+# Before NumPy is imported. The matrices are small: threads that wait for each other cost more than they save, and much
+# more while other programs keep the cores busy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -47,7 +47,7 @@ START, END = "<!-- milestones -->", "<!-- /milestones -->"
 
 
 def arguments(prog: str) -> Parser:
-    """What may be asked for."""
+    """The parser of the command."""
     parser = Parser(prog=prog, description="Train the milestones and judge them.", epilog=STATUS)
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"which to run: {', '.join(CHAPTERS)}; or all")
     parser.add_devices(
@@ -68,7 +68,7 @@ def arguments(prog: str) -> Parser:
 
 
 def parsed(argv: list[str] | None, prog: str) -> tuple[Namespace, list[backends.Device]]:
-    """What is asked for; what cannot be done ends the process before anything is trained."""
+    """The options. Options that cannot be met end the process before anything is trained."""
     parser = arguments(prog)
     options = parser.parse_args(argv)
     unknown = [name for name in options.chapters if name not in CHAPTERS]
@@ -99,7 +99,7 @@ def cells(title: str, run: Run, ok: bool) -> tuple[str, ...]:
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m milestones") -> int:
-    """Run the chapters asked for and print the table; 0 if all gates passed, 1 if not, 130 if it was interrupted."""
+    """Run the given chapters and print the table; 0 if all gates passed, 1 if not, 130 after an interrupt."""
     options, devices = parsed(argv, prog)
     names = list(dict.fromkeys(options.chapters)) or CHAPTERS
     chapters = [importlib.import_module(f"tinytorch.milestones.{name}") for name in names]
@@ -175,7 +175,7 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, sc
             try:
                 return chapter.train(device, seed, progress=reporter(chapter.TITLE))
             except Exception as error:  # the other chapters and devices still run
-                if not isinstance(error, OSError):  # a file that cannot be read says so itself
+                if not isinstance(error, OSError):  # the error of an unreadable file says all
                     screen.print_exception()
                 report = Report(chapter.TITLE, device)
                 report.claim("ran to its end", False, f"{type(error).__name__}: {error}")
@@ -185,7 +185,7 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, sc
 
 
 def around(path: Path) -> tuple[str, str]:
-    """What stands in a file before the first mark and after the second.
+    """The text of a file before the first mark, and the text after the second mark.
 
     Raises:
         ValueError: the marks are not there.

@@ -1,10 +1,10 @@
 """1998: convolutional networks (Yann LeCun, Leon Bottou, Yoshua Bengio, Patrick Haffner)
 
 The problem. The multi-layer perceptron does not know that pixels have neighbours. Shuffle the pixels, the same way in
-all images, and to it nothing has changed; a stroke it has learned in one corner it must learn again in every other.
+all images: for the perceptron nothing has changed. A stroke learned in one corner must be learned again in every other.
 
-What was new. A small kernel slides over the image, with the same weights at every place. What it learns once it finds
-everywhere, and it takes few weights: 810 numbers here, where the perceptron of the last chapter has 17,226.
+What was new. A small kernel slides over the image, with the same weights at every place. A kernel finds everywhere what
+it has learned once, and has few weights: 810 numbers here, where the perceptron of the last chapter has 17,226.
 
     model = Sequential([
         Conv2d(1, 8, kernel_size=3),   # 8 spatial filters
@@ -15,14 +15,15 @@ everywhere, and it takes few weights: 810 numbers here, where the perceptron of 
     ])
 
 What to look at. On 8 x 8 pixels both networks read more than 80 % of new digits, so accuracy alone shows little: a CNN
-with *frozen* random filters still reaches about 85 %. What shows that convolution learns, and that it is convolution:
+with *frozen* random filters still reaches about 85 %. Four things show that convolution learns, and is convolution:
 
-* The filters move by more than 1.5 times their length. (Frozen they do not move; with a tenth of the gradient they move
-  less than once.)
-* Shuffling the pixels costs the CNN much, the perceptron next to nothing: only one of them uses neighbourhood.
-* It gets to 80 % no later than the perceptron, with a twentieth of the weights.
-* Shifting the image shifts what a convolution makes of it. That is equivariance; it is often called translation
-  *invariance*, which convolution does not have, and pooling and the last layer only in part.
+* The filters move by more than 1.5 times their length. (Frozen filters do not move; with a tenth of the gradient
+filters
+  move less than once their length.)
+* Shuffling the pixels costs the CNN much, the perceptron next to nothing: only the CNN uses neighbourhood.
+* The CNN gets to 80 % no later than the perceptron, with a twentieth of the weights.
+* Shifting the image shifts the result of a convolution. That is equivariance. It is often called translation
+  *invariance*, which convolution does not have, and which pooling and the last layer have only in part.
 
 The controls are a frozen convolution, its gradient set to zero, and its gradient a tenth of what it should be.
 
@@ -43,7 +44,7 @@ from tinytorch.data import TensorDataset, tinydigits
 from tinytorch.milestones import mlp_digits
 from tinytorch.milestones.mlp_digits import Data
 from tinytorch.nn import Module
-from tinytorch.verify import Report, controls, gates, record, verify
+from tinytorch.verify import Report, controls, gates, run_once, verify
 
 TITLE = "1998 CNN digits"
 CONTROLS = [
@@ -52,7 +53,7 @@ CONTROLS = [
     controls.scale_gradient("0", 0.0, fails="movement"),
     controls.scale_gradient("0", 0.1, fails="filters"),
 ]
-PROBE_EPOCHS = 10  # of the runs that compare this network with the last chapter's
+PROBE_EPOCHS = 10  # of runs that compare this network with the last chapter's
 SEEDS = 3
 
 
@@ -62,7 +63,7 @@ def network() -> Sequential:
 
 
 def deep_network() -> Sequential:
-    """Two convolutions: the second finds patterns of what the first found."""
+    """Two convolutions: the second finds patterns in the result of the first."""
     return Sequential(
         [
             Conv2d(1, 8, kernel_size=3, padding=1),
@@ -100,7 +101,7 @@ def probe(
 ) -> tuple[float, list[float]]:
     """The loss on test images after 10 epochs, and the accuracy after each."""
     learn = partial(mlp_digits.learn, build=build, data=data, epochs=PROBE_EPOCHS)
-    run = record(learn, device=device, seed=seed)
+    run = run_once(learn, device=device, seed=seed)
     with run.device, tinytorch.no_grad():
         images, labels = data()[1].tensors
         return float(tinytorch.cross_entropy(run.model(images), labels).item()), run.curve
@@ -126,7 +127,7 @@ def shift_error(conv: Module, device: Device) -> float:
 
 
 def epochs_to(accuracy: float, curve: Sequence[float]) -> int:
-    """After how many epochs the accuracy was that high; one more than there are if it never was."""
+    """The number of epochs until the accuracy was that high; if it never was, one more than all epochs."""
     return next((i for i, a in enumerate(curve, 1) if a >= accuracy), len(curve) + 1)
 
 
@@ -136,7 +137,7 @@ def scalars(model: Module) -> int:
 
 
 def verified(build: Callable[[], Sequential] = network, least: float = 1.5, **settings: Any) -> Report:
-    """Train a network on the last chapter's recipe; its filters must move by `least` their norm, too."""
+    """Train a network on the last chapter's recipe. The filters must move by `least` times their norm."""
     judges = [*mlp_digits.GATES, gates.movement(least, of="[03].weight", name="filters")]
     name = "CNN" if build is network else "CNN, two convolutions"
     return verify(partial(mlp_digits.learn, build=build), name=name, gates=judges, **settings)
@@ -149,7 +150,7 @@ def train(device: str | Device | None = None, seed: int = 0, **settings: Any) ->
 
     sizes = scalars(network()), scalars(mlp_digits.network())
     report.claim("810 numbers against 17,226", sizes == (810, 17_226), f"{sizes[0]:,} against {sizes[1]:,}")
-    seeds = range(seed, seed + SEEDS)  # of one run alone, chance would decide
+    seeds = range(seed, seed + SEEDS)  # with one run alone chance would decide
     (cost, curve), (mlp_cost, mlp_curve) = (compare(b, device, seeds) for b in (network, mlp_digits.network))
     first, second = epochs_to(0.8, curve), epochs_to(0.8, mlp_curve)
     report.claim("80 % no later than the MLP", first <= second, f"after {first} epochs against {second}, {SEEDS} seeds")

@@ -1,4 +1,4 @@
-"""What the chapters share."""
+"""Helpers of all chapters."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 The problem. XOR has four examples, and all of them are known. Handwriting has no end of examples: a network must get
 digits right that it has never seen.
 
-What was new. That it works. LeCun and his colleagues trained a network by backpropagation on digits from envelopes, and
-it read new ones. (Theirs already shared weights between places in the image, which is the next chapter. This one takes
-the plain way, to have something to compare with: all pixels in a row, fully connected.)
+What was new. It works. LeCun and his colleagues trained a network by backpropagation on digits from envelopes, and the
+network read new digits. (Their network already used one set of weights at all places in the image, as in the next
+chapter. This chapter takes the plain way, for comparison: all pixels in a row, fully connected.)
 
     model = Sequential([
         Linear(64, 128),   # 8 x 8 pixels
@@ -15,10 +15,10 @@ the plain way, to have something to compare with: all pixels in a row, fully con
         Linear(64, 10),    # a score for each of 10 digits
     ])
 
-What to look at. 1,000 images to learn from, 200 others to be judged by, and the difference between the two accuracies:
-a network that learned by heart is good at the first and bad at the second. Mini-batches of 32, 25 passes, 775 updates.
-The controls are shuffled labels (the gradients flow, the weights move, and nothing is learned that holds for new
-images) and frozen first layers.
+What to look at. There are 1,000 images to learn from and 200 others to be judged by. Look at the difference between the
+two accuracies: a network that learned by heart is good at the 1,000 and bad at the 200. Mini-batches of 32, 25 passes,
+775 updates. The controls are shuffled labels (the gradients flow, the weights move, and nothing is learned that holds
+for new images) and frozen first layers.
 
 Source: LeCun et al. (1989), "Backpropagation Applied to Handwritten Zip Code Recognition", Neural Computation 1.
 """
@@ -84,7 +84,7 @@ def learn(
 
 
 def verified(**settings: Any) -> Report:
-    """Learn the digits, and be judged; the settings are those of `verify`."""
+    """Learn the digits, and be judged; the settings go to `verify`."""
     return verify(learn, name="MLP", gates=GATES, **settings)
 
 

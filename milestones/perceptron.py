@@ -1,20 +1,20 @@
 """1957: the perceptron (Frank Rosenblatt)
 
 The problem. A computer did what it was told, step by step. Rosenblatt wanted a machine that is only shown examples and
-finds out for itself how to tell them apart.
+finds out by itself how to tell the examples apart.
 
 What was new. The weights of a single artificial neuron are adjusted after every look at the examples, a little in the
-direction that would have made the answer better. Here the neuron is a weighted sum and a sigmoid, and the direction is
+direction that makes the answer better. Here the neuron is a weighted sum and a sigmoid, and the direction is against
 the gradient of the binary cross entropy. (Rosenblatt's neuron had a hard threshold, whose gradient is useless, and a
-rule of its own; the smooth version learns the same lines and leads to the next chapter.)
+rule of its own. The smooth version learns the same lines and leads to the next chapter.)
 
     perceptron = Linear(2, 1)   # 2 inputs -> 1 output
 
 What to look at. Two weights and a bias are a straight line in the plane: the examples on one side are 1, on the other
 0. So AND, OR and two clouds of points are learned without fail. XOR is not: no line has (0, 1) and (1, 0) on one side
 and (0, 0) and (1, 1) on the other, and the best that any line gets right is three of the four points. Minsky and Papert
-(1969) wrote a book about that. Try it: `verified("XOR")` stays at 75 % or below, and that is a control
-for this chapter. The other one is a gradient of zero.
+(1969) wrote a book about that. Try it: `verified("XOR")` stays at 75 % or below. That is a control for this chapter.
+The other control is a gradient of zero.
 
 Source: Rosenblatt (1958), "The Perceptron: A Probabilistic Model for Information Storage and Organization in the
 Brain", Psychological Review 65.
@@ -47,7 +47,7 @@ TRUTH = {
 
 
 def examples(task: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Points, (N, 2), and which are 1, (N, 1): a truth table, or two Gaussian clouds of 50 points each."""
+    """Points, (N, 2), and labels, (N, 1): a truth table, or two Gaussian clouds of 50 points each."""
     if task in TRUTH:
         return Tensor(CORNERS), Tensor(TRUTH[task])
     rng = np.random.Generator(np.random.Philox(seed))
@@ -79,7 +79,7 @@ def learn(run: Handle, task: str = "blobs") -> Iterator[Tensor]:
 
 
 def verified(task: str = "blobs", **settings: Any) -> Report:
-    """Learn a task, and be judged; the settings are those of `verify`."""
+    """Learn a task, and be judged; the settings go to `verify`."""
     judges = [gates.metric(1.0 if task in TRUTH else 0.9, name="accuracy"), gates.updates(EPOCHS)]
     return verify(partial(learn, task=task), name=task, gates=judges, **settings)
 

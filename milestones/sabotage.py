@@ -1,9 +1,9 @@
 """Which gate catches which bug? python -m milestones.sabotage [BUG ...] [--write FILE] [--healthy SEEDS]
 
-Each of the bugs of `tinytorch.verify.sabotage` is let loose on each model that runs the code it lives in. The gates
-that fail are put into a table, and whether `diagnose` finds something, before the first update or after it. The models
-are those of the chapters, and a small language model for what they do not use: a causal mask and dropout. With
---healthy nothing is broken: then no gate of any chapter may fail, and `diagnose` must find nothing.
+Each bug of `tinytorch.verify.sabotage` is let loose on each model that runs the bug's code. A table shows which gates
+fail, and whether `diagnose` finds something, before the first update or after it. The models are those of the chapters,
+and a small language model with a causal mask and dropout, which no chapter uses. With --healthy nothing is broken: then
+no gate of any chapter may fail, and `diagnose` must find nothing.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CausalLayer(Module):
 
 
 def text(count: int, seed: int) -> Tensor:
-    """Sequences in which a token is followed by the next number, or, one time in ten, by any: (count, LENGTH + 1)."""
+    """Sequences, (count, LENGTH + 1): after a token comes the next number or, one time in ten, any number."""
     rng = np.random.Generator(np.random.Philox(seed))
     tokens = rng.integers(VOCABULARY, size=(count, LENGTH + 1))
     for t in range(1, LENGTH + 1):
@@ -68,7 +68,7 @@ def text(count: int, seed: int) -> Tensor:
 
 
 def learn_language(run: Handle) -> Iterator[Tensor]:
-    """Predict the next token. More than 91 % cannot be right: who gets more has seen the answer."""
+    """Predict the next token. More than 91 % cannot be right: a model that gets more has seen the answer."""
     train_text, test_text = text(640, run.seed), text(400, run.seed + 1000)
     x, y, test_x, test_y = train_text[:, :-1], train_text[:, 1:], test_text[:, :-1], test_text[:, 1:]
     model = Sequential(
@@ -120,7 +120,7 @@ MODELS: dict[str, Callable[..., Report]] = {
 LEGEND = """P the perceptron on two clouds of points, X XOR 2-4-1, M the MLP and C the CNN on digits, B the transformer
 block that copies, T attention that reverses, L a small causal language model with dropout (no chapter has these)"""
 
-LIVES_IN = {  # the models that run the code a bug is in; all others have it in code that all of them run
+LIVES_IN = {  # bug -> the models that run its code; the code of other bugs is run by all models
     "conv_gradient_zero": "C",
     "conv_gradient_tenth": "C",
     "conv_gradient_transposed": "C",
@@ -149,7 +149,7 @@ LIVES_IN = {  # the models that run the code a bug is in; all others have it in 
     "dtypes_mixed": "MC",
     "data_not_normalised": "MC",
 }
-LEARNERS: dict[str, Train] = {  # what `diagnose` looks at
+LEARNERS: dict[str, Train] = {  # the models for `diagnose`
     "P": perceptron.learn,
     "X": xor.learn,
     "M": mlp_digits.learn,
@@ -158,11 +158,11 @@ LEARNERS: dict[str, Train] = {  # what `diagnose` looks at
     "T": partial(transformer_copy.learn, task="reverse"),
     "L": learn_language,
 }
-REFUSED = (TypeError, ValueError, IndexError, AttributeError)  # what the library raises where it is used wrongly
+REFUSED = (TypeError, ValueError, IndexError, AttributeError)  # errors of the library for wrong use
 
 
 def models_of(bug: str) -> str:
-    """The letters of the models that run the code a bug lives in."""
+    """The letters of the models that run a bug's code."""
     return LIVES_IN.get(bug, "".join(MODELS))
 
 
@@ -171,7 +171,7 @@ def diagnosed(model: str, seed: int = 0) -> list[Finding]:
     found: list[Finding] = []
     for updates in (0, 1):
         run = Handle(device(None), seed, limit=updates)
-        with suppress(*REFUSED):  # `diagnose` says it better
+        with suppress(*REFUSED):  # `diagnose` finds the cause
             deque(drive(LEARNERS[model], run), maxlen=0)
         loss = run.loss_function()
         if loss is not None:
@@ -181,7 +181,7 @@ def diagnosed(model: str, seed: int = 0) -> list[Finding]:
 
 
 def caught_by(bug: str, model: str, **settings: Any) -> set[str]:
-    """The gates of a model that fail because of a bug; "diagnose" if that finds it, "error" if the library refuses."""
+    """The gates of a model that a bug makes fail; "diagnose" if that finds it, "error" if the library refuses."""
     caught: set[str] = set()
     with sabotage.BUGS[bug]():
         try:
@@ -193,11 +193,11 @@ def caught_by(bug: str, model: str, **settings: Any) -> set[str]:
     return caught | {gate for subject in report.subjects for judged in subject.judged for gate in judged.failed}
 
 
-Matrix = dict[str, dict[str, str]]  # bug -> gate -> the letters of the models in which it fails
+Matrix = dict[str, dict[str, str]]  # bug -> gate -> letters of the models in which the gate fails
 
 
 def row(bug: str, say: Callable[[str], Any] = lambda text: None, **settings: Any) -> dict[str, str]:
-    """For each gate that fails because of a bug, the models in which it does."""
+    """For each gate that a bug makes fail, the models in which the gate fails."""
     found: dict[str, str] = {}
     for model in models_of(bug):
         what = f"{bug} in {model}"
@@ -213,7 +213,7 @@ def _shown(say: Callable[[str], Any], what: str, run: Run) -> None:
 
 
 def gate_names() -> list[str]:
-    """All gates, in the order in which the chapters have them, and what else catches bugs."""
+    """All gates, in the order of the chapters, and the other catchers: "diagnose" and "error"."""
     every = [*gates.common(), gates.overfit(), gates.metric(0.5), gates.gap(), gates.updates(1)]
     return [*(g.name for g in every), "hidden", "separable", "filters", "parameters", "attention", "diagnose", "error"]
 
@@ -249,7 +249,7 @@ def read(text: str) -> Matrix:
 
 
 def healthy(seeds: int, say: Callable[[str], Any] = lambda text: None) -> tuple[int, list[str]]:
-    """All chapters from so many seeds: how many verdicts there were, a diagnosis being one, and the failures."""
+    """All chapters from so many seeds: the number of verdicts (a diagnosis is one), and the failures."""
     count, failures = 0, []
     for seed in range(seeds):
         for chapter in CHAPTERS:
@@ -306,7 +306,7 @@ def show_matrix(bugs: Sequence[str], write: Path | None, progress: Progress) -> 
             found[bug] = row(bug, lambda text, i=i: progress.say(f"{i} of {len(bugs)} bugs done, now {text}"))  # type: ignore[misc]
             caught = ", ".join(f"{gate} {models}" for gate, models in found[bug].items())
             table.add_row(bug, models_of(bug), caught or "NOT CAUGHT", style=None if caught else "red")
-            if write:  # at once, so that nothing is lost where it is broken off
+            if write:  # at once, so that an interrupt loses nothing
                 rows = (read(write.read_text()) if write.exists() else {}) | found
                 write.write_text(page({bug: rows[bug] for bug in sabotage.BUGS if bug in rows}))
     progress.clear()

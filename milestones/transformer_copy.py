@@ -1,31 +1,32 @@
 """2017: the transformer (Ashish Vaswani and others)
 
-The problem. Language comes in sequences. The networks of the day read them word by word, keeping what they had read in
-one vector: slow, since no step can start before the last has ended, and forgetful.
+The problem. Language comes in sequences. The networks of the day read a sequence word by word, and kept all earlier
+words in one vector. They were slow, since no step can start before the last has ended, and forgetful.
 
 What was new. Attention, and nothing else. Every position looks at all positions at once, and decides by itself how much
-of each to take: softmax(q k^T / sqrt(d)) v. Because attention alone does not know what comes first, the positions are
+of each to take: softmax(q k^T / sqrt(d)) v. Attention alone does not know the order of words. So the positions are
 added to the words, as sines and cosines.
 
     model = Sequential([
         Embedding(vocab_size, d_model),           # token -> vector
-        PositionalEncoding(d_model, max_len),     # where it stands
+        PositionalEncoding(d_model, max_len),     # where the token stands
         MultiHeadAttention(d_model, num_heads),   # attend to all positions
         Linear(d_model, vocab_size),              # predict the token
     ])
 
 What to look at. The task is to copy a sequence of four digits, and then to write it in reverse. There are only 10,000
-such sequences, so the gate is not a sample: *all* of them must be right, after learning from 640. Copying sounds like a
-test of attention, but is none: a model without positions or without attention copies perfectly, since every place only
-has to say what stands there. Reversing is one. Then a position must look at another one, and know which: without
-positions 43 % of the tokens are right, with uniform attention or without attention fewer. Those are the controls.
+such sequences, so the gate is not a sample: *all* sequences must be right, after learning from 640. Copying sounds like
+a test of attention, but is none: a model without positions or without attention copies perfectly, since every place
+only has to repeat its own token. Reversing is a test of attention: a position must look at another position, and know
+which. Without positions 43 % of the tokens are right, with uniform attention or without attention fewer. These three
+are the controls.
 
-So look at the attention itself: on the way to a reversed sequence, the first position looks at the last. And at the
-bias of the keys, the only parameter without a gradient: it adds the same to all scores of a query, and softmax does not
-see that.
+Look at the attention itself: on the way to a reversed sequence, the first position looks at the last. Look also at the
+bias of the keys, the only parameter without a gradient: the bias adds one number to all scores of a query, and softmax
+does not see that.
 
 The full encoder block (attention, two normalizations, feed-forward network, residual connections) has 19 parameters
-with its embedding and output layer, and every one of them learns.
+with embedding and output layer, and every parameter learns.
 
 Source: Vaswani et al. (2017), "Attention Is All You Need".
 """
@@ -89,7 +90,7 @@ def block() -> Sequential:
 
 
 def wanted(task: str, sequences: Tensor) -> Tensor:
-    """What the model should write: the sequence, or the sequence from its end."""
+    """The right answer: the sequence, or the sequence in reverse."""
     return sequences if task == "copy" else sequences[:, ::-1]
 
 
@@ -99,7 +100,7 @@ def every_sequence() -> Tensor:
 
 
 def attention_where_due(run: Run, task: str) -> Found:
-    """The mean attention that a position pays to the one position whose token it must write; by chance 1 / 4."""
+    """The mean attention of a position to the position whose token it must write; by chance 1 / 4."""
     vectors = run.model[:2](every_sequence()[::10])
     with tinytorch.no_grad():
         _, weights = run.model[2](vectors, need_weights=True)  # (N, heads, T, T)
@@ -147,7 +148,7 @@ def learn(
 
 
 def verified(task: str = "copy", build: Callable[[], Sequential] = network, **settings: Any) -> Report:
-    """Learn a task, and be judged; the settings are those of `verify`."""
+    """Learn a task, and be judged; the settings go to `verify`."""
     judges = [
         gates.metric(1.0 if task == "copy" else 0.99, name="accuracy"),
         gates.updates(EPOCHS * (SEQUENCES // BATCH)),

@@ -1,12 +1,11 @@
 """1986: learning XOR by backpropagation (David Rumelhart, Geoffrey Hinton, Ronald Williams)
 
-The problem. One neuron draws one line, and XOR needs two. Put neurons between input and output, and they could draw
-the lines that a last neuron then combines. But nobody tells a hidden neuron what it should have answered: how is it to
-learn?
+The problem. One neuron draws one line, and XOR needs two. Neurons between input and output could draw the lines, and a
+last neuron could combine them. But nobody tells a hidden neuron the right answer: how is a hidden neuron to learn?
 
 What was new. Backpropagation: by the chain rule the gradient of the loss goes backwards through the layers, and reaches
-every weight, hidden or not. What a hidden neuron should have answered is never needed, only in which direction its
-answer should change.
+every weight, hidden or not. The right answer of a hidden neuron is never needed: the direction in which the answer
+should change is enough.
 
     model = Sequential([
         Linear(2, 4),    # input -> hidden
@@ -15,11 +14,11 @@ answer should change.
         Sigmoid(),
     ])
 
-What to look at. The hidden layer moves the four points until a line can tell them apart: `separable` checks that with
-Rosenblatt's own rule, on the inputs (there is no such line) and on the hidden activations (there is). Four random
-hidden neurons would do that, too, and by luck the output layer alone can then solve XOR; so the gate that shows that
-*learning* did it is another: the hidden weights moved by more than their own length. The controls are a model without
-the tanh, which is one line again, and a frozen hidden layer.
+What to look at. The hidden layer moves the four points until a line can tell the points apart. `separable` checks that
+with Rosenblatt's own rule, on the inputs (there is no such line) and on the hidden activations (there is). Four random
+hidden neurons can move the points apart, too: with luck the output layer alone then solves XOR. So another gate shows
+that *learning* did it: the hidden weights moved by more than their own length. The controls are a model without the
+tanh, which is one line again, and a frozen hidden layer.
 
 Source: Rumelhart, Hinton and Williams (1986), "Learning representations by back-propagating errors", Nature 323.
 """
@@ -54,17 +53,17 @@ def network() -> Sequential:
 
 
 def deep_network() -> Sequential:
-    """Three hidden layers, 2-4-4-4-1: the gradient reaches the first through all of them."""
+    """Three hidden layers, 2-4-4-4-1: the gradient reaches the first through the others."""
     return Sequential([Linear(2, 4), Tanh(), Linear(4, 4), Tanh(), Linear(4, 4), Tanh(), Linear(4, 1), Sigmoid()])
 
 
 def separable(points: np.ndarray[Any, Any], which: Sequence[bool], passes: int = 10_000) -> bool:
     """Whether Rosenblatt's rule finds a line (a plane) between two kinds of points.
 
-    It adds a point to the weights where the answer was 0 and should be 1, subtracts it where it was 1 and should be 0,
-    and stops when all answers are right: at some time, if there is such a plane.
+    The rule adds a point to the weights where the answer 0 should be 1, and subtracts a point where the answer 1 should
+    be 0. The rule stops when all answers are right, which happens at some time if there is such a plane.
     """
-    inputs = np.concatenate([points, np.ones((len(points), 1))], axis=1)  # with a bias
+    inputs = np.concatenate([points, np.ones((len(points), 1))], axis=1)  # the bias
     weights = np.zeros(inputs.shape[1])
     for _ in range(passes):
         right = True
@@ -109,7 +108,7 @@ def learn(run: Handle, build: Callable[[], Sequential] = network) -> Iterator[Te
 
 
 def verified(build: Callable[[], Sequential] = network, **settings: Any) -> Report:
-    """Solve XOR, and be judged; the settings are those of `verify`."""
+    """Solve XOR, and be judged; the settings go to `verify`."""
     judges = [
         gates.metric(1.0, name="accuracy"),
         gates.updates(EPOCHS),

@@ -8,7 +8,7 @@ import pytest
 import tinytorch
 from tinytorch import Tensor, nn, optim
 from tinytorch.data import DataLoader, TensorDataset, random_split
-from tinytorch.verify import gates, record, verify
+from tinytorch.verify import gates, run_once, verify
 
 X = tinytorch.ones((2, 3))
 IMAGE = tinytorch.ones((1, 2, 4, 4))
@@ -117,7 +117,7 @@ ENDS = {
     "max_norm": (lambda v: optim.clip_grad_norm_([nn.Parameter([1.0])], v), 0.0, None),
     "metric": (gates.metric, 0.0, 1.0),
     "gap": (gates.gap, 0.0, 1.0),
-    "a seed of a run": (lambda n: record(trained, seed=n), 0, None),
+    "a seed of a run": (lambda n: run_once(trained, seed=n), 0, None),
     "seeds": (lambda n: verify(trained, seeds=[n]), 0, None),
     "uint8": (lambda n: tinytorch.full(1, n, dtype="uint8"), 0, 255),
     "int8": (lambda n: Tensor([1], dtype="int8") + n, -128, 127),

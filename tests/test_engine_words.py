@@ -11,7 +11,7 @@ import pytest
 import tinytorch
 from tinytorch import Tensor, autograd
 from tinytorch.autograd import op
-from tinytorch.verify import diagnose, diagnosis, record
+from tinytorch.verify import diagnose, diagnosis, run_once
 from tinytorch.verify.mistakes import Finding
 
 OPS = Path(tinytorch.ops.__file__).parent
@@ -166,7 +166,7 @@ def test_a_model_is_in_its_modes_after_a_measure_that_fails():
     model = tinytorch.Sequential(tinytorch.Linear(1, 1), tinytorch.Dropout(0.5))
     model[1].eval()
     with pytest.raises(Wrong):
-        record(train)
+        run_once(train)
     assert [m.training for m in model.modules()] == [True, True, False]
     assert tinytorch.is_grad_enabled()
 

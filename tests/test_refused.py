@@ -16,7 +16,7 @@ from tinytorch.autograd import op
 from tinytorch.data import TensorDataset
 from tinytorch.intake import expect_dtype
 from tinytorch.nn import Module
-from tinytorch.verify import Control, controls, record, verify
+from tinytorch.verify import Control, controls, run_once, verify
 
 X, M = tinytorch.ones(3), tinytorch.ones((2, 3))
 
@@ -130,9 +130,9 @@ REFUSED = {
         "__dlpack__: not without a copy: its elements lie backwards in memory; use x.copy()",
     ),
     "a model in place of its training": (
-        lambda: record(tinytorch.Linear(1, 1)),
+        lambda: run_once(tinytorch.Linear(1, 1)),
         TypeError,
-        "record: train is a function, not Linear",
+        "run_once: train is a function, not Linear",
     ),
     "a model in place of what is verified": (
         lambda: verify(tinytorch.Linear(1, 1)),

@@ -157,7 +157,7 @@ DEFAULTS = {
     "verify.Control": {"model": None, "batch": None, "gradients": None},
     "verify.Found": {"why": ()},
     "verify.diagnose": {"optimizer": None},
-    "verify.record": {"seed": 0, "device": None, "updates": None, "control": None, "name": "", "progress": None},
+    "verify.run_once": {"seed": 0, "device": None, "updates": None, "control": None, "name": "", "progress": None},
     "verify.verify": {
         "gates": (),
         "controls": (),

@@ -218,7 +218,7 @@ def test_what_is_shown_of_proofs_at_the_prompt():
     report = verify.verify(train, seeds=2)
     assert repr(report) == str(report)
     assert re.match(r"<'train': \d of 2 runs pass, 0 of 0 controls are noticed>", repr(report.subjects[0]))
-    assert repr(verify.record(train)) == "<run of 'train' on cpu, seed 0, 2 updates>"
+    assert repr(verify.run_once(train)) == "<run of 'train' on cpu, seed 0, 2 updates>"
     assert repr(verify.controls.freeze("0")) == "Control(name='with `0` frozen', fails='movement')"
     model = nn.Linear(2, 1)
     found = verify.diagnose(model, lambda: Tensor([0.0], requires_grad=True).sum())

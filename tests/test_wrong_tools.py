@@ -140,10 +140,10 @@ PROOFS = [
         progress=None,
     ),
     Call(
-        "record",
-        verify.record,
+        "run_once",
+        verify.run_once,
         lambda: train,
-        called="record|device",
+        called="run_once|device",
         names=["train"],
         seed=0,
         device="cpu",

@@ -1,7 +1,7 @@
 """The command line: python -m tinytorch devices | doctor | compare | milestones | sabotage | tour
 
-What the commands do is in the registry of devices, in `tinytorch.parity` and the milestones; here
-they are called and shown.
+The work of the commands is done by the registry of devices, `tinytorch.parity` and the milestones. Here the work is
+called, and its results are shown.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ the loss of every update before the optimizer's step:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] and argv[0] in CHAPTERS:  # they read the rest themselves
+    if argv[:1] and argv[0] in CHAPTERS:  # these commands read the rest themselves
         command: Callable[..., int] = importlib.import_module(CHAPTERS[argv[0]]).main
         return command(argv[1:], prog=f"{PROG} {argv[0]}")
     options = arguments().parse_args(argv)
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def arguments() -> Parser:
-    """What may be asked for."""
+    """The parser of all commands."""
     parser = Parser(prog=PROG, description=f"tinytorch {tinytorch.__version__}", epilog=STATUS)
     parser.add_version()
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -150,7 +150,7 @@ def list_devices(options: argparse.Namespace) -> int:
 
 
 def call_doctor(options: argparse.Namespace) -> int:
-    """`doctor`: what devices do not do right."""
+    """`doctor`: the faults of devices."""
     cards: dict[str, Card] = {}
     devices = list(dict.fromkeys(chosen_devices(options.device)))
     try:
@@ -165,7 +165,7 @@ def call_doctor(options: argparse.Namespace) -> int:
                 show_card(cards[device.name], console())
     except KeyboardInterrupt as stop:
         interrupted = f"{len(cards)} of {len(devices)} devices are done"
-        for card in stop.args:  # what was found until then
+        for card in stop.args:  # the card as it is at the interrupt
             interrupted += f", and a part of {card.device}"
             cards[card.device] = card
             if not options.json:
@@ -182,7 +182,7 @@ def call_doctor(options: argparse.Namespace) -> int:
 
 
 def cases_of(card: Card) -> list[Case]:
-    """A test case for each op in each respect, and for whatever else failed or is refused."""
+    """A test case for each op and stage, and for everything else that failed or is unsupported."""
     cases = {(what, name): Case(f"{name}, {what}") for what, names in card.checked.items() for name in names}
     for kind, findings in (("skipped", card.unsupported), ("failure", card.failed)):
         texts: dict[tuple[str, str], list[str]] = {}
@@ -268,7 +268,7 @@ def compare_devices(options: argparse.Namespace) -> int:
 
 
 def judge(found: dict[str, Comparison], tolerance: float) -> int:
-    """0 if no loss is farther away than that, relatively; else 1, and say which."""
+    """0 if no loss is farther away than the tolerance, relatively; else 1, with a line for each run that is."""
     runs = [(name, run) for name, comparison in found.items() for run in comparison.others]
     name, run = max(runs, key=lambda x: _worst(x[1]).loss_difference.relative)
     case = _case(run, tolerance)
@@ -281,7 +281,7 @@ def _worst(run: Other) -> Step:
 
 
 def _case(run: Other, tolerance: float | None) -> Case:
-    """A run as a test case, which fails if a loss is farther away than the tolerance, if there is one."""
+    """A run as a test case. With a tolerance, the case fails if a loss is farther away."""
     worst = _worst(run)
     if tolerance is None or worst.loss_difference.relative <= tolerance:
         return Case(run.device)
@@ -293,14 +293,14 @@ def find_recipe(name: str) -> Train:
     """The function named `module:function`, also of a module in the current folder, or the main run of a milestone.
 
     Raises:
-        ValueError: there is none; the message says what to do.
+        ValueError: there is no such function or milestone; the message says what to do.
     """
     module, _, function = name.partition(":")
     if function:
         sys.path.insert(0, os.getcwd())
         try:
             own: Train = getattr(importlib.import_module(module), function)
-        except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        except (Exception, SystemExit) as error:  # importing a module may raise anything
             kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
             raise ValueError(f"compare: {name} cannot be imported: {kind}{error}") from error
         finally:
@@ -342,7 +342,7 @@ def show_comparison(name: str, found: Comparison, screen: Any) -> None:
 
 
 def _some(n: int) -> list[int]:
-    """About SHOWN of the indices of a sequence, the first and the last among them."""
+    """About SHOWN indices of a sequence, with the first and the last."""
     return sorted({round(i * (n - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if n else []
 
 
@@ -352,7 +352,7 @@ def _complain(error: object, status: int) -> int:
 
 
 def _plain(x: Any) -> Any:
-    """As JSON has it: named tuples and dataclasses as objects, numbers that are not finite as null."""
+    """A value for JSON: named tuples and dataclasses become objects, numbers that are not finite become null."""
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         return {f.name: _plain(getattr(x, f.name)) for f in dataclasses.fields(x)}
     if hasattr(x, "_asdict"):

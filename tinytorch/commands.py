@@ -1,4 +1,4 @@
-"""What the commands have in common: options that are refused in one line, several devices, files, and how they end.
+"""Helpers of all commands: errors in one line, options for devices and files, and the exit status.
 
 The exit status is 0 if all is well, 1 if something is not right, 2 if it cannot be done, 130 after Ctrl-C.
 """
@@ -22,14 +22,14 @@ STATUS = "Exit status: 0 all is well, 1 something is not right, 2 it cannot be d
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what it refuses, and ends the process with 2."""
+    """A parser that refuses wrong arguments in one line, and ends the process with 2."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is not understood."""
+        """Refuse arguments that are not understood."""
         self.refuse(f"{message}; {self.prog} --help says what there is")
 
     def refuse(self, message: str) -> NoReturn:
-        """Say what cannot be done."""
+        """Say what cannot be done, and end the process with 2."""
         self.exit(2, plain(f"{self.prog}: {message}", sys.stderr.encoding) + "\n")
 
     def add_version(self) -> None:
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"tinytorch {tinytorch.__version__}")
 
     def add_devices(self, text: str, **settings: Any) -> None:
-        """Add `--device`, which may be repeated, and hold several names with commas between them."""
+        """Add `--device`, which may be repeated, and may have several names with commas between them."""
         flags = "--device", "--devices"
         self.add_argument(*flags, dest="device", action="extend", type=_names, metavar="NAME", help=text, **settings)
 
@@ -47,11 +47,11 @@ def _names(text: str) -> list[str]:
 
 
 def chosen_devices(names: Sequence[str] | None) -> list[backends.Device]:
-    """The devices by these names; "all" is every usable one, and without names it is the default device.
+    """The devices of these names; "all" is every usable device. Without names it is the default device.
 
     Raises:
         ValueError: there is no such device.
-        backends.Unavailable: it cannot be used here.
+        backends.Unavailable: a device cannot be used here.
     """
     found: list[backends.Device] = []
     for name in names or [None]:  # type: ignore[list-item]
@@ -60,7 +60,7 @@ def chosen_devices(names: Sequence[str] | None) -> list[backends.Device]:
 
 
 def at_least(least: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
-    """What makes a number of an option, for `add_argument(type=...)`, and refuses one that is less."""
+    """A function for `add_argument(type=...)` that makes a number of an option, and refuses numbers below `least`."""
     said = f"a {'whole ' if kind is int else ''}number, {least} or more"
 
     def parse(text: str) -> float:
@@ -76,7 +76,7 @@ def at_least(least: int, kind: type[int] | type[float] = int) -> Callable[[str],
 
 
 def output(text: str) -> Path:
-    """A file that can be written, for `add_argument(type=...)`: what cannot be is refused before any work is done."""
+    """A file for `add_argument(type=...)`. A file that cannot be written is refused before any work is done."""
     path = Path(text)
     folder = path.parent
     if not folder.is_dir():
@@ -87,9 +87,10 @@ def output(text: str) -> Path:
 
 
 def process(main: Callable[[], int]) -> int:
-    """Call the main function of a command as all that this process does; returns the exit status.
+    """Call the main function of a command as the only work of this process; returns the exit status.
 
-    Ctrl-C ends it with one line. If what reads its output has read enough, as `head` does, it ends without a word.
+    Ctrl-C ends the process with one line. If the reader of the output stops reading, as `head` does, it ends in
+    silence.
     """
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -12,8 +12,8 @@ class Case(NamedTuple):
     """A test case.
 
     Attributes:
-        kind: "failure", "skipped", or "" where all is well.
-        text: what there is to say of that; its first line is the summary.
+        kind: "failure", "skipped", or "" for a pass.
+        text: the reason of a failure or skip; the first line is the summary.
     """
 
     name: str
@@ -54,10 +54,10 @@ def junit(name: str, suites: Iterable[tuple[str, Sequence[Case]]]) -> str:
                 text = _text(c.text)
                 ElementTree.SubElement(case, c.kind, message=text.split("\n")[0]).text = text
     ElementTree.indent(root)
-    # with references for all that is not ASCII: whatever encoding it is written in, it is read as it was meant
+    # with references for characters outside ASCII, so that the encoding of the file does not matter
     return ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True).decode("ascii") + "\n"
 
 
 def _text(text: str) -> str:
-    """The text, without the characters that XML does not have."""
+    """The text, without characters that XML does not allow."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

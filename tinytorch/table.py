@@ -122,7 +122,7 @@ class Table:
             yield line, "bold" if line else ""
         widths = self._widths(columns)
         if widths is None:
-            yield from self._records(columns)
+            yield from self._by_cell(columns)
         else:
             yield from ((line, "bold") for line in self._laid(list(self.columns), widths))
             yield "-" * (sum(widths) + len(GAP) * (len(widths) - 1)), ""
@@ -157,7 +157,7 @@ class Table:
             lines.append(GAP.join(line).rstrip())
         return lines
 
-    def _records(self, columns: int) -> Iterator[tuple[str, str]]:
+    def _by_cell(self, columns: int) -> Iterator[tuple[str, str]]:
         """A row as a line "column: cell" for each cell."""
         for i, (cells, style) in enumerate(self.rows):
             if i:

@@ -29,14 +29,14 @@ What to check, and how:
 
 * Inputs where the op is smooth: a difference quotient across the kink of a ReLU means nothing.
 * Broadcasting, too: give inputs of shapes (3, 1) and (2,). The engine sums the gradient over what was broadcast.
-* A function with options: `gradcheck(lambda x: my_op(x, axis=1), x)`. Integer inputs, such as indices, come along as
-  they are; only inputs that require a gradient are checked, and those must be float64.
-* A layer, of `layer.to("float64")`: `gradcheck(layer, x)` is about its input. Its parameters are checked as inputs of
-  the function behind it: `gradcheck(tinytorch.linear, [x, layer.weight, layer.bias])`.
+* A function with options: `gradcheck(lambda x: my_op(x, axis=1), x)`. Integer inputs, such as indices, are passed on.
+  Only inputs that require a gradient are checked; these inputs must be float64.
+* A layer, after `layer.to("float64")`: `gradcheck(layer, x)` checks the gradient of the input. Parameters are checked
+as
+  inputs of the layer's function: `gradcheck(tinytorch.linear, [x, layer.weight, layer.bias])`.
 * Devices: `assert_close(f(x.to(device)).cpu(), f(x))` first compares dtype, shape and device, then values.
 
-Whether a whole model's gradients are right, in float32 and as it is trained, is what the gate `predicted` of
-`tinytorch.verify` looks at.
+The gate `predicted` of `tinytorch.verify` checks the gradients of a whole model, in float32 and while it is trained.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Settings(NamedTuple):
 
 
 def _checked(name: str, inputs: Any, settings: _Settings) -> tuple[list[Any], list[int]]:
-    """The inputs as a list, and the places of those that require a gradient."""
+    """The inputs as a list, and the places of inputs that require a gradient."""
     for option in ("atol", "rtol", "seed"):
         if not getattr(settings, option) >= 0:
             raise ValueError(f"{name}: {option} is a number from 0 on, not {getattr(settings, option)}")
@@ -113,9 +113,9 @@ def gradcheck(
 
     Args:
         function: takes the inputs, returns a tensor or several.
-        inputs: a tensor or several; those that require a gradient are checked and must be float64.
+        inputs: a tensor or several; inputs that require a gradient are checked, and must be float64.
         eps: step of the differences.
-        atol, rtol: how far the two may be apart: atol + rtol * |difference quotient|.
+        atol, rtol: the two derivatives may differ by atol + rtol * |difference quotient|.
 
     Returns:
         True.
@@ -133,7 +133,7 @@ def gradcheck(
 
 
 def _predicts(name: str, function: Function, inputs: Any, settings: _Settings) -> bool:
-    """What `gradcheck` does, in the name of who was asked."""
+    """`gradcheck`, with errors in the name of the function that was called."""
     given, places = _checked(name, inputs, settings)
     eps, atol, rtol, seed = settings
     rng = np.random.Generator(np.random.Philox(seed))
@@ -205,7 +205,7 @@ def gradgradcheck(
 
 
 def _demand(right: bool, wrong: str, path: str) -> None:
-    """What `assert` does, under `python -O`, too."""
+    """`assert`, also under `python -O`."""
     if not right:
         raise AssertionError(f"assert_close: {f'at {path}: ' if path else ''}{wrong}")
 
@@ -223,13 +223,14 @@ def assert_close(
 ) -> None:
     """Raise AssertionError unless two tensors, arrays, numbers, or sequences or dicts of them agree.
 
-    Dtype, shape and device must be the same; then |actual - expected| <= atol + rtol * |expected| everywhere. Without
-    tolerances those of PyTorch are used: 1.3e-6 and 1e-5 in float32, 1e-7 and 1e-7 in float64, equality for the rest.
+    Dtype, shape and device must be the same. Then |actual - expected| <= atol + rtol * |expected| must hold everywhere.
+    The default tolerances, rtol and atol, are PyTorch's: 1.3e-6 and 1e-5 in float32, 1e-7 and 1e-7 in float64, and 0
+    for other dtypes.
 
     Args:
         rtol, atol: give both or neither.
         equal_nan: NaN agrees with NaN.
-        check_dtype, check_device: compare those, too.
+        check_dtype, check_device: compare dtype and device, too.
 
     >>> from tinytorch.testing import assert_close
     >>> assert_close(Tensor([1.0]), Tensor([1.000001]))
@@ -252,7 +253,7 @@ class _Closeness(NamedTuple):
 
 
 def _assert_close(actual: Any, expected: Any, path: str, settings: _Closeness) -> None:
-    """`assert_close` of what is at a path, such as "['w'][0]", in both."""
+    """`assert_close` of the entries at a path, such as "['w'][0]", in both."""
     if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         _demand(actual.keys() == expected.keys(), f"keys {list(actual)} are not {list(expected)}", path)
         for key in expected:
@@ -278,7 +279,7 @@ def _assert_close(actual: Any, expected: Any, path: str, settings: _Closeness) -
     close = np.isclose(a, e, rtol=float(rtol), atol=float(atol), equal_nan=settings.equal_nan)
     if close.all():
         return
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    with np.errstate(invalid="ignore"):  # infinity - infinity
         away = np.where(close, -1.0, np.abs(np.subtract(a, e, dtype=np.float64)))
     worst = np.unravel_index(np.argmax(away), away.shape)  # NaN counts as the largest
     place = f" at {tuple(int(i) for i in worst)}" if a.ndim else ""

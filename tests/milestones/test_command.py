@@ -13,7 +13,7 @@ import pytest
 from tinytorch import SGD
 from tinytorch.milestones import __main__ as command
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
-from tinytorch.verify import record
+from tinytorch.verify import run_once
 
 FIRST = 20  # updates
 
@@ -28,14 +28,14 @@ RUNS = {
 
 @pytest.mark.parametrize("chapter", RUNS)
 def test_the_first_updates_are_the_same_on_every_device(chapter, other):
-    here, there = (record(RUNS[chapter], device=device, updates=FIRST) for device in ("cpu", other))
+    here, there = (run_once(RUNS[chapter], device=device, updates=FIRST) for device in ("cpu", other))
     assert here.updates == there.updates == FIRST
     np.testing.assert_allclose(there.losses, here.losses, rtol=0, atol=1e-5)
     assert there.before == pytest.approx(here.before, abs=1e-5)
 
 
 def test_two_seeds_differ_and_one_repeats():
-    losses = [record(mlp_digits.learn, seed=seed, updates=FIRST).losses for seed in (1, 1, 2)]
+    losses = [run_once(mlp_digits.learn, seed=seed, updates=FIRST).losses for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
 
 

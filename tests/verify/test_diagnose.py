@@ -12,7 +12,7 @@ import tinytorch
 from tinytorch import SGD, Linear, ReLU, Sequential, Sigmoid, Tensor, TransformerEncoderLayer
 from tinytorch.milestones import cnn_digits, mlp_digits, perceptron, transformer_copy, xor
 from tinytorch.nn import Module
-from tinytorch.verify import diagnose, record
+from tinytorch.verify import diagnose, run_once
 
 
 class Net(Module):
@@ -302,7 +302,7 @@ def test_nothing_is_changed():
     ids=["perceptron", "xor", "mlp", "transformer"],
 )
 def test_nothing_is_found_in_healthy_models(learn, updates):
-    run = record(learn, updates=updates)
+    run = run_once(learn, updates=updates)
     run.model.zero_grad()
     diagnosis = diagnose(run.model, run.handle.loss_function(), run.optimizer)
     assert diagnosis.ok, diagnosis

@@ -27,7 +27,7 @@ from tinytorch import (
 )
 from tinytorch.milestones.sabotage import LEARNERS
 from tinytorch.nn import Module, Parameter
-from tinytorch.verify import diagnose, record
+from tinytorch.verify import diagnose, run_once
 from tinytorch.verify.mistakes import of_loss
 
 CLASSES = Tensor([0, 1, 2, 3] * 4)
@@ -772,7 +772,7 @@ def test_a_line_for_each_cause_names_a_few():
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_is_found_in_what_learns(model, seed):
     for updates in (0, 1, 20):
-        run = record(LEARNERS[model], seed=seed, updates=updates)
+        run = run_once(LEARNERS[model], seed=seed, updates=updates)
         run.model.zero_grad()
         found = diagnose(run.model, run.handle.loss_function(), run.optimizer)
         assert found.ok, f"after {updates} updates: {found}"
@@ -780,7 +780,7 @@ def test_nothing_is_found_in_what_learns(model, seed):
 
 @pytest.mark.parametrize("model", "PXM")
 def test_nothing_is_found_in_what_has_learned(model):
-    run = record(LEARNERS[model])
+    run = run_once(LEARNERS[model])
     run.model.zero_grad()
     found = diagnose(run.model, run.handle.loss_function(), run.optimizer)
     assert found.ok, found

@@ -16,7 +16,7 @@ from tests.verify.test_verify import task
 from tinytorch import SGD, Linear, Sequential, Tanh, Tensor
 from tinytorch.nn import Module
 from tinytorch.progress import Progress
-from tinytorch.verify import Control, Found, Gate, Report, controls, gates, record, verify
+from tinytorch.verify import Control, Found, Gate, Report, controls, gates, run_once, verify
 
 BCE = tinytorch.binary_cross_entropy_with_logits
 LENIENT = {"gates": [gates.loss_drop(0.1)]}
@@ -155,7 +155,7 @@ def test_what_is_no_gate_or_control_is_refused_with_the_call():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_the_same_nan_twice_is_not_repeatable(value):
-    found = gates.repeatable().check(record(constant(0.0, loss=value)))
+    found = gates.repeatable().check(run_once(constant(0.0, loss=value)))
     assert found.passed is False
     assert found.why == (f"the loss is {value!r}, then {value!r}, which tells nothing",)
 
@@ -165,15 +165,15 @@ def test_the_same_nan_twice_is_not_repeatable(value):
     [(math.inf, 1.0), (1.0, -math.inf), (math.nan, 1.0), (1.0, math.nan), (0.0, 0.0), (-1.0, -0.01)],
 )
 def test_a_loss_that_was_or_is_not_finite_or_not_above_zero_has_not_dropped(before, after):
-    run = record(constant([before, after]))
+    run = run_once(constant([before, after]))
     assert gates.loss_drop(0.5).check(run).passed is False
-    run = record(constant(1.0, loss=1.0))
+    run = run_once(constant(1.0, loss=1.0))
     run.before, run.after = before, after
     assert gates.loss_drop(0.5).check(run).passed is False
 
 
 def test_a_loss_that_is_nan_between_two_that_are_fine_fails():
-    (sentence,) = gates.loss_drop(0.5).check(record(constant([4.0] + [math.nan] * 2 + [1.0] * 40))).why
+    (sentence,) = gates.loss_drop(0.5).check(run_once(constant([4.0] + [math.nan] * 2 + [1.0] * 40))).why
     assert sentence.startswith("the loss is nan at update 1")
 
 
@@ -184,11 +184,11 @@ def test_one_batch_from_infinity_is_not_learned():
         for i, _ in enumerate(run.batches([1, 2, 3] * 9)):
             yield Tensor(math.inf if i == 0 else 0.1)
 
-    assert gates.overfit().check(record(train)).passed is False
+    assert gates.overfit().check(run_once(train)).passed is False
 
 
 def test_a_loss_that_rises_is_said_to_rise():
-    for run in (record(constant([0.01, 0.6795])), record(constant([1.0, 1.0]))):
+    for run in (run_once(constant([0.01, 0.6795])), run_once(constant([1.0, 1.0]))):
         found = gates.loss_drop().check(run)
         assert "-" not in "".join(found.why).replace("->", "")
         assert ("rose, 0.0100 -> 0.6795: 67.9 times as much" in found.why[0]) == (run.before < 1)
@@ -196,20 +196,20 @@ def test_a_loss_that_rises_is_said_to_rise():
 
 
 def test_a_number_beside_its_bound_is_not_rounded_to_it():
-    found = gates.metric(1.0, name="accuracy").check(record(constant(1.0, metric=0.99999)))
+    found = gates.metric(1.0, name="accuracy").check(run_once(constant(1.0, metric=0.99999)))
     assert found.why == ("accuracy is 99.999%; the gate is accuracy = 100%",)
-    found = gates.loss_drop(0.5).check(record(constant([1.0, 0.50001])))
+    found = gates.loss_drop(0.5).check(run_once(constant([1.0, 0.50001])))
     assert found.measured.endswith(": 49.999%")
 
 
 @pytest.mark.parametrize("value", [55.0, 1.5, -0.1, math.inf, math.nan, 100])
 def test_a_metric_that_is_no_part_of_one_is_refused_in_words(value):
-    run = record(constant(1.0, metric=value, train_metric=0.5))
+    run = run_once(constant(1.0, metric=value, train_metric=0.5))
     for gate in (gates.metric(0.0), gates.metric(0.5, most=0.9), gates.gap(1.0)):
         found = gate.check(run)
         assert found.passed is False
         assert f"run.watch(metric=...) gives {value:.6g}, and should give a part of 1" in found.why[0]
-    run = record(constant(1.0, metric=0.5, train_metric=value))
+    run = run_once(constant(1.0, metric=0.5, train_metric=value))
     assert gates.gap(1.0).check(run).passed is False
 
 
@@ -220,7 +220,7 @@ def test_thresholds_in_percent_are_refused():
 
 
 def test_nothing_is_said_of_held_out_data_that_nobody_mentioned():
-    found = gates.metric(0.9).check(record(constant(1.0, metric=0.5)))
+    found = gates.metric(0.9).check(run_once(constant(1.0, metric=0.5)))
     assert "held-out" not in "".join(found.why)
 
 
@@ -231,13 +231,13 @@ def test_a_parameter_that_becomes_infinite_has_not_moved():
         yield Tensor(1.0)
         model.weight.data = model.weight.data * math.inf
 
-    found = gates.movement().check(record(train))
+    found = gates.movement().check(run_once(train))
     assert "`weight`: is not finite after the last update" in found.why
 
 
 def test_a_frozen_parameter_of_zeros_has_not_moved():
     model = lambda: Sequential(Linear(2, 8), Tanh(), tinytorch.LayerNorm(8).requires_grad_(False), Linear(8, 1))  # noqa: E731
-    assert record(trainer(model=model)).moved["2.bias"] == 0.0
+    assert run_once(trainer(model=model)).moved["2.bias"] == 0.0
 
 
 def test_a_change_that_rounding_hides_is_no_failure_at_zero_percent():
@@ -262,7 +262,7 @@ def test_a_slope_is_off_by_what_rounding_does_not_explain(wrong, passes):
         run.watch(model, loss=lambda: model.weight.sum() + (model.weight - model.weight.detach()).sum() * wrong + big)
         return iter(())
 
-    found = gates.predicted().check(record(train))
+    found = gates.predicted().check(run_once(train))
     assert found.passed is passes
     assert (found.measured == "0.0% off") is passes
     if not passes:
@@ -326,7 +326,7 @@ def test_a_loss_that_is_given_as_a_number_is_one(kind):
 @pytest.mark.parametrize("what", ["loss", "metric"])
 def test_what_is_no_number_is_refused_in_words(what, value):
     with pytest.raises(TypeError, match=rf"watch: {what}=\.\.\. gives a one-element Tensor or a number, not "):
-        record(constant(1.0, **{what: value}))
+        run_once(constant(1.0, **{what: value}))
 
 
 def test_a_measure_that_was_called_already_is_refused():
@@ -335,7 +335,7 @@ def test_a_measure_that_was_called_already_is_refused():
         yield Tensor(1.0)
 
     with pytest.raises(TypeError, match=r"loss is a function that computes it: loss=lambda: \.\.\., not 0\.5"):
-        record(train)
+        run_once(train)
 
 
 # Order ----------------------------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ def test_an_empty_loader_fails_on_one_batch_too():
         for _ in run.batches([], epochs=3):
             yield Tensor(1.0)
 
-    found = gates.overfit().check(record(train))
+    found = gates.overfit().check(run_once(train))
     assert (found.passed, found.why) == (False, ("there was no update on one batch",))
 
 
@@ -412,7 +412,7 @@ def test_batches_that_can_be_gone_through_once_are_not_several_epochs():
             yield Tensor(1.0)
 
     with pytest.raises(TypeError, match="list_iterator can be gone through once, not 2 times"):
-        record(train)
+        run_once(train)
 
 
 def test_without_parameters_or_with_all_exempt_gradients_prove_nothing():
@@ -422,10 +422,10 @@ def test_without_parameters_or_with_all_exempt_gradients_prove_nothing():
 
     every = {"*": "for no reason"}
     for gate in (gates.finite_gradients, gates.nonzero_gradients, gates.movement):
-        assert gate().check(record(bare)).passed is False
-        found = gate(exempt=every).check(record(trainer()))
+        assert gate().check(run_once(bare)).passed is False
+        found = gate(exempt=every).check(run_once(trainer()))
         assert (found.passed, found.why) == (False, ("every parameter is exempt",))
-    assert gates.predicted(exempt=every).check(record(trainer(loss=whole))).passed is False
+    assert gates.predicted(exempt=every).check(run_once(trainer(loss=whole))).passed is False
 
 
 # Controls -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`record` and `verify`: what a training function is told, what is measured, and what a report says."""
+"""`run_once` and `verify`: what a training function is told, what is measured, and what a report says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import tinytorch
 from tinytorch import SGD, Dropout, Linear, ReLU, Sequential, Tensor
 from tinytorch.data import DataLoader, TensorDataset
-from tinytorch.verify import Control, Found, Gate, controls, gates, record, verify
+from tinytorch.verify import Control, Found, Gate, controls, gates, run_once, verify
 from tinytorch.verify.mistakes import Finding
 from tinytorch.verify.report import Verdict
 
@@ -60,14 +60,14 @@ def failures(train, **settings):
 
 
 def test_a_run_is_seeded_watched_and_counted(device):
-    run = record(learner(), seed=3, device=device, updates=20)
+    run = run_once(learner(), seed=3, device=device, updates=20)
     assert (run.updates, len(run.losses), run.total) == (20, 20, 20)
     assert run.device.name == run.model[0].weight.device.name == device
     assert sorted(run.gradients) == [0, 1, 2, 4, 8, 16, 19]
     assert set(run.moved) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert 0 < run.loss_drop < 1
-    assert run.losses == record(learner(), seed=3, device=device, updates=20).losses
-    assert run.losses != record(learner(), seed=4, device=device, updates=20).losses
+    assert run.losses == run_once(learner(), seed=3, device=device, updates=20).losses
+    assert run.losses != run_once(learner(), seed=4, device=device, updates=20).losses
 
 
 def test_the_seed_decides_all_that_is_random():
@@ -75,7 +75,7 @@ def test_the_seed_decides_all_that_is_random():
         run.watch(Linear(3, 3))
         return iter(())
 
-    first, again, other = (record(train, seed=seed).model.weight.tolist() for seed in (1, 1, 2))
+    first, again, other = (run_once(train, seed=seed).model.weight.tolist() for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -88,7 +88,7 @@ def test_on_one_batch_the_batch_is_the_same_again_and_again():
             yield model(x.astype("float32")[:, None]).sum()
 
     seen: list = []
-    run = record(train)
+    run = run_once(train)
     assert seen == [[0, 1], [2, 3], [4, 5]] * 2
     seen.clear()
     run.again(one_batch=True, limit=4)
@@ -102,7 +102,7 @@ def test_measures_are_taken_in_eval_mode_and_training_goes_on():
         return iter(())
 
     model = Sequential(Dropout(0.5))
-    run = record(train)
+    run = run_once(train)
     assert run.metric == 1.0
     assert run.model.training
 
@@ -115,11 +115,11 @@ def test_a_part_that_is_in_eval_mode_stays_in_it():
         assert (model.training, model[1].training) == (True, False)
         return iter(())
 
-    record(train)
+    run_once(train)
 
 
 def test_without_a_loss_function_the_ends_of_the_losses_are_compared():
-    run = record(learner(loss=False), updates=40)
+    run = run_once(learner(loss=False), updates=40)
     losses = run.losses
     assert (run.before, run.after) == (pytest.approx(sum(losses[:2]) / 2), pytest.approx(sum(losses[-2:]) / 2))
 
@@ -133,18 +133,18 @@ def test_a_limit_also_ends_loops_of_ones_own():
             loss.backward()
             yield loss
 
-    assert record(endless, updates=7).updates == 7
+    assert run_once(endless, updates=7).updates == 7
 
 
 def test_what_is_no_training_function_is_told_how_to_be_one():
     with pytest.raises(TypeError, match=r"a training function is a generator(.|\n)*yield loss(.|\n)*returned NoneType"):
-        record(lambda run: None)
+        run_once(lambda run: None)
     with pytest.raises(RuntimeError, match=r"called no `run\.watch"):
-        record(lambda run: iter(()))
+        run_once(lambda run: iter(()))
     with pytest.raises(RuntimeError, match=r"call `run.watch\(model\)` before the first `yield`"):
-        record(lambda run: iter([Tensor(1.0)]))
+        run_once(lambda run: iter([Tensor(1.0)]))
     with pytest.raises(TypeError, match=r"yield the loss, a one-element Tensor, not 1\.0"):
-        record(lambda run: iter([1.0]))
+        run_once(lambda run: iter([1.0]))
 
     def own_batches(run):
         run.watch(Linear(1, 1))
@@ -160,7 +160,7 @@ def test_what_is_no_training_function_is_told_how_to_be_one():
         yield
 
     with pytest.raises(RuntimeError, match="once for each run"):
-        record(twice)
+        run_once(twice)
 
 
 # Gates --------------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_two_backward_passes_for_one_update_are_fine():
             yield loss
             optimizer.step()
 
-    assert record(accumulating).stale == []
+    assert run_once(accumulating).stale == []
 
 
 def test_dropout_that_stays_on_is_noticed_by_a_loss_that_differs():
@@ -304,7 +304,7 @@ def test_a_metric_that_is_nan_missing_or_too_good_does_not_pass():
             run.watch(Linear(1, 1), metric=lambda: value)
             return iter(())
 
-        run = record(train)
+        run = run_once(train)
         return gate.check(run).passed
 
     assert check(0.9, gates.metric(0.8))
@@ -322,7 +322,7 @@ def test_the_gap_between_training_and_held_out_data():
             run.watch(Linear(1, 1), metric=lambda: held_out, train_metric=lambda: train)
             return iter(())
 
-        return gates.gap(most).check(record(watched))
+        return gates.gap(most).check(run_once(watched))
 
     assert found(0.9, 0.8) == Found(True, "90.0% - 80.0%")
     assert found(0.5, 0.75) == Found(True, "50.0% - 75.0%")
@@ -359,7 +359,7 @@ def test_what_each_gate_claims(gate, name, claim):
 def test_what_verify_always_demands():
     names = ["loss drop", "finite gradients", "non-zero gradients", "movement", "fresh gradients", "repeatable"]
     assert [gate.name for gate in gates.common()] == [*names, "predicted"]
-    run = record(learner(), updates=40)
+    run = run_once(learner(), updates=40)
     found = {gate.name: gate.check(run) for gate in [*gates.common(), gates.updates(40), gates.metric(0.5)]}
     assert {name: f.measured for name, f in found.items() if name not in ("movement", "predicted", "repeatable")} == {
         "loss drop": f"{run.before:.4f} -> {run.after:.4f}: {run.loss_drop:.1%}",
@@ -516,7 +516,7 @@ def test_enough_seeds_of_all():
 
 
 def test_without_a_loss_function_the_metric_must_repeat():
-    assert gates.repeatable().check(record(learner(loss=False), updates=1)).measured.endswith(" twice")
+    assert gates.repeatable().check(run_once(learner(loss=False), updates=1)).measured.endswith(" twice")
 
 
 @pytest.mark.parametrize("settings", [{"seeds": 0}, {"seeds": []}, {"enough": 0}, {"seeds": 2, "enough": 3}])

@@ -1,8 +1,8 @@
-"""Is this device right? Does its library compute every op as it should, and does the same training come to the same?
+"""Is this device right? Does its library compute every op correctly, and does one training run give equal results?
 
-`examine` looks at every op, its gradient and gradient of a gradient: `python -m tinytorch doctor --device NAME` does it
-for any registered device, also a third party's, and prints the card. `compare` trains by one function on several
-devices and names the first result that differs: `python -m tinytorch compare`.
+`examine` checks every op, its gradient and the gradient of the gradient. `python -m tinytorch doctor --device NAME`
+does so for any registered device, also a third party's, and prints the card. `compare` trains by one function on
+several devices, and names the first result that differs: `python -m tinytorch compare`.
 """
 
 from tinytorch.parity.examiner import Card, Fault, examine

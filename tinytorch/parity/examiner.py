@@ -1,8 +1,8 @@
-"""What is examined, and how a fault is told from something that a library does not have.
+"""The examination of a device, which tells faults from things that a library does not have.
 
-The values of every row of the table of cases are compared with NumPy's; gradients and gradients of gradients with those
-of the device "cpu" (whose own are checked against differences). "unsupported" is what a library refuses: it raises
-NotImplementedError, or has no function or dtype of that name, or says in its capabilities that it does not do it.
+The values of every row of the table of cases are compared with NumPy's. Gradients, and gradients of gradients, are
+compared with those of the device "cpu", which are checked against differences. "unsupported" is everything that a
+library refuses: it raises NotImplementedError, or has no such function or dtype, or lacks it by its capabilities.
 "failed" is everything else that is not right: wrong numbers, a wrong dtype or device, any other exception.
 """
 
@@ -39,7 +39,7 @@ FUNCTIONS = ("add", "multiply", "equal", "less", "concat", "sort", "sum", "astyp
 
 
 class Fault(NamedTuple):
-    """Something that is not as it should be."""
+    """Something that failed, or is unsupported."""
 
     name: str  # of the op, the dtype, or the extension point
     where: str  # the row of the table
@@ -54,7 +54,7 @@ class Fault(NamedTuple):
 
 @dataclass
 class Card:
-    """What was found.
+    """The outcome of `examine`.
 
     >>> from tinytorch.parity import examine
     >>> card = examine("cpu")
@@ -65,14 +65,14 @@ class Card:
     device: str
     library: str
     version: str
-    dtypes: dict[str, str] = field(default_factory=dict)  # name -> "works", "absent", or what does not
+    dtypes: dict[str, str] = field(default_factory=dict)  # name -> "works", "absent", or what fails
     checked: dict[str, list[str]] = field(default_factory=lambda: {s: [] for s in STAGES})  # names of ops
     failed: list[Fault] = field(default_factory=list)
     unsupported: list[Fault] = field(default_factory=list)
-    host_copies: dict[str, list[str]] = field(default_factory=dict)  # row -> what its body or rules called to read
-    sees_implicit: bool = True  # whether implicit conversions of its arrays can be seen
-    scatter: str = ""  # of duplicate indices: "works", or what does not
-    index_check: str = ""  # of indices out of range: "at once", "later", or what does not work
+    host_copies: dict[str, list[str]] = field(default_factory=dict)  # row -> calls that read values in body or rules
+    sees_implicit: bool = True  # whether implicit conversions of the library's arrays can be seen
+    scatter: str = ""  # duplicate indices: "works", or what fails
+    index_check: str = ""  # indices out of range: refused "at once" or "later", or what fails
     seconds: float = 0.0
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ class Card:
         return not self.failed
 
     def names(self, what: str, verdict: str) -> list[str]:
-        """The ops that passed, failed or are unsupported in that."""
+        """The ops that passed, failed or are unsupported in a stage."""
         failed = {f.name for f in self.failed if f.what == what}
         refused = {f.name for f in self.unsupported if f.what == what} - failed
         if verdict == "passed":
@@ -93,22 +93,22 @@ class Card:
         return sorted(failed if verdict == "failed" else refused)
 
     def count(self, what: str) -> dict[str, int]:
-        """How many ops passed, failed and are unsupported in that."""
+        """How many ops passed, failed and are unsupported in a stage."""
         return {verdict: len(self.names(what, verdict)) for verdict in ("passed", "failed", "unsupported")}
 
 
 @expecting
 def examine(device: str | Device, ops: Sequence[str] = (), progress: Callable[[int, int], Any] | None = None) -> Card:
-    """Run the table of ops and gradients on a device, and what else a device has to do right.
+    """Run the table of ops and gradients on a device, and check dtypes, `scatter_add` and `check_index`.
 
     Args:
-        ops: only these, by name.
-        progress: called with the number of rows done and of all.
+        ops: only these ops, by name.
+        progress: called with the number of rows done, and of all rows.
 
     Raises:
         ValueError: there is no such device, or no such op in the table.
-        backends.Unavailable: it cannot be used here.
-        KeyboardInterrupt: with the card of what was examined until then.
+        backends.Unavailable: the device cannot be used here.
+        KeyboardInterrupt: with the card as it is at the interrupt.
     """
     dev, start = _device(device), time.perf_counter()
     cases = [case for case in CASES if not ops or case.op in ops]
@@ -153,7 +153,7 @@ class _Examiner:
 
     @contextmanager
     def judged(self, name: str, where: str, what: str, dtype: np.dtype[Any], values: bool = False) -> Iterator[None]:
-        """Note what is wrong inside. `values`: what is done needs shapes that depend on values."""
+        """A block whose errors become faults. `values`: the block needs shapes that depend on values."""
         try:
             yield
         except (_Wrong, GradcheckError) as error:
@@ -174,7 +174,7 @@ class _Examiner:
                 or isinstance(error.obj, self.device.array_type)
                 or (isinstance(error.obj, ModuleType) and not hasattr(self.device.xp, str(error.name)))
             ):
-                return True  # an absent function; the namespace may pass on what it is asked for to a module
+                return True  # an absent function; the namespace may delegate to a module
             if isinstance(error, TypeError) and _last_call(error) is getattr(type(self.device).dtype, "__code__", ""):
                 return True  # an absent dtype
             error = error.__cause__ or error.__context__
@@ -183,7 +183,7 @@ class _Examiner:
     # Rows of the table --------------------------------------------------------------------------------------------
 
     def case(self, case: Case, dtype: np.dtype[Any]) -> None:
-        """Values, gradient and second order of one row; where one is not right, the next is not tried."""
+        """Values, gradient and second order of one row, in this order, up to the first that is wrong."""
         noted = len(self.card.failed), len(self.card.unsupported)
         for stage in STAGES if case.gradient else STAGES[:1]:
             if case.op not in self.card.checked[stage]:
@@ -194,7 +194,7 @@ class _Examiner:
                 return
 
     def stage(self, case: Case, stage: str, dtype: np.dtype[Any]) -> None:
-        """Raise unless the results of one row are right to that order."""
+        """Raise unless the results of one row are right to an order."""
         host = [_rounded(x, dtype) for x in case.arrays()]
         inputs = _tensors(host, dtype, self.device, case.gradient)
         if stage != "values" and self.device is self.cpu:
@@ -219,7 +219,7 @@ class _Examiner:
             self.equal(None if t is None else t.detach().numpy(), e, dtype)
 
     def equal(self, actual: Any, expected: Any, dtype: np.dtype[Any]) -> None:
-        """Raise unless two arrays are equal but for rounding errors, or no gradient is one of zeros."""
+        """Raise unless two arrays are equal but for rounding errors; None stands for a gradient of zeros."""
         if actual is None or expected is None:
             if np.any(expected if actual is None else actual):
                 raise _Wrong("there is no gradient" if actual is None else "there is a gradient and should be none")
@@ -244,7 +244,7 @@ class _Examiner:
     # What else a device has to do -----------------------------------------------------------------------------------
 
     def dtype(self, dtype: np.dtype[Any]) -> str:
-        """Whether the device has the dtype; if it does, there and back again, and some functions."""
+        """Whether the device has the dtype; if so, whether values come back unchanged, and some functions work."""
         before, missing = len(self.card.failed), []
         with self.judged(dtype.name, dtype.name, "dtype", dtype):
             try:
@@ -279,7 +279,7 @@ class _Examiner:
         """Whether rows of values with the same index are added up."""
         before = len(self.card.failed), len(self.card.unsupported)
         rng = np.random.Generator(np.random.Philox(0))
-        some = np.asarray([0, 2, 2, 2, 5, 0, 2, 5, 5])  # and no 1, 3, 4, 6
+        some = np.asarray([0, 2, 2, 2, 5, 0, 2, 5, 5])  # but no 1, 3, 4, 6
         for dtype in (float32, float64):
             if self.card.dtypes[dtype.name] == "absent":
                 continue
@@ -321,13 +321,13 @@ def _last_call(error: BaseException) -> Any:
 
 
 def _rounded(x: Any, dtype: np.dtype[Any]) -> Any:
-    """Floating arrays with the values they have in the dtype, as float64."""
+    """Floating arrays rounded to the dtype, as float64."""
     floating = isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"
     return np.asarray(x, dtype).astype(np.float64) if floating else x
 
 
 def _tensors(host: list[Any], dtype: np.dtype[Any], device: Device, requires_grad: bool) -> list[Any]:
-    """The inputs of a row on a device; integers as those it has."""
+    """The inputs of a row on a device, with integers of the device's own dtype."""
     kinds = {"f": dtype, "i": device.default_int}
     return [
         Tensor(x, kinds.get(x.dtype.kind), device, requires_grad and x.dtype.kind == "f")
@@ -338,7 +338,7 @@ def _tensors(host: list[Any], dtype: np.dtype[Any], device: Device, requires_gra
 
 
 def _results(case: Case, stage: str, inputs: list[Any]) -> list[Any]:
-    """The result of a row, or its gradients along fixed directions, or the gradients of those."""
+    """The result of a row; or its gradients along fixed directions; or the gradients of these gradients."""
     out = case.run(tinytorch.ops, inputs)
     if stage == "values":
         return [out]

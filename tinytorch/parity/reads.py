@@ -1,4 +1,4 @@
-"""Seeing who reads values of a device on the host: ops and their rules should not, since reading waits for all work."""
+"""Seeing reads of a device's values on the host. Ops and rules should not read: a read waits for all work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tinytorch.backends import Device
 
-# How an array's values become Python's or NumPy's: by these methods, and by `Device.to_numpy`
+# Values of an array become Python's or NumPy's by these methods, and by `Device.to_numpy`
 IMPLICIT = (
     "__array__",
     "__bool__",
@@ -27,13 +27,13 @@ IMPLICIT = (
 
 
 def _package(where: Any) -> str:
-    """The top-level package that a module, or the code with these globals, belongs to."""
+    """The top-level package of a module, or of the code with these globals."""
     name = where.get("__name__", "") if isinstance(where, dict) else getattr(where, "__name__", "")
     return str(name).partition(".")[0]
 
 
 class Reads:
-    """Notes what is read inside `with reads.noted() as found:`.
+    """Notes reads inside `with reads.noted() as found:`.
 
     Reads by the library's own code do not count. Reads by `Device.check_index` and `check_unit` do not, either. A read
     by `to_numpy` is noted once, as "to_numpy".
@@ -41,12 +41,12 @@ class Reads:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.sees_implicit = True  # whether the methods of its arrays can be watched
+        self.sees_implicit = True  # whether the methods of the device's arrays can be watched
         self._found: list[str] | None = None
 
     @contextmanager
     def noted(self) -> Iterator[list[str]]:
-        """Note the names of what is called to read."""
+        """Note the names of the methods that read."""
         found: list[str] = []
         self._found = found
         try:
@@ -56,9 +56,9 @@ class Reads:
 
     @contextmanager
     def watching(self) -> Iterator[Reads]:
-        """Put the watch in place, and take it away again."""
+        """Replace the methods that read by watching ones, inside the block."""
         kind, own = self.device.array_type, {"array_api_compat", self.device.library, _package(self.device.xp)}
-        replaced: list[tuple[str, Any]] = []  # what the class itself had under the name; None if it inherited it
+        replaced: list[tuple[str, Any]] = []  # name, and the class's own method; None if inherited
 
         def watched(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             def call(array: Any, *args: Any, **kwargs: Any) -> Any:
@@ -87,7 +87,7 @@ class Reads:
                     mine = vars(kind).get(name)
                     setattr(kind, name, watched(name, getattr(kind, name)))
                     replaced.append((name, mine))
-                except TypeError:  # NumPy's class is not to be changed
+                except TypeError:  # NumPy's class cannot be changed
                     self.sees_implicit = False
         vars(self.device).update(
             to_numpy=unnoticed(self.device.to_numpy, "to_numpy"),

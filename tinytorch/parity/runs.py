@@ -1,9 +1,9 @@
-"""The same training run on several devices, step by step: by how much do they part, and which op was the first?
+"""One training run on several devices, step by step: by how much do the results differ, and in which op first?
 
-The runs advance in turn, from one update to the next. So only the values of one update of one run are kept, and no run
-can tell that it is not alone: each has its own random numbers. What is given to them, weights, batches and dropout
-masks, must be the same bit for bit, and is checked. What they compute may differ by rounding, and the first result that
-does is named. All results before it were equal, so it is this op that the two libraries compute in different ways.
+The runs advance in turn, from one update to the next. So only the values of one update of one run are kept, and a run
+cannot tell that it is not alone: each run has its own random numbers. The inputs of the runs (weights, batches and
+dropout masks) must be bit-identical, and are checked. Computed results may differ by rounding, and the first result
+that differs is named. All results before it are equal: so the two libraries compute this very op in different ways.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tinytorch.verify.drive import Train, drive, expect_train
 from tinytorch.verify.handle import Handle
 from tinytorch.words import expecting
 
-# Ops that bring data into shape: their results are still what a run was given, not what it computed
+# Ops that bring data into shape: their results still count as given to a run, not as computed
 PREPARING = frozenset({"astype", "concat", "getitem", "reshape", "stack", "take", "transfer", "wrapped"})
 
 
 class NotTheSameRun(RuntimeError):
-    """Two runs were given other weights, batches or masks, or ran other ops: there is nothing to compare."""
+    """Two runs had different weights, batches or masks, or ran different ops: they cannot be compared."""
 
 
 class BrokenTraining(RuntimeError):
@@ -42,7 +42,7 @@ class BrokenTraining(RuntimeError):
 
 
 def _told(error: BaseException) -> str:
-    """An error, and the line of the training function where it came up."""
+    """The text of an error, with the line of the training function where it came up."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).parents[1])
     own = [f for f in frames if not f.filename.startswith(ours)] or frames
@@ -58,12 +58,12 @@ class Difference(NamedTuple):
 
 
 class First(NamedTuple):
-    """The first result that is not that of the reference, all before it being equal."""
+    """The first result that differs from the reference. All results before it are equal."""
 
     update: int
     kind: str  # "forward", "gradient", or "optimizer"
     name: str  # of the op, or of the parameter that the optimizer changed
-    shapes: str  # what went in and what came out
+    shapes: str  # the shapes of inputs and result
     difference: Difference
 
     def __str__(self) -> str:
@@ -73,18 +73,18 @@ class First(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How far a run is from the reference in one update: its loss, and its parameters after it."""
+    """How far a run is from the reference in one update: by the loss, and by the parameters after the update."""
 
     update: int
     loss: float
     loss_difference: Difference
     parameters: Difference
-    worst: str  # the parameter that is farthest away
+    worst: str  # the parameter that differs most
 
 
 @dataclass
 class Other:
-    """How one device's run goes, beside the reference's."""
+    """The run on one device, beside the reference."""
 
     device: str
     steps: list[Step]
@@ -93,14 +93,14 @@ class Other:
 
 @dataclass
 class Comparison:
-    """What `compare` has found."""
+    """The outcome of `compare`."""
 
     reference: str  # the first device
     dtype: str
     seed: int
     losses: list[float]  # the reference's
-    weights: int  # how many initial weights and buffers, all bit-identical
-    inputs: int  # how often an op was given what was not computed, such as batches and masks: all bit-identical
+    weights: int  # the number of initial weights and buffers, all bit-identical
+    inputs: int  # the number of inputs from outside, such as batches and masks, all bit-identical
     others: list[Other]
 
     def __repr__(self) -> str:
@@ -110,10 +110,10 @@ class Comparison:
 
 @expecting
 def difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> Difference:
-    """How far two arrays of one shape are apart; NaN equals NaN.
+    """How far two arrays of one shape differ; NaN equals NaN.
 
-    The unit in the last place is that of the largest element of either, in the dtype of `expected`, and of integers 1:
-    so an element that should be zero does not count for millions.
+    The unit in the last place is that of the largest element of both arrays, in the dtype of `expected`; for integers
+    it is 1. So a tiny number in the place of a zero does not count for millions of units.
 
     >>> difference(np.ones(2), np.ones(2) + [0.0, 2.0**-51])
     Difference(ulps=2.0, relative=4.440892098500624e-16)
@@ -142,14 +142,14 @@ def compare(
     dtype: Any = float32,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Comparison:
-    """Train by the same function on each device, and say how far each run is from the first device's.
+    """Train by one function on each device, and say how far each run is from the run on the first device.
 
     Args:
-        train: your training loop, as a generator, as `tinytorch.verify.record` takes it; `run.dtype` is the dtype. The
+        train: your training loop, a generator as `tinytorch.verify.run_once` takes it; `run.dtype` is the dtype. The
             device is also the default for new tensors.
         devices: two or more; the first is the reference.
-        updates: how many to compare; the training function is then left.
-        progress: called with the number of updates done and of all.
+        updates: how many updates to compare; the training function is then closed.
+        progress: called with the number of updates done, and of all updates.
 
     Raises:
         NotTheSameRun: initial weights, batches or masks are not bit-identical, or the runs ran different ops.
@@ -197,7 +197,7 @@ def _advance_all(
 ) -> Comparison:
     handle = reference.handle
     found = Comparison(handle.device.name, handle.dtype.name, handle.seed, [], 0, 0, [x.found for x in others])
-    for update in range(1, updates + 2):  # one more, to see the parameters after the last
+    for update in range(1, updates + 2):  # one more, for the parameters after the last update
         looking = update <= updates
         reference.advance(update, looking and any(lane.found.first is None for lane in others))
         weights, ends = reference.weights(), reference.ended or not looking
@@ -231,7 +231,7 @@ def _same_bits(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], wha
 
 
 class _Lane(Observer):
-    """One device's run, which looks on while it goes from one update to the next."""
+    """The run on one device: it is driven from update to update, and observed meanwhile."""
 
     def __init__(self, train: Train, handle: Handle, reference: _Lane | None) -> None:
         self.handle, self.device, self.reference = handle, handle.device, reference
@@ -247,11 +247,11 @@ class _Lane(Observer):
     # From outside: step by step -----------------------------------------------------------------------------------
 
     def advance(self, update: int, looking: bool) -> None:
-        """Let the run go on to its next update, or its end; results of ops are noted, or compared, if `looking`."""
+        """Let the run go on to its next update, or its end. With `looking` results of ops are noted, or compared."""
         self.update, self._looking = update, looking
-        self.given: list[tuple[str, np.ndarray[Any, Any]]] = []  # of the reference, for the others to compare with
+        self.given: list[tuple[str, np.ndarray[Any, Any]]] = []  # of the reference: the other runs compare with them
         self.results: list[tuple[str, str, str, np.ndarray[Any, Any]]] = []
-        self._at = [0, 0]  # how many of the reference's have been met
+        self._at = [0, 0]  # how many of the reference's inputs and results were met
         random.generator.bit_generator.state = self._draws
         try:
             with self, self.device, np.errstate(all="ignore"):
@@ -277,7 +277,7 @@ class _Lane(Observer):
         return {n: t.detach().numpy() for n, t in (*model.named_parameters(), *model.named_buffers())}
 
     def check_end(self) -> None:
-        """Raise NotTheSameRun unless the update had as much in it as the reference's."""
+        """Raise NotTheSameRun unless the update had as many inputs and results as the reference's."""
         there: Any = self.reference
         if self.ended is not there.ended:
             raise self._longer(there if self.ended else self)
@@ -287,7 +287,7 @@ class _Lane(Observer):
                 raise self._parted(events[seen][0], "nothing more")
 
     def compare_weights(self, expected: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Compare the parameters after the last update with the reference's; the initial ones must be identical."""
+        """Compare the parameters after the last update with the reference's. Initial values must be bit-identical."""
         mine = self.weights()
         if mine.keys() != expected.keys():
             raise NotTheSameRun(f"compare: not all runs have a parameter {min(mine.keys() ^ expected.keys())!r}")
@@ -299,7 +299,7 @@ class _Lane(Observer):
         last = self.found.steps[-1]
         self.found.steps[-1] = last._replace(parameters=gap, worst=worst if gap.ulps else "")
         if gap.ulps and (self.found.first is None or self.found.first.update == self.update):
-            shape = str(expected[worst].shape)  # everything in the last update was equal, up to its end
+            shape = str(expected[worst].shape)  # all results of the last update were equal: so the step differs
             self.found.first = First(last.update, "optimizer", worst, shape, gap)
 
     def compare_loss(self, expected: float) -> None:
@@ -310,17 +310,17 @@ class _Lane(Observer):
     # From inside: what is computed --------------------------------------------------------------------------------
 
     def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
-        """Note or compare the result of an op, and what it was given."""
+        """Note or compare the result of an op, and inputs that come from outside."""
         if threading.get_ident() != self._thread:
             return
         tensors = [x for x in inputs if isinstance(x, Variable)]
         given = [x for x in tensors if self._is_given(x)]
         if op in PREPARING and len(given) == len(tensors):
-            return  # it is checked when an op computes with it
+            return  # checked when another op computes with the result
         for x in given:
             self._check_given(op, x)
         self._computed[id(result)] = result
-        if self._looking and op != "transfer":  # which one device needs and another does not
+        if self._looking and op != "transfer":  # not every device needs a transfer
             shapes = ", ".join(str(x.shape) if isinstance(x, Variable) else repr(x) for x in inputs)
             self._result("forward", op, f"{shapes} -> {result.shape}", result.device, result.array)
 
@@ -334,7 +334,7 @@ class _Lane(Observer):
             self._result("gradient", name, shapes, node.device, array)
 
     def _is_given(self, x: Any) -> bool:
-        """Whether a tensor comes from outside: it is neither computed nor learned, nor a gradient."""
+        """Whether a tensor comes from outside: not computed, not learned, and no gradient."""
         if x.requires_grad:
             if x.node is None:
                 self._learned[id(x)] = x

@@ -1,8 +1,8 @@
 """Does my model learn, and would I notice if it did not?
 
-`verify` runs a training loop, judges it by gates, and breaks it on purpose to see that the gates notice. `diagnose`
-looks at one forward and backward pass, and names what is wrong. The module `sabotage`, which has to be imported by
-itself, has classic bugs to try both on.
+`verify` runs a training loop, judges the run by gates, and breaks the loop on purpose to see that the gates notice.
+`diagnose` looks at one forward and backward pass, and names every mistake. The module `sabotage` has classic bugs to
+try both on; it has to be imported by itself.
 """
 
 from tinytorch.verify import controls, gates
@@ -12,7 +12,7 @@ from tinytorch.verify.gates import Found, Gate
 from tinytorch.verify.mistakes import Finding
 from tinytorch.verify.report import Report, Verdict
 from tinytorch.verify.handle import Handle
-from tinytorch.verify.measuring import record
+from tinytorch.verify.measuring import run_once
 from tinytorch.verify.run import Run
 from tinytorch.verify.verifying import verify
 
@@ -29,6 +29,6 @@ __all__ = [
     "controls",
     "diagnose",
     "gates",
-    "record",
+    "run_once",
     "verify",
 ]

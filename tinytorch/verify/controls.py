@@ -1,4 +1,4 @@
-"""Controls: break the part that learns, and the gate that is about it must fail; one that passes proves nothing."""
+"""Controls: break the part that learns, and the gate about this part must fail. A gate that passes proves nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Control:
     Args:
         name: what is broken, as in "with `0` frozen".
         fails: the name of the gate that must fail.
-        model: changes the model, before the first update.
-        batch: changes a batch; it is given the batch and a NumPy random generator.
-        gradients: changes the gradients of the model, after each `backward`.
+        model: a function that changes the model, before the first update.
+        batch: a function of a batch and a NumPy random generator that gives a changed batch.
+        gradients: a function that changes the gradients of the model, after each `backward`.
 
     Raises:
-        ValueError: it changes nothing.
+        ValueError: no function is given, so that nothing would change.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Control:
             )
 
 
-Which = str | type[Module]  # a module by its path, or all of a class
+Which = str | type[Module]  # a module by its path, or all modules of a class
 
 
 def _found(model: Module, which: Which) -> list[tuple[str, Any]]:
-    """The modules meant, each with all paths that lead to it."""
+    """The modules that are meant, each with all paths that lead to it."""
     modules = list(model.named_modules(remove_duplicate=False))
     meant = {id(m) for path, m in modules if (path == which if isinstance(which, str) else isinstance(m, which))}
     if not meant:
@@ -58,7 +58,7 @@ def _found(model: Module, which: Which) -> list[tuple[str, Any]]:
 
 
 def _replace(model: Module, path: str, new: Module) -> None:
-    """Put a module in the place of another one."""
+    """Put a module in the place of another module."""
     lead, _, name = path.rpartition(".")
     if not path:
         raise ValueError("control: a layer of the model can be removed, not the whole model")
@@ -95,7 +95,7 @@ def freeze(*layers: Which, fails: str = "movement") -> Control:
 
 @expecting
 def remove(*layers: Which, fails: str = "metric") -> Control:
-    """Layers that hand on what comes in: for a non-linearity, or whatever keeps the shape.
+    """Layers that return their input: for non-linearities, and other layers that keep the shape.
 
     >>> from tinytorch.verify.controls import remove
     >>> remove(tinytorch.Tanh).name
@@ -104,7 +104,7 @@ def remove(*layers: Which, fails: str = "metric") -> Control:
 
     def change(model: Module) -> None:
         for layer in layers:
-            for path, _ in reversed(_found(model, layer)):  # what is inside of another goes first
+            for path, _ in reversed(_found(model, layer)):  # inner modules first
                 _replace(model, path, Identity())
 
     return Control(f"without {_named(layers)}", fails, model=change)
@@ -112,12 +112,12 @@ def remove(*layers: Which, fails: str = "metric") -> Control:
 
 @expecting
 def no_positions(fails: str = "metric") -> Control:
-    """A sequence without order: every PositionalEncoding removed."""
+    """A sequence without order: every PositionalEncoding is removed."""
     return remove(PositionalEncoding, fails=fails)
 
 
 class _Silent(Module):
-    """Zeros in the place of what a module gives."""
+    """Zeros in the place of a module's result."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -128,7 +128,7 @@ class _Silent(Module):
 
 @expecting
 def uniform_attention(fails: str = "metric") -> Control:
-    """Attention that takes the same of each position: the queries of every MultiHeadAttention are zero."""
+    """Attention with equal weights for all positions: the queries of every MultiHeadAttention are zero."""
 
     def change(model: Module) -> None:
         for attention in dict.fromkeys(attention for _, attention in _found(model, MultiHeadAttention)):
@@ -139,7 +139,7 @@ def uniform_attention(fails: str = "metric") -> Control:
 
 @expecting
 def shuffle_labels(fails: str = "metric") -> Control:
-    """The last entry of each batch in random order: there is nothing to learn that holds for other examples."""
+    """The last entry of each batch in random order, so that nothing learned holds for other examples."""
 
     def change(batch: Any, rng: np.random.Generator) -> Any:
         *inputs, labels = batch

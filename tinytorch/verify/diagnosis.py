@@ -1,4 +1,4 @@
-"""`diagnose`: one forward and backward pass, and the name of what is wrong with it, with what mends it."""
+"""`diagnose`: one forward and backward pass, the names of the mistakes in it, and how to mend each."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tinytorch.verify.mistakes import Finding, together
 from tinytorch.verify.trace import Trace
 from tinytorch.words import expecting
 
-VANISHING = 1e-5  # a layer is reported if the loss depends that much less on it than on another
-EXPLODING = 1e3  # and if its gradient is so many times larger than its weights
+VANISHING = 1e-5  # a layer is reported if the loss depends on it by this factor less than on another layer
+EXPLODING = 1e3  # a layer is reported if its gradient is so many times larger than its weights
 
 
 class Diagnosis(list[Finding]):
-    """The findings; prints as a line for each."""
+    """The findings of `diagnose`; printed with a line for each."""
 
     @property
     def ok(self) -> bool:
@@ -36,11 +36,11 @@ class Diagnosis(list[Finding]):
         return not self
 
     def __repr__(self) -> str:
-        return str(self)  # at the prompt
+        return str(self)  # for the prompt
 
     def __str__(self) -> str:
         lines = [plain(finding) for finding in self] or ["nothing found"]
-        if sys.stdout is not None and sys.stdout.isatty():  # elsewhere a line stays one
+        if sys.stdout is not None and sys.stdout.isatty():  # only there long lines are broken
             lines = [part for line in lines for part in wrapped(line, width(80), "  ")]
         return "\n".join(lines)
 
@@ -49,28 +49,29 @@ class Diagnosis(list[Finding]):
 def diagnose(
     model: Module, loss: Tensor | Callable[[], Tensor], optimizer: Optimizer | Iterable[Optimizer] | None = None
 ) -> Diagnosis:
-    """What is wrong with a model: call it where you would call `loss.backward()`.
+    """The mistakes in a model: call `diagnose` where you would call `loss.backward()`.
 
-    It finds, with a line for each cause:
+    The diagnosis has a line for each cause:
 
     * where a NaN is born; layers whose gradient vanishes or explodes; dead ReLUs and saturated units; units that start
       alike, and stay alike; parameters that the loss does not reach, and where the graph was cut;
-    * a softmax, sigmoid or ReLU before a loss that wants logits; what is no probability before one that wants
+    * a softmax, sigmoid or ReLU before a loss that takes logits; numbers outside [0, 1] before a loss that takes
       probabilities; labels that are one-hot, floating or out of range; shapes that broadcast by mistake; data that are
       not normalised, or of another dtype than the model;
     * a model left in eval mode, and gradients left switched off; a plain Tensor in the place of a Parameter;
     * parameters that the optimizer was not given; gradients of an earlier `backward` that were not cleared; a step that
-      goes up, is far too large or far too small, which is tried out on copies.
+      goes up, or is far too large or far too small (the step is tried out on copies).
 
     Gradients, parameters, random numbers and graph stay as they are.
 
     Args:
-        model: whose parameters and modules are named.
-        loss: a function that computes it, which is then watched; or the loss, of which less can be told.
-        optimizer: what will step; one or several.
+        model: the model; lines name its parameters and modules.
+        loss: a function that computes the loss, and is watched meanwhile; or the loss, which tells less.
+        optimizer: the optimizer, or several, for the step.
 
     Raises:
-        TypeError: the loss is not a Tensor. An error of the loss function that is none of the above is raised as it is.
+        TypeError: the loss is not a Tensor. An error of the loss function that has none of these causes is raised as it
+            is.
 
     >>> from tinytorch.verify import diagnose
     >>> model = tinytorch.Sequential(tinytorch.Linear(2, 3), tinytorch.ReLU(), tinytorch.Linear(3, 1))
@@ -113,14 +114,14 @@ def diagnose(
             if callable(loss) and optimizers and value.requires_grad and math.isfinite(value.item()):
 
                 def again() -> float:
-                    random.generator.bit_generator.state = state  # the same dropout
+                    random.generator.bit_generator.state = state  # so that dropout drops the same elements
                     return float(loss().item())
 
                 found += trial.step(optimizers, parameters, value.item(), again)
     return Diagnosis(_causes(found))
 
 
-CONSEQUENCES = {  # what follows from a finding, and is not told beside it
+CONSEQUENCES = {  # kind of finding -> kinds that follow from it, and are left out beside it
     "alike": {"zero", "dead", "vanishing"},
     "dead": {"zero"},
     "saturated": {"zero", "vanishing"},
@@ -131,14 +132,14 @@ CONSEQUENCES = {  # what follows from a finding, and is not told beside it
 
 
 def _causes(found: list[Finding]) -> list[Finding]:
-    """The findings without those that follow from another one."""
+    """The findings, without findings that follow from another finding."""
     follow = {kind for finding in found for kind in CONSEQUENCES.get(finding.kind, ())}
     return [finding for finding in found if finding.kind not in follow]
 
 
 @contextmanager
 def _undisturbed(parameters: dict[str, Parameter]) -> Iterator[None]:
-    """No gradients inside; afterwards all gradients and random numbers are as they were."""
+    """A block that begins without gradients. After the block all gradients and random numbers are as before."""
     grads = {name: p.grad for name, p in parameters.items()}
     state = random.generator.bit_generator.state
     for p in parameters.values():
@@ -181,7 +182,7 @@ def _unreached(parameters: dict[str, Parameter], trace: Trace, value: Tensor) ->
 
 
 def _uneven(parameters: dict[str, Parameter]) -> Iterator[Finding]:
-    """Layers on which the loss depends far less than on others, by |g| |w| of their weights, or far too much."""
+    """Layers on which the loss depends far less than on others, or far too much; measured by |g| |w| of the weights."""
     effect, exploding = {}, {}
     for name, p in parameters.items():
         if p.ndim > 1 and p.grad is not None:

@@ -1,4 +1,4 @@
-"""A training function driven from update to update: what `record` and `compare` stand on."""
+"""A training function driven from update to update: `run_once` and `compare` are made of this."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ HOW = """a training function is a generator:
 def drive(
     train: Train, handle: Handle, look: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Generator[Tensor, None, None]:
-    """The loss of each update, which has been computed and walked back from; the next one makes the optimizer's step.
+    """The loss of each update, after the walk back. Asking for the next loss makes the optimizer's step.
 
-    The device is not entered: who asks for the next update does, since several may be driven in turn.
+    The caller has to enter the device for each update, since several training functions may be driven in turn.
 
     Args:
         look: makes the context in which the training function runs on to its next update.
 
     Raises:
-        TypeError: the training function is no generator, or yields something else than a one-element tensor.
-        RuntimeError: it has not called `watch`, or gets its batches elsewhere, which a gate or control changes.
+        TypeError: the training function is no generator, or yields something other than a one-element tensor.
+        RuntimeError: the training function has not called `watch`; or a gate or control changes the batches, and the
+            training function does not get them from `run.batches`.
     """
     random.manual_seed(handle.seed)
     steps = train(handle)
@@ -69,6 +70,6 @@ def drive(
 
 
 def expect_train(name: str, train: Any) -> None:
-    """Raise TypeError if a training function cannot be one: the commonest mistake is to give the model."""
+    """Raise TypeError if `train` cannot be a training function. The commonest mistake is to give the model."""
     if isinstance(train, type | Module | types.BuiltinFunctionType):
         raise TypeError(f"{name}: train is a function, not {shown(train)}; {HOW}")

@@ -1,6 +1,6 @@
-"""Gates: what must be true of a run, each with what was measured and, where it fails, one sentence for each culprit.
+"""Gates: claims about a run. A gate tells what was measured and, if it fails, has a sentence for each culprit.
 
-The file is long because there are many gates: each is short, and is read by itself.
+The file is long because there are many gates. Each is short, and is read by itself.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from tinytorch.words import bound, constructor, expecting, shown
 @constructor(bound)
 @dataclass(frozen=True)
 class Found:
-    """What a gate found.
+    """The outcome of a gate.
 
     Args:
-        passed: whether the claim holds; None if that could not be measured, which is no pass.
+        passed: whether the claim holds; None if this could not be measured, which is no pass.
         measured: what was measured, as text.
         why: a sentence for each culprit.
 
     Raises:
-        TypeError: `passed` is none of True, False and None. A number is not taken for one: NaN would be true.
+        TypeError: `passed` is not True, False or None. A number is refused: NaN would count as True.
     """
 
     passed: bool | None
@@ -59,9 +59,9 @@ class Gate:
     """A claim about a run.
 
     Args:
-        name: what a control calls it.
-        claim: what must be true.
-        check: finds out, from a `Run` that is over; its device is the default one meanwhile.
+        name: the name by which a control refers to the gate.
+        claim: what must be true, in words.
+        check: a function of a finished `Run` that gives a `Found`; meanwhile the run's device is the default device.
 
     >>> from tinytorch.verify import Found, Gate
     >>> Gate("small", "fewer than 10 parameters", lambda run: Found(len(list(run.model.parameters())) < 10, ""))
@@ -73,7 +73,7 @@ class Gate:
     check: Callable[[Run], Found] = field(repr=False)
 
 
-Exempt = Mapping[str, str]  # parameters (names, with * as a wildcard) a gate leaves out, each with the reason
+Exempt = Mapping[str, str]  # parameter (a name, with * as a wildcard) that a gate leaves out -> the reason
 
 
 def _exempt(name: str, exempt: Exempt | None) -> bool:
@@ -85,7 +85,7 @@ def _percent(x: float) -> str:
 
 
 def _beside(x: float, bound: float, digits: int) -> str:
-    """A part as percent, with more digits where it would look like the bound, which it is not."""
+    """A part as percent, with more digits if fewer would look like the bound."""
     text = f"{x:.{digits}%}"
     while x != bound and digits < 12 and float(text[:-1]) == round(bound * 100, digits):
         digits += 1
@@ -94,10 +94,10 @@ def _beside(x: float, bound: float, digits: int) -> str:
 
 
 def _part(name: str, x: float) -> float:
-    """A threshold of a gate.
+    """A threshold of a gate, a part of 1.
 
     Raises:
-        ValueError: it is none, such as 80 where 80 % is meant.
+        ValueError: x is no part of 1, such as 80 where 80 % is meant.
     """
     if not 0 <= x <= 1:
         raise ValueError(f"{name} is a part of 1, from 0 to 1, not {x}: write 0.8 for 80 %")
@@ -105,7 +105,7 @@ def _part(name: str, x: float) -> float:
 
 
 def _change(before: float, after: float, bound: float) -> tuple[float, str]:
-    """The part of a loss that is gone, and the change as text; NaN where there is no telling: then nothing passed."""
+    """The part of a loss that is gone, and the change as text. The part is NaN, which passes no gate, if undefined."""
     if not (math.isfinite(before) and math.isfinite(after)):
         return math.nan, f"{before:.4f} -> {after:.4f}"
     if before <= 0:
@@ -117,7 +117,7 @@ def _change(before: float, after: float, bound: float) -> tuple[float, str]:
 
 @expecting
 def loss_drop(least: float = 0.5) -> Gate:
-    """The loss falls by more than this part of it, and is finite at each update."""
+    """The loss falls by more than the part `least`, and is finite at each update."""
 
     def check(run: Run) -> Found:
         drop, measured = _change(run.before, run.after, least)
@@ -150,14 +150,14 @@ def _because(cause: str) -> str:
 
 @expecting
 def metric(least: float, *, most: float = math.inf, name: str = "metric") -> Gate:
-    """The metric, a part of 1 such as accuracy, is above this; reaches it, if this is 1.
+    """The metric, a part of 1 such as accuracy, is above `least`, or equal to it if `least` is 1.
 
     Args:
-        most: more than the task allows: then the model sees what it should not, such as the answer.
+        most: a metric above this fails, too: more than the task allows means that the model sees the answer.
         name: of the metric, such as "accuracy".
 
     Raises:
-        ValueError: a threshold is not a part of 1. (A metric that is none needs a gate of your own: `Gate`.)
+        ValueError: a threshold is not a part of 1. (A metric that is no part of 1 needs a gate of your own: `Gate`.)
     """
     _part("gates.metric: least", least)
     if most != math.inf:
@@ -180,10 +180,10 @@ def metric(least: float, *, most: float = math.inf, name: str = "metric") -> Gat
 
 
 def _no_part(run: Run, what: str, value: float) -> Found | None:
-    """What to say of a metric that was not measured, or is no part of 1."""
+    """The outcome for a metric that was not measured, or is no part of 1; else None."""
     if not run.handle.measures(what):
         return Found(None, "not measured", (f"pass run.watch(..., {what}=lambda: ...)",))
-    if not 0 <= value <= 1 + 1e-6:  # a mean of ones may be a little more
+    if not 0 <= value <= 1 + 1e-6:  # rounding may lift a mean of ones above 1
         how = "percent is divided by 100; for what is no part of 1 give a gate of your own"
         why = f"run.watch({what}=...) gives {value:.6g}, and should give a part of 1, from 0 to 1: {how}"
         return Found(False, f"{value:.6g}", (why,))
@@ -192,7 +192,7 @@ def _no_part(run: Run, what: str, value: float) -> Found | None:
 
 @expecting
 def gap(most: float = 0.15) -> Gate:
-    """The metric on the training data is at most so much better than on held-out data.
+    """The metric on the training data is better than on held-out data by less than `most`.
 
     Raises:
         ValueError: `most` is not a part of 1.
@@ -215,7 +215,7 @@ def gap(most: float = 0.15) -> Gate:
 
 @expecting
 def finite_gradients(exempt: Exempt | None = None) -> Gate:
-    """Every parameter has a gradient, and a finite one, at each update that was looked at."""
+    """Every parameter has a finite gradient at each update whose gradients were read."""
 
     def check(run: Run) -> Found:
         causes: dict[str, str] = {}
@@ -234,7 +234,7 @@ def finite_gradients(exempt: Exempt | None = None) -> Gate:
 
 @expecting
 def nonzero_gradients(exempt: Exempt | None = None) -> Gate:
-    """No parameter has a gradient of zeros, at each update that was looked at."""
+    """No parameter has a gradient of zeros at any update whose gradients were read."""
 
     def check(run: Run) -> Found:
         causes: dict[str, str] = {}
@@ -254,7 +254,7 @@ def nonzero_gradients(exempt: Exempt | None = None) -> Gate:
 
 
 def _not_seen(run: Run, judged: list[str]) -> Found | None:
-    """Why gradients cannot be judged at all."""
+    """The outcome if no gradients can be judged; else None."""
     if not judged:
         why = "every parameter is exempt" if run.moved else "the model that run.watch was given has no parameters"
         return Found(False, "0/0", (why,))
@@ -270,7 +270,7 @@ def _since(what: str, update: int, cause: str) -> str:
 
 
 def _together(causes: Mapping[str, str]) -> tuple[str, ...]:
-    """One sentence for each cause, which names all parameters it is the cause for."""
+    """One sentence for each cause, which names all parameters with this cause."""
     names: dict[str, list[str]] = {}
     for name, cause in causes.items():
         names.setdefault(cause, []).append(f"`{name}`")
@@ -278,19 +278,19 @@ def _together(causes: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _faded(run: Run, name: str, update: int) -> bool:
-    """Whether a gradient became zero because nothing is left to learn: all did, and the first was not."""
+    """Whether nothing is left to learn: all gradients became zero, and were not zero at first."""
     norms = run.gradients[update]
     return update > 0 and not any(norms.values()) and run.gradients[0].get(name, 0.0) > 0
 
 
 @expecting
 def movement(least: float = 1e-3, *, of: str = "*", exempt: Exempt | None = None, name: str = "movement") -> Gate:
-    """Parameters move by more than this, relative to their norm at the start.
+    """Parameters move by more than `least`, relative to their norm at the start.
 
     Args:
-        least: the default tells what is stuck from what learns.
-        of: which parameters, with * as a wildcard.
-        name: of the gate, where there are several.
+        least: the default tells stuck parameters from parameters that learn.
+        of: the names of the parameters, with * as a wildcard.
+        name: of the gate, if there are several gates of movement.
     """
 
     def check(run: Run) -> Found:
@@ -326,7 +326,7 @@ def movement(least: float = 1e-3, *, of: str = "*", exempt: Exempt | None = None
 
 @expecting
 def fresh_gradients() -> Gate:
-    """The gradients of an update are not added to those of the one before."""
+    """The gradients of an update are not added to the gradients of the update before."""
 
     def check(run: Run) -> Found:
         cause = "the gradient is added to that of the update before: call optimizer.zero_grad() in each"
@@ -339,7 +339,7 @@ def fresh_gradients() -> Gate:
 
 @expecting
 def updates(n: int) -> Gate:
-    """There are as many updates as the recipe says."""
+    """There are n updates."""
 
     def check(run: Run) -> Found:
         right = run.updates == n
@@ -350,7 +350,7 @@ def updates(n: int) -> Gate:
 
 @expecting
 def overfit(drop: float = 0.9, within: int = 500) -> Gate:
-    """On its first batch alone, again and again, the loss falls by more than this part of it. Needs `run.batches`."""
+    """On the first batch alone, again and again, the loss falls by more than the part `drop`. Needs `run.batches`."""
 
     def check(run: Run) -> Found:
         again = run.again(limit=within, one_batch=True)
@@ -370,7 +370,7 @@ def overfit(drop: float = 0.9, within: int = 500) -> Gate:
 
 @expecting
 def repeatable() -> Gate:
-    """In `eval` mode the same data give the same loss twice, or the same metric if no loss can be computed."""
+    """In `eval` mode the loss of the same data is twice the same; without a loss, the metric is."""
 
     def check(run: Run) -> Found:
         what = next((what for what in ("loss", "metric") if run.handle.measures(what)), None)
@@ -389,11 +389,11 @@ def repeatable() -> Gate:
 
 @expecting
 def predicted(tolerance: float = 0.1, exempt: Exempt | None = None) -> Gate:
-    """Each gradient says how the loss changes if its parameter moves along it: the check of all gradient rules at once.
+    """Each gradient predicts the change of the loss if its parameter moves: a check of all gradient rules at once.
 
-    Before the first update, each parameter is moved a little along its gradient g and against it; the difference of the
-    losses must be 2 eps |g| within the tolerance. It takes two evaluations of `run.watch(loss=...)` for each parameter,
-    so let that be of some of the data if they are many; without it nothing is measured.
+    Before the first update, each parameter is moved a little along its gradient g, and against g. The difference of the
+    losses must be 2 eps |g| within the tolerance. The gate evaluates `run.watch(loss=...)` twice for each parameter: of
+    many data, let this loss take some. Without `loss=` nothing is measured.
     """
 
     def check(run: Run) -> Found:
@@ -426,7 +426,7 @@ def predicted(tolerance: float = 0.1, exempt: Exempt | None = None) -> Gate:
 
 
 def _slopes(p: Tensor, g: Tensor | None, run: Run) -> tuple[float, float, float]:
-    """The slope of the loss along a gradient: as the gradient says, as it is, and how far rounding blurs that."""
+    """The slope of the loss along a gradient: as predicted, as measured, and the rounding error of the measurement."""
     home, start = p.data, p.detach().numpy().astype(np.float64)
     direction = np.zeros_like(start) if g is None else g.detach().numpy().astype(np.float64)
     norm = float(np.linalg.norm(direction))

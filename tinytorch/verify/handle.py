@@ -1,4 +1,4 @@
-"""What a training function is given: where and from which seed it trains, `watch` and `batches`."""
+"""The argument of a training function: the device, the seed, `watch` and `batches`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ Measure = Callable[[], Any]  # the loss or a metric: a one-element tensor or a n
 
 
 class Handle:
-    """What a training function is given.
+    """The argument of a training function.
 
     Attributes:
-        device, seed: where it trains, and from which seed; both are set already when it starts.
-        dtype: of the model, where the training function leaves that open: float32, unless `compare` was asked for more.
+        device, seed: the device and the seed of the run. Device and random numbers are already set to them.
+        dtype: for the model, if the training function can use any dtype: float32, unless `compare` was asked for
+            float64.
         model, optimizer: as given to `watch`.
-        updates, total: how many there have been, and how many are planned, as far as `batches` knows.
+        updates, total: the number of updates so far, and the planned number, as far as `batches` knows.
     """
 
     @expecting
@@ -48,7 +49,7 @@ class Handle:
         self.limit = limit
         self.told: Callable[[str], Any] = lambda event: None  # called as "watched", and after each "epoch"
         self.control, self._one_batch = control, one_batch
-        self._hands_out = False  # whether the batches come from `batches`
+        self._hands_out = False  # whether `batches` was called
         self._measures: dict[str, Measure | None] = {}
 
     def __repr__(self) -> str:
@@ -69,14 +70,14 @@ class Handle:
         """Say what learns, before the first update.
 
         Args:
-            model: its parameters are judged.
-            optimizer: one or several; then a parameter that none was given is named.
-            loss: computes the loss on all training data, or enough of it.
-            metric: computes what should get large, on held-out data where there are any.
-            train_metric: the same on the training data: the difference is the generalization gap.
+            model: the gates judge its parameters.
+            optimizer: one or several; with an optimizer, gates name parameters that it was not given.
+            loss: a function that computes the loss on all training data, or enough of them.
+            metric: a function that computes a number that should get large, on held-out data if there are any.
+            train_metric: a function that computes this number on the training data, for the generalization gap.
             curve: measure the metric after each epoch of `batches`, too.
 
-        These three are called without arguments, in `eval` mode and under `no_grad`.
+        `loss`, `metric` and `train_metric` are called without arguments, in `eval` mode and under `no_grad`.
         """
         if self.model is not None:
             raise RuntimeError("watch: once for each run; a model of several parts is one Module")
@@ -101,7 +102,7 @@ class Handle:
         self.told("watched")
 
     def batches(self, loader: Iterable[Any], epochs: int = 1) -> Iterator[Any]:
-        """The batches of so many passes over the data. Controls and gates that change the data do it here."""
+        """The batches of so many passes over the data. Controls and gates change the data here."""
         if isinstance(loader, Sized):
             self.total = self.total or epochs * len(loader)
         self._hands_out = True
@@ -121,20 +122,20 @@ class Handle:
 
     @property
     def misses_batches(self) -> bool:
-        """Whether a gate or control changes the batches, and the training function has not taken them from here."""
+        """Whether a gate or control changes the batches, and the training function did not call `batches`."""
         return not self._hands_out and (self._one_batch or (self.control is not None and bool(self.control.batch)))
 
     # Measuring ----------------------------------------------------------------------------------------------------
 
     def measures(self, what: str) -> bool:
-        """Whether `watch` was told how to compute the "loss", "metric" or "train_metric"."""
+        """Whether `watch` was given a function for the "loss", "metric" or "train_metric"."""
         return self._measures.get(what) is not None
 
     def measure(self, what: str) -> float:
-        """The "loss", "metric" or "train_metric" of the model as it is now; NaN if `watch` was not told how."""
+        """The "loss", "metric" or "train_metric" of the model as it is now; NaN if `watch` was not given a function."""
         if not self.measures(what):
             return float("nan")
-        modes = [(m, m.training) for m in self.model.modules()]  # a part may be in another than the whole
+        modes = [(m, m.training) for m in self.model.modules()]  # parts of the model may be in another mode
         self.model.eval()
         try:
             with no_grad():
@@ -145,10 +146,10 @@ class Handle:
                 module.training = training
 
     def evaluate(self, what: str) -> Any:
-        """What the function for the "loss", "metric" or "train_metric" gives: a one-element tensor or a number.
+        """The result of the function for the "loss", "metric" or "train_metric": a one-element tensor or a number.
 
         Raises:
-            TypeError: it gives something else.
+            TypeError: the result is something else.
         """
         value = self._measures[what]()  # type: ignore[misc]
         number = isinstance(value, numbers.Real) and not isinstance(value, str)
@@ -158,18 +159,18 @@ class Handle:
         raise TypeError(f"watch: {what}=... gives a one-element Tensor or a number, not {value!r}")
 
     def loss_function(self) -> Measure | None:
-        """The loss on all data, as `watch` was given it."""
+        """The loss on all data, by the function given to `watch`."""
         return self._measures.get("loss")
 
 
 def _again_and_again(loader: Iterable[Any]) -> Iterator[Any]:
-    """The first batch, for ever; nothing if there is none."""
+    """The first batch, again and again; nothing if there are no batches."""
     first = next(iter(loader), None)
     return itertools.repeat(first) if first is not None else iter(())
 
 
 def given_to(optimizer: Optimizer | Iterable[Optimizer]) -> set[int]:
-    """The ids of the parameters that an optimizer, or one of several, was given."""
+    """The ids of the parameters of an optimizer, or of several."""
     several = optimizers_of("given_to", optimizer)
     return {id(p) for one in several for group in one.param_groups for p in group["params"]}
 
@@ -178,7 +179,7 @@ def optimizers_of(name: str, optimizer: Any) -> list[Optimizer]:
     """One optimizer, several or none, as a list.
 
     Raises:
-        TypeError: something else is among them.
+        TypeError: something is no optimizer.
     """
     several = [] if optimizer is None else [optimizer] if hasattr(optimizer, "param_groups") else optimizer
     found = list(several) if isinstance(several, Iterable) and not isinstance(several, Tensor) else [several]

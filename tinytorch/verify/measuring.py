@@ -1,4 +1,4 @@
-"""`record`: a training function is driven from update to update, and what is measured on the way is its `Run`."""
+"""`run_once`: a training function is driven from update to update; the measurements are a `Run`."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tinytorch.words import expecting
 
 
 class Meter:
-    """Looks at a run: before the first update, at each one, after each epoch, and at the end."""
+    """Measures a run: before the first update, at each update, after each epoch, and at the end."""
 
     def __init__(self, run: Run, traced: tuple[int, ...]) -> None:
         self.run, self._traced = run, traced
         self._initial: dict[str, np.ndarray[Any, Any]] = {}
-        self._last: dict[str, Any] = {}  # gradients of the update before
+        self._last: dict[str, Any] = {}  # the gradients of the update before
         self._learned: list[tuple[str, Tensor]] = []
         self._newest: dict[str, tuple[Device, Any]] = {}  # the arrays of the gradients of the newest update
         self._trace: Trace | None = None
         run.handle.told = self._told
 
     def _told(self, event: str) -> None:
-        """What happens here is no part of the update that is traced."""
+        """A block that a trace of the update leaves out."""
         run, handle = self.run, self.run.handle
         with self._trace.paused() if self._trace is not None else nullcontext():
             if event == "epoch" and handle.measures("curve"):
@@ -44,22 +44,22 @@ class Meter:
 
     @contextmanager
     def look(self) -> Iterator[None]:
-        """The context of an update, which is traced if it is one of those that were chosen."""
+        """The context of an update: a trace for the chosen updates."""
         self._trace = Trace() if self.run.updates in self._traced else None
         traced: AbstractContextManager[Any] = self._trace or nullcontext()
         with traced:
             yield
 
     def note(self, loss: Tensor) -> None:
-        """An update has been computed, and is about to be made."""
+        """The gradients of an update have been computed. The step comes next."""
         run, trace, model = self.run, self._trace, self.run.model
         update = run.updates - 1
         if trace is not None and not update:
             run.misplaced = _misplaced(trace, loss, list(model.parameters()))
         if run.handle.control is not None and run.handle.control.gradients is not None:
             run.handle.control.gradients(model)
-        if update & (update - 1) == 0 or trace is not None:  # 0, 1, 2, 4, 8, ...: each is read to the host
-            self._learned = list(model.named_parameters())  # to walk the modules in each update costs a tenth of it
+        if update & (update - 1) == 0 or trace is not None:  # at 0, 1, 2, 4, 8, ... gradients are read to the host
+            self._learned = list(model.named_parameters())  # walking the modules would take a tenth of each update
             run.gradients[update] = {n: _norm(p.grad.detach().numpy()) for n, p in self._learned if p.grad is not None}
         if trace is not None:
             trace.names_of(model)
@@ -78,7 +78,7 @@ class Meter:
         elif losses:
             run.before, run.after = float(np.mean(losses[:k])), float(np.mean(losses[-k:]))
         run.metric, run.train_metric = handle.measure("metric"), handle.measure("train_metric")
-        if run.updates:  # the gradients themselves may be cleared by now
+        if run.updates:  # kept above: the parameters' gradients may be cleared by now
             run.gradients[run.updates - 1] = {n: _norm(dev.to_numpy(g)) for n, (dev, g) in self._newest.items()}
         for name, p in run.model.named_parameters():
             start = self._initial.get(name, np.zeros(1))
@@ -86,10 +86,10 @@ class Meter:
             if not np.isfinite(change):
                 run.moved[name] = float("nan")
             else:
-                run.moved[name] = change / norm if norm else float("inf" if change else 0.0)  # from zero: all the way
+                run.moved[name] = change / norm if norm else float("inf" if change else 0.0)  # from zero: infinite
 
     def _compare_with_last(self, trace: Trace) -> None:
-        """Whether a gradient is that of this update, or was added to the one before."""
+        """Note a parameter as stale if this update's gradient was added to the gradient of the update before."""
         for name, p in self._learned:
             old, new = self._last.get(name), trace.sums.get(id(p))
             if old is not None and new is not None and p.grad is not None and old.any():
@@ -101,7 +101,7 @@ class Meter:
 
 
 def _misplaced(trace: Trace, loss: Tensor, parameters: list[Tensor]) -> str:
-    """What is wrong with where the loop yields, which must be between `backward` and `step`."""
+    """What is wrong with the place of the `yield`, which must be between `backward` and `step`; "" if nothing is."""
     order = "the order is loss.backward(), yield loss, optimizer.step()"
     pulled = [p for p in parameters if id(p) in trace.sums]
     if pulled and all(trace.changed_since_pulled(p) for p in pulled):
@@ -116,7 +116,7 @@ def _misplaced(trace: Trace, loss: Tensor, parameters: list[Tensor]) -> str:
 def _explained(
     trace: Trace, loss: Tensor, learned: list[tuple[str, Tensor]], norms: dict[str, float]
 ) -> dict[str, str]:
-    """For each parameter whose gradient is missing, zero or not finite: why."""
+    """The reason, for each parameter whose gradient is missing, zero or not finite."""
     reasons = {}
     for name, p in learned:
         if not norms.get(name):
@@ -140,7 +140,7 @@ def _driven(
     traced: tuple[int, ...],
     progress: Callable[[Run], Any] | None = None,
 ) -> Run:
-    """A run to its end or limit. An error says in which run it came."""
+    """A run to its end or limit. An error is told in which run it came."""
 
     def again(*, traced: tuple[int, ...] = (), **changes: Any) -> Run:
         return _driven(train, Handle(handle.device, handle.seed, control=handle.control, **changes), name, traced)
@@ -162,7 +162,7 @@ def _driven(
 
 
 @expecting
-def record(
+def run_once(
     train: Train,
     *,
     seed: int = 0,
@@ -172,17 +172,17 @@ def record(
     name: str = "",
     progress: Callable[[Run], Any] | None = None,
 ) -> Run:
-    """Run a training function from a seed on a device, and watch it.
+    """Run a training function from a seed on a device, and measure it.
 
     Args:
-        train: a generator function: it is given a `Handle`, calls its `watch`, and yields the loss of each update
+        train: a generator function. It takes a `Handle`, calls `Handle.watch`, and yields the loss of each update
             between `backward` and the optimizer's step.
-        updates: stop after so many.
+        updates: stop after so many updates.
         control: what to break: see `tinytorch.verify.controls`.
         name: of the run, for reports.
         progress: called with the run at each update.
 
-    >>> from tinytorch.verify import record
+    >>> from tinytorch.verify import run_once
     >>> def train(run):
     ...     model = tinytorch.Linear(2, 1)
     ...     optimizer = tinytorch.SGD(model.parameters(), lr=0.1)
@@ -193,12 +193,12 @@ def record(
     ...         loss.backward()
     ...         yield loss
     ...         optimizer.step()
-    >>> run = record(train)
+    >>> run = run_once(train)
     >>> run.updates, run.loss_drop > 0.9, sorted(run.moved)
     (20, True, ['bias', 'weight'])
     """
     if seed < 0:
-        raise ValueError(f"record: a seed is not negative: {seed}")
-    expect_train("record", train)
+        raise ValueError(f"run_once: a seed is not negative: {seed}")
+    expect_train("run_once", train)
     handle = Handle(_device(device), seed, control=control, limit=updates)
     return _driven(train, handle, name, (0, 1), progress)

@@ -1,7 +1,7 @@
-"""What everybody does wrong at some time, as `diagnose` finds it: by what the ops of one forward pass were given.
+"""Common mistakes, which `diagnose` finds from the inputs of the ops of one forward pass.
 
-Each function takes what was seen and yields a finding for each cause, with what mends it as code. A finding is only
-made where what was seen cannot be on purpose, or hardly: a healthy model must give none.
+Each function takes the events of the pass and yields a finding for each cause, with the fix as code. There is a finding
+only for things that are hardly ever done on purpose: a healthy model must have no findings.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from tinytorch.verify.trace import Event, Trace
 from tinytorch.words import constructor, expecting
 
 DEAD = 0.5  # a layer is reported if more of its units than this are dead or saturated for all examples
-FLAT = 1e-3  # a unit is saturated where its slope is less than this part of the steepest
-LARGE, SMALL = 20.0, 1e-3  # data are reported if their root mean square is not between
+FLAT = 1e-3  # a unit is saturated if its slope is less than this part of the steepest slope
+LARGE, SMALL = 20.0, 1e-3  # data are reported if their root mean square is outside this interval
 SHOWN = 4  # names in a line
-ALIKE = 1e-5  # units are alike whose weights and gradients differ by less, relatively
+ALIKE = 1e-5  # units are alike if weights and gradients differ by less, relatively
 
-LOGITS = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}  # loss -> what it does itself
+LOGITS = {
+    "cross_entropy": "softmax",
+    "binary_cross_entropy_with_logits": "sigmoid",
+}  # loss -> what the loss applies itself
 SQUASHED = ("softmax", "sigmoid", "tanh", "relu")
 LAYERS = ("linear", "conv2d", "matmul")
 MOVING = ("reshape", "getitem", "astype", "squeeze", "expand_dims", "permute_dims", "matrix_transpose")
@@ -34,14 +37,14 @@ MOVING = ("reshape", "getitem", "astype", "squeeze", "expand_dims", "permute_dim
 @constructor(expecting)
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong.
+    """A mistake that `diagnose` has found.
 
     Attributes:
         kind: "nan", "dead", "saturated", "vanishing", "exploding", "alike", "unreached", "zero", "logits",
             "probabilities", "labels", "broadcast", "data", "dtype", "mode", "not a parameter", "not optimized",
             "stale", "setting", "uphill", "step too large" or "step too small".
         culprit: the parameters, the module, or the line.
-        text: a sentence about it, with what mends it.
+        text: a sentence about the mistake, with the fix.
     """
 
     kind: str
@@ -53,7 +56,7 @@ class Finding:
 
 
 def together(kind: str, causes: dict[str, str]) -> Iterator[Finding]:
-    """A finding for each cause, which names all that it is the cause for."""
+    """A finding for each cause, which names all culprits with this cause."""
     names: dict[str, list[str]] = {}
     for name, cause in causes.items():
         names.setdefault(cause, []).append(name)
@@ -67,7 +70,7 @@ def together(kind: str, causes: dict[str, str]) -> Iterator[Finding]:
 
 
 def of_model(model: Module) -> Iterator[Finding]:
-    """Tensors that should be learned, and that `parameters()` does not have."""
+    """Tensors that should be learned, and are not among `parameters()`."""
     known = {id(p) for p in model.parameters()}
     lost: dict[str, list[str]] = {}
     for path, module in model.named_modules():
@@ -87,7 +90,7 @@ HELD = "a list or dict with a plain Tensor"
 
 
 def _members(module: Module) -> Iterator[tuple[str, Iterable[Any], str]]:
-    """The attributes of a module, those of its class among them: (name, what it is or holds, what that is)."""
+    """The attributes of a module and of its class: (name, the tensors and modules in it, what it is in words)."""
     for name, member in vars(module).items():
         if isinstance(member, list | tuple | dict):
             yield name, member.values() if isinstance(member, dict) else member, HELD
@@ -99,7 +102,7 @@ def _members(module: Module) -> Iterator[tuple[str, Iterable[Any], str]]:
 
 
 def _is_made_to_learn(x: Tensor, known: set[int]) -> bool:
-    """Whether it is a leaf that requires a gradient, or an op's result of such a one, as Tensor(...) * 0.1."""
+    """Whether x is a leaf that requires a gradient, or the result of an op on such a leaf, as Tensor(...) * 0.1."""
     if not x.requires_grad or x.node is None:
         return x.requires_grad
     made_of = [leaf for leaf in x.node.inputs if isinstance(leaf, Tensor)]
@@ -107,7 +110,7 @@ def _is_made_to_learn(x: Tensor, known: set[int]) -> bool:
 
 
 def of_mode(model: Module) -> Iterator[Finding]:
-    """A model that is in the wrong mode for what is done with it."""
+    """A model that is in the wrong mode."""
     drops = [path for path, m in model.named_modules() if isinstance(m, Dropout) and m.training and m.p > 0]
     if not is_grad_enabled():
         off = "gradients are switched off, so nothing can be learned: leave `with no_grad():` before"
@@ -120,7 +123,7 @@ def of_mode(model: Module) -> Iterator[Finding]:
 
 
 def of_symmetry(parameters: dict[str, Parameter]) -> Iterator[Finding]:
-    """Layers whose units have the same weights and the same gradients: they do the same for ever."""
+    """Layers whose units have equal weights and equal gradients, and so stay equal for ever."""
     alike = []
     for name, p in parameters.items():
         if p.ndim > 1 and p.shape[0] > 1 and p.grad is not None:
@@ -137,7 +140,7 @@ def of_symmetry(parameters: dict[str, Parameter]) -> Iterator[Finding]:
 
 
 def of_forward(events: list[Event], trace: Trace, parameters: dict[str, Parameter]) -> Iterator[Finding]:
-    """What the ops were given that they should not be, and what has become of their units."""
+    """Wrong inputs of ops, and dead or saturated units."""
     learned = {id(p.array): name for name, p in parameters.items()}
     made = {id(e.result.array): e for e in reversed(events) if e.result is not None}
     final = {id(e) for loss in events if _is_loss(loss) for e in [_maker(loss.inputs[0], made)] if e is not None}
@@ -163,7 +166,7 @@ def _is_loss(event: Event) -> bool:
 
 
 def _maker(x: Tensor, made: dict[int, Event]) -> Event | None:
-    """The op that made the values of a tensor, but for moving them about; None if they are data."""
+    """The op that computed the values of a tensor (ops that only move values are skipped); None if they are data."""
     event = made.get(id(x.array))
     while event is not None and event.where.what in MOVING and event.inputs:
         event = made.get(id(event.inputs[0].array))
@@ -206,7 +209,7 @@ def _saturated(event: Event, trace: Trace) -> Iterator[Finding]:
 
 
 def _squashed(event: Event, made: dict[int, Event], trace: Trace) -> Iterator[Finding]:
-    """A loss that wants logits, and is given something that is none."""
+    """A loss that takes logits, and is given the result of a softmax, sigmoid or ReLU."""
     loss = event.where.what
     if loss not in LOGITS:
         return
@@ -226,7 +229,7 @@ def _squashed(event: Event, made: dict[int, Event], trace: Trace) -> Iterator[Fi
 
 
 def _twice(event: Event, made: dict[int, Event], trace: Trace) -> Iterator[Finding]:
-    """A softmax or sigmoid of one; a softmax of one class."""
+    """A softmax or sigmoid of a softmax or sigmoid; a softmax of one class."""
     what = event.where.what
     if what not in ("softmax", "sigmoid") or event.result is None:
         return
@@ -251,7 +254,7 @@ def _broadcast(event: Event, trace: Trace) -> Iterator[Finding]:
 
 
 def _data(event: Event, learned: dict[int, str], made: dict[int, Event], trace: Trace) -> Iterator[Finding]:
-    """Data that come into a layer far too large or small, or in another dtype than its parameters have."""
+    """Data of a layer that are far too large or small, or have another dtype than the parameters."""
     if event.where.what not in LAYERS or len(event.inputs) < 2:
         return
     x, name = event.inputs[0], next((learned[key] for key in event.sources[1:] if key in learned), "")
@@ -277,7 +280,7 @@ def _data(event: Event, learned: dict[int, str], made: dict[int, Event], trace: 
 
 
 def of_error(frames: Iterable[tuple[Any, int]], trace: Trace) -> list[Finding]:
-    """What a loss or layer was given that refused it: found in the frames of its error."""
+    """Wrong inputs that a loss or layer has refused, found in the frames of the error."""
     for frame, _ in frames:
         local = frame.f_locals
         if frame.f_code.co_name == "call" and isinstance(local.get("inputs"), tuple):  # an op
@@ -299,7 +302,7 @@ def of_error(frames: Iterable[tuple[Any, int]], trace: Trace) -> list[Finding]:
 
 
 def of_loss(loss: str, x: Tensor, y: Tensor, place: str) -> Iterator[Finding]:
-    """Labels and probabilities that a loss does not mean."""
+    """Labels and probabilities that do not fit a loss."""
     if not y.size or not x.size:
         return
     values, given = y.detach().numpy(), x.detach().numpy()
@@ -324,7 +327,7 @@ def of_loss(loss: str, x: Tensor, y: Tensor, place: str) -> Iterator[Finding]:
 
 
 def _classes(y: np.ndarray[Any, Any], shape: tuple[int, ...], place: str) -> Iterator[Finding]:
-    """Labels of a cross entropy that are no class indices, (N,) of 0 to C - 1, and no probabilities either."""
+    """Labels of a cross entropy that are neither class indices, (N,) from 0 to C - 1, nor probabilities."""
     axis = min(len(shape) - 1, 1)
     C, others = shape[axis], shape[:axis] + shape[axis + 1 :]
     text, mend = "", ""
@@ -340,7 +343,7 @@ def _classes(y: np.ndarray[Any, Any], shape: tuple[int, ...], place: str) -> Ite
     elif y.shape == (*others, 1) and others:
         text, mend = f"labels of shape {y.shape}", "y.reshape(-1)"
     elif y.dtype.kind in "iu" and y.shape == others:
-        kept = y[y != -100]  # what is ignored
+        kept = y[y != -100]  # without ignored labels
         low, high = (int(kept.min()), int(kept.max())) if kept.size else (0, 0)
         if low < 0 or high >= C:
             text = f"labels from {low} to {high} with {C} classes"

@@ -1,4 +1,4 @@
-"""What `verify` found: a verdict for each gate of each run, the controls, and both as a table, JSON or JUnit XML."""
+"""The report of `verify`: a verdict for each gate of each run, the controls, and all as a table, JSON or JUnit XML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinytorch.verify.gates import Found, Gate
 from tinytorch.verify.run import Run
 from tinytorch.words import bound, constructor, expecting
 
-STATES = {True: "pass", False: "FAIL", None: "n/a"}  # n/a: could not be measured
+STATES = {True: "pass", False: "FAIL", None: "n/a"}  # n/a: not measured
 
 
 @constructor(expecting)
@@ -28,9 +28,9 @@ class Verdict:
     """Whether a gate passed, and if not, why.
 
     Attributes:
-        gate: its name.
-        claim: what it demands.
-        found: whether it passed, what was measured, and a sentence for each culprit.
+        gate: the name of the gate.
+        claim: what the gate demands.
+        found: whether the gate passed, what was measured, and a sentence for each culprit.
     """
 
     gate: str
@@ -39,12 +39,12 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the claim holds. What could not be measured has not passed."""
+        """Whether the claim holds. A claim that could not be measured has not passed."""
         return self.found.passed is True
 
     @property
     def failed(self) -> bool:
-        """Whether the claim does not hold. What could not be measured has not failed."""
+        """Whether the claim does not hold. A claim that could not be measured has not failed."""
         return self.found.passed is False
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Verdict:
 
 @dataclass
 class Judged:
-    """A run and the verdicts on it."""
+    """A run, and the verdicts on the run."""
 
     run: Run
     verdicts: list[Verdict]
@@ -71,10 +71,10 @@ class Judged:
 
 @dataclass
 class Controlled:
-    """A control, and the runs that were broken by it, judged by the gate that should fail.
+    """A control, and the runs that it has broken, judged by the gate that should fail.
 
     Attributes:
-        unchanged: the seeds from which the run was the same, number by number, as the healthy one.
+        unchanged: the seeds whose broken run is the same, number by number, as the healthy run.
     """
 
     control: Control
@@ -83,17 +83,17 @@ class Controlled:
 
     @property
     def noticed(self) -> bool:
-        """Whether the control changed something from every seed, and the gate that should fail did."""
+        """Whether, from every seed, the control changed something, and the gate that should fail has failed."""
         return bool(self.judged) and not self.unchanged and all(self.control.fails in j.failed for j in self.judged)
 
     @property
     def verdict(self) -> str:
-        """In a few words."""
+        """The outcome in a few words."""
         return f"{self.control.name}: {'noticed' if self.noticed else 'NOT noticed'}"
 
     @property
     def failure(self) -> str:
-        """What a control that was not noticed shows."""
+        """A sentence about a control that was not noticed."""
         name, gate = self.control.name, self.control.fails
         if self.unchanged:
             seeds = ", ".join(map(str, self.unchanged))
@@ -152,11 +152,11 @@ class Subject:
 @constructor(expecting)
 @dataclass
 class Report:
-    """What was verified, on which device, and how it came out.
+    """The outcome of `verify`, on one device.
 
     Attributes:
         subjects: the models; `verify` gives a report of one.
-        claims: verdicts that are about the models together, added by `claim`.
+        claims: verdicts about the models together, added by `claim`.
     """
 
     name: str
@@ -167,10 +167,10 @@ class Report:
     @staticmethod
     @expecting
     def joined(name: str, reports: Sequence[Report]) -> Report:
-        """Reports on several models, of one device, as one.
+        """Reports on several models, of one device, as one report.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are no reports.
         """
         if not reports:
             raise ValueError("Report.joined: there are no reports, which would prove nothing")
@@ -184,7 +184,7 @@ class Report:
         self.claims.append(Verdict(claim, claim, Found(passed, measured)))
 
     def __repr__(self) -> str:
-        return str(self)  # at the prompt, and where an assertion fails
+        return str(self)  # for the prompt, and for assertions that fail
 
     @property
     def runs(self) -> list[Run]:
@@ -193,12 +193,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether enough runs passed, all controls were noticed, and all claims hold; and whether there are any."""
+        """Whether enough runs passed, all controls were noticed, and all claims hold. An empty report is not ok."""
         return not self.failures
 
     @property
     def failures(self) -> list[str]:
-        """A sentence for each failure, with the model's name where there are several."""
+        """A sentence for each failure, with the model's name if there are several models."""
         several = len(self.subjects) > 1
         found = [f"{v.claim}: {v.found.measured}" for v in self.claims if not v.passed]
         if not self.claims and not any(s.judged for s in self.subjects):
@@ -213,9 +213,9 @@ class Report:
 
     @property
     def counted(self) -> tuple[int, int]:
-        """How many verdicts are as they should be, and how many there are; a control counts as one.
+        """The number of verdicts that are as they should be, and the number of all verdicts.
 
-        What could not be measured is not counted.
+        A control counts as one verdict. Verdicts that could not be measured do not count.
         """
         verdicts = [v.passed for v in self.claims] + [c.noticed for s in self.subjects for c in s.controls]
         judged = [v for s in self.subjects for j in s.judged for v in j.verdicts]
@@ -224,7 +224,7 @@ class Report:
 
     @bound
     def assert_ok(self) -> None:
-        """Raise AssertionError with the failures, if there are any."""
+        """Raise AssertionError with the failures, unless there are none."""
         if not self.ok:
             raise AssertionError("\n".join(map(plain, [f"{self.name} on {self.device}:", *self.failures])))
 
@@ -275,7 +275,7 @@ class Report:
 
     @bound
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as what JSON has."""
+        """Everything, as dicts, lists, strings and numbers for JSON."""
 
         def verdict(v: Verdict) -> dict[str, Any]:
             f = v.found
@@ -323,12 +323,12 @@ class Report:
 
     @bound
     def to_junit(self) -> str:
-        """The verdicts as test cases in JUnit's XML, which CI systems show; what could not be measured is skipped."""
+        """The verdicts as test cases in JUnit's XML, for CI systems. Verdicts without a measurement are skipped."""
         return junit(f"{self.name} on {self.device}", self.cases())
 
     @bound
     def cases(self) -> Iterator[tuple[str, Sequence[Case]]]:
-        """The verdicts as suites of test cases; the time of a run is its first case's."""
+        """The verdicts as suites of test cases. The first case of a run has the time of the run."""
         for s in self.subjects:
             cases: list[Case] = []
             claims = Counter(v.claim for j in s.judged[:1] for v in j.verdicts)
@@ -360,8 +360,8 @@ def judge(
     """The verdicts of the gates on a run.
 
     Args:
-        demanded: the names of gates that fail if they could not measure anything.
-        say: called with the name of each gate before it looks.
+        demanded: the names of gates that fail if nothing could be measured.
+        say: called with the name of each gate before the gate is checked.
     """
     with run.device, np.errstate(all="ignore"):
         return Judged(run, [_verdict(run, g, g.name in demanded, say) for g in gates])

@@ -1,4 +1,4 @@
-"""What was seen of one training run."""
+"""The measurements of one training run."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from tinytorch.verify.trace import Trace
 
 
 class Run:
-    """What was seen of a training run: see `record`.
+    """The measurements of a training run: see `run_once`.
 
     Attributes:
-        handle: what the training function was given.
-        again: `run.again(limit=n)` is the same run once more, up to so many updates, and `run.again(one_batch=True)`
-            on its first batch only.
-        device, seed: where it trained, and from which seed.
+        handle: the argument of the training function.
+        again: `run.again(limit=n)` repeats the run up to n updates, `run.again(one_batch=True)` repeats it on its first
+            batch only.
+        device, seed: the device and the seed of the run.
         model, optimizer: as given to `watch`.
-        losses: of each update, on its batch.
-        before, after: the loss on all data, if `watch` was told how to compute it; else the mean of the first and last
-            twentieth of `losses`.
-        metric, train_metric: at the end; NaN if `watch` was not told how to compute them.
-        curve: the metric after each epoch, if `watch` was told to.
-        gradients: at updates 0, 1, 2, 4, 8, ... and the last, the norm of each parameter's gradient by name; parameters
-            without one are left out.
-        moved: the change of each parameter relative to its norm at the start.
-        stale: parameters whose gradient was added to that of the update before.
-        compared: the parameters that this was looked at for.
-        misplaced: what is wrong with where the loop yields the loss, as a sentence; "" if nothing is.
-        updates, total: how many there have been, and how many were planned, as far as `batches` knows.
-        seconds: how long it took.
+        losses: the loss of each update, on its batch.
+        before, after: the loss on all data at the start and at the end, if `watch` was given `loss=`; else the mean of
+            the first and of the last twentieth of `losses`.
+        metric, train_metric: at the end; NaN if `watch` was not given a function.
+        curve: the metric after each epoch, if `watch` was given `curve=True`.
+        gradients: for updates 0, 1, 2, 4, 8, ... and the last, the norm of each parameter's gradient, by name;
+            parameters without a gradient are left out.
+        moved: the change of each parameter, relative to its norm at the start.
+        stale: parameters whose gradient was added to the gradient of the update before.
+        compared: the parameters whose gradients of two updates could be compared, for `stale`.
+        misplaced: what is wrong with the place of the `yield`, as a sentence; "" if nothing is.
+        updates, total: the number of updates, and the planned number, as far as `batches` knows.
+        seconds: the time that the run took.
     """
 
     def __init__(self, handle: Handle, name: str, again: Callable[..., Run]) -> None:
@@ -48,8 +48,8 @@ class Run:
         self.compared: set[str] = set()
         self.misplaced = ""
         self.seconds = 0.0
-        self.kept: list[Tensor] = []  # the loss of each update, where it was computed
-        self.reasons: dict[int, dict[str, str]] = {}  # for updates that were traced: see `reason`
+        self.kept: list[Tensor] = []  # the loss of each update, on its device
+        self.reasons: dict[int, dict[str, str]] = {}  # for traced updates: see `reason`
 
     def __repr__(self) -> str:
         broken = f" {self.handle.control.name}" if self.handle.control is not None else ""
@@ -67,12 +67,12 @@ class Run:
 
     @property
     def updates(self) -> int:
-        """How many there have been."""
+        """The number of updates so far."""
         return self.handle.updates
 
     @property
     def total(self) -> int:
-        """How many were planned, as far as `batches` knows."""
+        """The planned number of updates, as far as `batches` knows."""
         return self.handle.total
 
     @property
@@ -93,7 +93,7 @@ class Run:
     # What gates ask ---------------------------------------------------------------------------------------------
 
     def born(self, update: int | None = None) -> str:
-        """Where the NaN or infinity in the loss of an update was born, or in the loss on all data, as it is now."""
+        """Where the NaN or infinity in the loss of an update was born; without `update`, in the loss on all data."""
         if update is not None:
             return self.reason("", update)
         with Trace() as trace, np.errstate(all="ignore"):
@@ -102,7 +102,7 @@ class Run:
         return trace.born_nan()
 
     def reason(self, name: str, update: int) -> str:
-        """Why a parameter has no gradient, one of zeros, or one that is not finite, at an update."""
-        if update not in self.reasons:  # the run is the same again, and is traced there
+        """Why, at an update, a parameter's gradient is missing, zero or not finite."""
+        if update not in self.reasons:  # repeat the run, and trace this update
             self.reasons |= self.again(limit=update + 1, traced=(update,)).reasons
         return self.reasons[update].get(name, "")

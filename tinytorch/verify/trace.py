@@ -1,7 +1,7 @@
-"""What happens in one update, op by op: from it follows where a graph was cut, or a gradient became zero or NaN.
+"""The events of one update, op by op, which show where a graph was cut, or a gradient became zero or NaN.
 
-A `Trace` is told of every op and of every gradient while it is entered, keeps all of it, and reads values to the host:
-a debugging tool, for an update or two. `why_without_gradient` and `born_nan` are what it is for.
+Inside its `with` block a `Trace` is told of every op and every gradient, keeps all of them, and reads values to the
+host: a debugging tool, for an update or two. It answers two questions: `why_without_gradient` and `born_nan`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinytorch.tape.observer import Observer
 from tinytorch.tape.variable import Node, wrap
 from tinytorch.tensor import Tensor
 
-Key = int  # the id of an array: tensors that share their values, as `detach` makes them, have the same
+Key = int  # the id of an array; a tensor and its `detach()` have one array
 
 
 @dataclass
@@ -33,20 +33,20 @@ class Event:
     where: Origin
     inputs: list[Tensor]
     sources: list[Key]  # the inputs' arrays
-    live: list[Key]  # those of inputs that required a gradient
-    result: Tensor | None  # None where the values are no tensor
+    live: list[Key]  # the arrays of inputs that required a gradient
+    result: Tensor | None  # None if the values are no tensor
     cut: str = ""  # why gradients do not pass here, to be filled with the place: "`.numpy()` {}"
-    module: Module | None = None  # whose `forward` called it
+    module: Module | None = None  # the module whose `forward` was running
 
     def place(self, names: dict[int, str]) -> str:
-        """Where, in words: "in `2` (Linear), model.py:41"; the names are those of modules, by id."""
+        """The place in words: "in `2` (Linear), model.py:41"; `names` has the paths of modules by id."""
         path = names.get(id(self.module), "") if self.module is not None else ""
         inside = f"in `{path}` ({type(self.module).__name__}), " if path else "in "
         return inside + (self.where.place or "an unknown line")
 
 
 class Trace(Observer):
-    """Keeps what happens while it is entered.
+    """Keeps the events inside its `with` block.
 
     >>> from tinytorch.verify.trace import Trace
     >>> w = tinytorch.nn.Parameter([2.0])
@@ -59,21 +59,21 @@ class Trace(Observer):
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.names: dict[int, str] = {}  # of modules, by id
-        self.sums: dict[int, np.ndarray[Any, Any]] = {}  # of the gradients a leaf got, by its id
-        self._pulled_at: dict[int, int | None] = {}  # when a leaf was last changed, as it got a gradient, by its id
-        self._made: dict[Key, int] = {}  # the event that made an array
-        self._first: dict[Key, tuple[int, Origin | None]] = {}  # when data were first seen, and where they were made
+        self.sums: dict[int, np.ndarray[Any, Any]] = {}  # sum of the gradients that a leaf got, by id
+        self._pulled_at: dict[int, int | None] = {}  # for each leaf with a gradient, its `changed` then, by id
+        self._made: dict[Key, int] = {}  # the index of the event that made an array
+        self._first: dict[Key, tuple[int, Origin | None]] = {}  # for data, the index of the first event, and the origin
         self._nodes: dict[int, tuple[Node, Event]] = {}
-        self._pulls: dict[int, list[Node]] = {}  # the nodes that gave a place its gradient
-        self._alive: dict[int, bool] = {}  # whether anything but zero arrived at a place
+        self._pulls: dict[int, list[Node]] = {}  # the nodes that gave a place a gradient
+        self._alive: dict[int, bool] = {}  # whether a place got a gradient that is not zero
         self._mad: Event | None = None  # the rule that first made a NaN
         self._kept: list[Any] = []  # all arrays, so that no id comes twice
         self._paused = False
-        self._thread = threading.get_ident()  # what other threads do is not of this run
+        self._thread = threading.get_ident()  # other threads do not belong to this run
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens in this block does not count."""
+        """A block whose events are left out."""
         outer, self._paused = self._paused, True
         try:
             yield
@@ -87,7 +87,7 @@ class Trace(Observer):
     # Being told ---------------------------------------------------------------------------------------------------
 
     def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
-        """Keep what an op made, and whether gradients pass it."""
+        """Keep the result of an op, and whether gradients pass the op."""
         if self._deaf():
             return
         tensors = [x for x in inputs if isinstance(x, Tensor)]
@@ -100,12 +100,12 @@ class Trace(Observer):
             self._nodes[id(result.node)] = result.node, event
 
     def left(self, how: str, tensor: Any, values: Any) -> None:
-        """Keep where values left the graph."""
+        """Keep the place where values left the graph."""
         if not self._deaf():
             self._note(caller(how), [tensor], values if isinstance(values, Tensor) else None, f"`.{how}()` {{}}")
 
     def pulled(self, node: Node, source: Any, gradient: Any) -> None:
-        """Keep whether a gradient is zero, whether it is finite, and what each leaf got."""
+        """Keep whether a gradient is zero and whether it is finite, and add up the gradients of leaves."""
         if self._deaf():
             return
         with self.paused():
@@ -134,11 +134,11 @@ class Trace(Observer):
     # Asking -------------------------------------------------------------------------------------------------------
 
     def changed_since_pulled(self, leaf: Tensor) -> bool:
-        """Whether a leaf was given other values after it last got a gradient."""
+        """Whether a leaf got other values after its last gradient."""
         return self._pulled_at[id(leaf)] != getattr(leaf, "changed", None)
 
     def why_without_gradient(self, parameter: Tensor, loss: Tensor) -> str:
-        """Why a parameter got no gradient from the loss, or one of zeros."""
+        """Why a parameter got no gradient from the loss, or a gradient of zeros."""
         if not parameter.requires_grad:
             return "it is frozen (requires_grad=False)"
         if id(parameter) in self._pulls:
@@ -158,14 +158,14 @@ class Trace(Observer):
         return f"the graph is cut at {found}" if found else "the loss does not depend on what is computed from it"
 
     def _way_on(self, i: int, above: set[Key]) -> float:
-        """How far it is from a cut to where its values go on to the loss; infinite if they do not."""
+        """The distance from a cut to the place where its values go on to the loss; infinite if they do not."""
         where, result = self.events[i].where, self.events[i].result
         if result is not None and where.what != "detach":
             return 0 if id(result.array) in above else math.inf
         if result is not None:
             on = [e.result for e in self.events[i + 1 :] if any(x is result for x in e.inputs)]
             return 0 if any(x is not None and id(x.array) in above for x in on) else math.inf
-        # into NumPy or Python: values that return from there have no link to the tensor, so their line tells more
+        # values that return from NumPy or Python have no link to the tensor: so match them by source line
         back = math.inf
         for key, (first, made) in self._first.items():
             if first > i and key in above and (made is None or made.order > where.order):
@@ -191,11 +191,11 @@ class Trace(Observer):
         return f"its gradient becomes zero in the rule of `{event.where.what}` {event.place(self.names)}{why}"
 
     def born_nan(self) -> str:
-        """Which op first made a NaN or infinity of finite numbers, or was given a NaN, forward or else backward.
+        """The op that first made a NaN or infinity of finite numbers, or got a NaN: in the forward pass, else backward.
 
-        An empty text if none did.
+        The text is empty if no op did.
         """
-        ill: dict[Key, Event] = {}  # the arrays that are not finite, and who first made the infinity in them
+        ill: dict[Key, Event] = {}  # array that is not finite -> the event that first made the infinity
         infinite: Event | None = None
         with self.paused():
             for event in self.events:
@@ -218,7 +218,7 @@ class Trace(Observer):
     def _birth(self, what: str, event: Event, guilty: Event | None) -> str:
         with self.paused():
             ill = [x for x in event.inputs if x.dtype.kind == "f" and np.isnan(x.detach().numpy()).any()]
-        verb = "comes into" if ill else "is born in"  # from data or a parameter that has it already
+        verb = "comes into" if ill else "is born in"  # data or a parameter had it already
         text = f"{what} {verb} `{event.where.what}` {event.place(self.names)}" + self._range(event)
         if ill:
             name = getattr(ill[0], "name", "") or ill[0].origin
@@ -233,7 +233,7 @@ class Trace(Observer):
         return f", from {', '.join(f'[{v.min():.3g}, {v.max():.3g}]' for v in values)}" if values else ""
 
     def _above(self, loss: Tensor) -> set[Key]:
-        """The arrays that the loss was computed from, along cuts too."""
+        """The arrays that the loss was computed from, also across cuts."""
         found: set[Key] = set()
         stack = [id(loss.array)]
         while stack:

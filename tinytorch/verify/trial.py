@@ -1,4 +1,4 @@
-"""A step of the optimizer, tried out on copies: does it go down, and is it of a size that learns?"""
+"""A step of the optimizer, tried out on copies: does the loss go down, and has the step a good size?"""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.verify.mistakes import Finding
 
-HIGHER = 3.0  # a step is far too large that makes the loss so many times as large, though it goes down the gradient
-ORDINARY = 0.01  # a learning rate that is not the reason for that
-SLOW = 1e-7  # a step is far too small that changes weights by less, relatively, and the loss as well
+HIGHER = 3.0  # a step down the gradient is far too large if the loss grows to so many times its size
+ORDINARY = 0.01  # a learning rate that is not too small
+SLOW = 1e-7  # a step is far too small if weights and loss change by less, relatively
 
 
 def step(
     optimizers: list[Optimizer], parameters: dict[str, Parameter], loss: float, again: Callable[[], float]
 ) -> Iterator[Finding]:
-    """What a first step from here does to the loss, which `again` computes anew."""
+    """Findings about a first step from here; `again` computes the loss anew."""
     for optimizer in optimizers:
         for group in optimizer.param_groups if isinstance(optimizer, Optimizer) else []:
             known = ", ".join(repr(key) for key in sorted(optimizer.defaults))
@@ -44,7 +44,7 @@ def step(
             relative = max(relative, float(np.linalg.norm(to - old) / np.linalg.norm(old)))
             wanted = max(wanted, ORDINARY * float(np.linalg.norm(g) / np.linalg.norm(old)))
     lr = ", ".join(dict.fromkeys(f"{rate:.3g}" for rate in rates))
-    learns = norms > SLOW * abs(loss)  # there is something left to learn
+    learns = norms > SLOW * abs(loss)  # these have something left to learn
     if rise > 0 and learns:
         yield Finding(
             "uphill", "optimizer", "the optimizer's step goes along the gradient, up, not against it: p -= lr * g"
@@ -54,7 +54,7 @@ def step(
         text = f"a step of the optimizer changes no weight by more than {relative:.1e} of it (lr {lr})"
         if max(rates, default=0.0) < ORDINARY:
             yield Finding("step too small", "optimizer", f'{text}: optimizer.param_groups[0]["lr"] = {ORDINARY}')
-        elif wanted >= SLOW:  # it is not for the gradient, which is large enough
+        elif wanted >= SLOW:  # the gradient is large enough: so the rule is wrong
             yield Finding("step too small", "optimizer", f"{text}: its update returns other values than p - lr * g")
         return
     after = _at(moved, again)
@@ -64,7 +64,7 @@ def step(
 
 
 def _stepped(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
-    """Parameters that have gradients, each with a copy that a copy of the optimizer, with its state, has stepped."""
+    """Parameters with gradients, each with a copy that has made a step, by a copy of the optimizer with its state."""
     groups: list[dict[str, Any]] = []
     pairs: list[tuple[Tensor, Tensor]] = []
     make: Any = type(optimizer)
@@ -79,13 +79,13 @@ def _stepped(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
         copy = make(groups)
         copy.load_state_dict(optimizer.state_dict())
         copy.step()
-    except (TypeError, ValueError, KeyError):  # it is not made like the library's own
+    except (TypeError, ValueError, KeyError):  # the optimizer is not made like the library's own
         return []
     return pairs
 
 
 def _at(moved: list[tuple[Tensor, Tensor]], again: Callable[[], float]) -> float:
-    """The loss where the copies are; no graph notices that the parameters were there."""
+    """The loss with the values of the copies. Afterwards parameters and graphs are as before."""
     home = [p.array for p, _ in moved]
     try:
         with no_grad():

@@ -15,7 +15,7 @@ from tinytorch.tensor import Tensor
 from tinytorch.verify.controls import Control
 from tinytorch.verify.drive import Train, expect_train
 from tinytorch.verify.gates import Gate, common
-from tinytorch.verify.measuring import record
+from tinytorch.verify.measuring import run_once
 from tinytorch.verify.report import Controlled, Judged, Report, Subject, judge
 from tinytorch.verify.run import Run
 from tinytorch.words import expecting
@@ -36,20 +36,20 @@ def verify(
     """Whether a model learns, and whether these gates would notice if it did not.
 
     Args:
-        train: your training loop, as a generator: see `record`.
-        gates: what must be true beyond what always must (`gates.common`); one of the same name takes its place.
+        train: your training loop, as a generator: see `run_once`.
+        gates: gates beside those of `gates.common`. A gate with the name of a common gate takes its place.
         controls: ways to break the run, each with the gate that must then fail.
-        seeds: which, or how many.
-        enough: of so many seeds all gates must pass; of all unless given.
+        seeds: which seeds, or how many.
+        enough: the number of seeds for which all gates must pass; by default all.
         device: where to train.
         name: of the model, for the report.
-        progress: called with the `Run` at each update of a healthy run. Unless given, a terminal shows what is being
-            done if it takes longer than a second.
+        progress: called with the `Run` at each update of a healthy run. Without `progress` a terminal shows what is
+            being done, if that takes longer than a second.
 
     Raises:
-        ValueError: a control names a gate that is not there, two gates have one name, a seed comes twice, or no seed or
-            none of the gates would have to pass.
-        TypeError: what is given is no gate or no control.
+        ValueError: a control names an unknown gate, two gates have one name, a seed comes twice, or no seed or no gate
+            would have to pass.
+        TypeError: a gate is no `Gate`, or a control no `Control`.
 
     >>> from tinytorch.verify import controls, gates, verify
     >>> x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -106,7 +106,7 @@ def verify(
                     of = f" of {run.total}" if run.total else ""
                     line.say(f"{what} on {where}, seed {seed}: update {run.updates}{of}")
 
-                run = record(train, seed=seed, device=where, control=control, name=title, progress=show or say)
+                run = run_once(train, seed=seed, device=where, control=control, name=title, progress=show or say)
                 found.append(judge(run, by, demanded, lambda gate, what=what: line.say(f"{what}: is {gate}?")))  # type: ignore[misc]
             return found
 
@@ -123,7 +123,7 @@ def _all(what: str, given: Any, kind: type[Any]) -> list[Any]:
     """The gates or controls as a list.
 
     Raises:
-        TypeError: one is none, such as a function that was not called.
+        TypeError: an entry is something else, such as a function that was not called.
     """
     if isinstance(given, kind | Tensor) or not isinstance(given, Iterable):
         raise TypeError(f"verify: {what} is a list of them: {what}=[...], not {given!r}")
@@ -150,9 +150,9 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _same(a: Run, b: Run) -> bool:
-    """Whether two runs from one seed are the same in all that was measured."""
+    """Whether two runs from one seed are equal in every measurement."""
 
-    def seen(run: Run) -> str:  # as text, in which NaN equals itself
+    def seen(run: Run) -> str:  # as text, where NaN equals NaN
         return repr((run.losses, run.before, run.after, run.metric, run.train_metric, run.moved, run.gradients))
 
     return seen(a) == seen(b)

@@ -5,7 +5,7 @@ with sabotage.sign_flip():
     report = verify(train)      # must not be ok
 ```
 
-`BUGS` has all of them by name. They act on all threads, as long as the block lasts.
+`BUGS` has all bugs by name. A bug acts on all threads, as long as the block lasts.
 """
 
 from tinytorch.verify.sabotage.computing import (

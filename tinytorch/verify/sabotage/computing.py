@@ -104,7 +104,7 @@ def layer_norm_statistics_constant() -> Iterator[None]:
 
 @bug
 def repeated_tokens_overwrite() -> Iterator[None]:
-    """In the gradient of an embedding a token that comes several times gets only its last one."""
+    """A token that comes several times gets only its last gradient from an embedding."""
 
     def change(inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
         if result.node is not None:
@@ -122,7 +122,7 @@ def repeated_tokens_overwrite() -> Iterator[None]:
 
 @bug
 def graph_cut() -> Iterator[None]:
-    """The results of tanh, ReLU and attention are detached from what they were computed from."""
+    """The results of tanh, ReLU and attention are detached from their inputs."""
 
     def change(inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
         result.node, result._requires_grad = None, False

@@ -1,4 +1,4 @@
-"""What bugs are made of: a list of all, and a way to change what an op has just made."""
+"""Helpers of bugs: the list of all bugs, and a way to change the result of an op."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ BUGS: dict[str, Bug] = {}
 
 
 def bug(function: Callable[[], Iterator[None]]) -> Bug:
-    """Make a bug of a generator function, and list it."""
+    """Make a bug of a generator function, and add it to the list."""
     found = expecting(contextmanager(function))
     BUGS[function.__name__] = found
     return found
 
 
 class Tampering(Observer):
-    """Changes results of an op just after they are made: their gradient rules, or their values."""
+    """Changes every result of an op, just after the op: the gradient rules, or the values."""
 
     def __init__(self, op: str, change: Callable[[Sequence[Any], dict[str, Any], Any], Any]) -> None:
         self._op, self._change, self._busy = op, change, False
 
     def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
-        """Change it, if it is of the op; `change` may use the op itself."""
+        """Change the result, if it is of the op; `change` may use the op itself."""
         if op == self._op and not self._busy:
             self._busy = True
             try:

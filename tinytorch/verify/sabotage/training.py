@@ -50,7 +50,7 @@ def _updates(change: Callable[..., Any]) -> Iterator[None]:
 
 @contextmanager
 def rates_times(factor: float) -> Iterator[None]:
-    """Let the optimizers compute with other learning rates than they were given."""
+    """Let the optimizers compute with other learning rates than the given ones."""
 
     def changed(cls: Any) -> Any:
         right = cls.numbers
@@ -123,7 +123,7 @@ def labels_leaked() -> Iterator[None]:
 
 @bug
 def labels_misaligned() -> Iterator[None]:
-    """Each example has the label of the one before."""
+    """Each example has the label of the example before."""
     with _batches(lambda batches: ((x, ops.roll(y, 1, axis=0)) for x, y in batches)):
         yield
 
