@@ -1,4 +1,4 @@
-"""Our tests beside the plugin `pytest_tinytorch`: each alone and seeded, devices by name, what doctests may use."""
+"""Fixtures for our tests, beside the plugin `pytest_tinytorch`: seeds, devices by name, and names for doctests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ pytest_plugins = ["pytester"]
 
 
 class _Second(ThirdParty):
-    """NumPy again: what stands for a device of another library where tests run on the CPU alone."""
+    """NumPy again, in place of a device of another library when tests run on the CPU alone."""
 
     name = family = "second"
     memory = CpuDevice.memory
 
 
-registry._devices["second"] = _Second("")  # found by its name, and in no list
+registry._devices["second"] = _Second("")  # found by name, and in no list
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -45,7 +45,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest: a process that starts it last lets the others wait."""
+    """Begin with the longest tests: the other processes would wait for a long test that starts last."""
     items.sort(key=lambda item: "tests/milestones/" not in item.nodeid and "tests/test_doctor" not in item.nodeid)
 
 
@@ -74,7 +74,7 @@ def library(device):
 
 @pytest.fixture
 def learner(device):
-    """Each device that is meant for more than checks."""
+    """Each device that is not only for checks."""
     return device
 
 
@@ -86,7 +86,7 @@ def _doctest_names(doctest_namespace):
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
-    """A test meets neither the ops that another one made nor the default device of whoever runs it."""
+    """A test meets neither the ops of another test nor the default device of its caller."""
     monkeypatch.setattr(autograd, "OPS", dict(autograd.OPS))
     monkeypatch.delenv("TINYTORCH_DEVICE", raising=False)
 
@@ -98,7 +98,7 @@ def _seeded():
 
 @pytest.fixture
 def strict():
-    """strict("no_float64") is that fake device of array-api-strict, whichever devices the other tests run on."""
+    """strict("no_float64") is this fake device of array-api-strict, on whatever devices other tests run."""
 
     def device(index):
         try:

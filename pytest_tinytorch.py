@@ -1,7 +1,7 @@
 """A pytest plugin: tests that run on every device of every array library.
 
-Installed with tinytorch, it is there in every project; no conftest is needed. A test that asks for `xp` runs once for
-each device:
+The plugin is installed with tinytorch, and works in every project without a conftest. A test that asks for `xp` runs
+once for each device:
 
 ```python
 import numpy as np
@@ -29,34 +29,35 @@ def test_nonzero(xp, device):
 
 Fixtures:
 
-* `device`: the device, a `tinytorch.backends.Device`. `device.native` is what the library takes as `device=`,
-  `device.to_numpy` and `device.from_numpy` copy to and from the host, `device.name` is its name here, as in the test's
-  id: `test_softmax[cuda:0]`.
-* `xp`: the array namespace of the device, which is also the library's current device, where it has one, until the test
-  ends: CuPy's functions take no `device=` and allocate there.
+* `device`: the device, a `tinytorch.backends.Device`. `device.native` is the library's own device, for `device=`;
+  `device.to_numpy` and `device.from_numpy` copy to and from the host; `device.name` is the name in the test's id:
+  `test_softmax[cuda:0]`.
+* `xp`: the array namespace of the device. If the library has a current device, it is this device until the test ends:
+  CuPy's functions take no `device=` and allocate on the current device.
 * `device_pair`: two different devices that run, in either order, for tests of transfers.
 
-They live as long as the tests of a device, which pytest runs one after another: fixtures of a module or of the session
-may ask for them, and tests with Hypothesis' `@given`.
+These fixtures live as long as the tests of a device, which pytest runs one after another. So fixtures of a module or of
+the session may ask for them, and tests with Hypothesis' `@given`.
 
 Which devices run:
 
-* `pytest --device cpu --device strict:device1`: these. A family is the device that `tinytorch.device` finds for it:
-  "cuda" is the current CUDA device. "all" is every usable device, "auto" the first usable GPU, else the CPU. A device
-  that is not usable is an error, never a skip.
-* `devices = ["cpu", "cuda:0"]` in the ini file: the default. Those of them that are not usable do not run, and the
-  header and the end of the report say why.
-* Neither: every usable device. The environment variable `TINYTORCH_DEVICE`, which is the default of new arrays, does
-  not choose what is tested: what it left out would look tested.
+* `pytest --device cpu --device strict:device1`: these devices. A family stands for the device that `tinytorch.device`
+  finds: "cuda" is the current CUDA device. "all" is every usable device, "auto" the first usable GPU, else the CPU. A
+  device that is not usable is an error, never a skip.
+* `devices = ["cpu", "cuda:0"]` in the ini file: the default. Devices of this list that are not usable do not run, and
+  the header and the end of the report say why.
+* Neither: every usable device. The environment variable `TINYTORCH_DEVICE`, the default of new arrays, has no effect:
+  the devices that it left out would look tested.
 
-The marker `device` narrows that for a test, a class or a module, and all such markers count. Its patterns are a family
-("cuda"), a name ("cuda:1") or a glob ("torch:*"):
+The marker `device` narrows the devices of a test, a class or a module. All markers of a test count. A pattern is a
+family ("cuda"), a name ("cuda:1") or a glob ("torch:*"):
 
-* `@pytest.mark.device(only=["cpu", "cuda"])`: the test is not there for other devices. Where none is left, it is
-  skipped once, and says why; `reason=` adds to that.
-* `@pytest.mark.device(skip="strict", reason="...")`: on these it is skipped, for that reason.
+* `@pytest.mark.device(only=["cpu", "cuda"])`: there is no test for other devices. If no device is left, the test is
+  skipped once, and says why; `reason=` adds to the text.
+* `@pytest.mark.device(skip="strict", reason="...")`: on these devices the test is skipped, for this reason.
 
-A fixture or parameter of the project's own wins over those here of the same name; it may ask for `tinytorch_device`:
+A fixture or parameter of the project wins over a fixture of the plugin with its name. It may ask for
+`tinytorch_device`:
 
 ```python
 @pytest.fixture
@@ -64,7 +65,7 @@ def device(tinytorch_device):
     return tinytorch_device.native
 ```
 
-An option `--device` of the project or of another plugin wins, too; then the ini setting alone says what runs.
+An option `--device` of the project or of another plugin wins, too. Then the ini setting alone chooses the devices.
 `-p no:tinytorch` turns this plugin off.
 """
 
@@ -80,7 +81,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-if TYPE_CHECKING:  # at run time in functions only: many a project has the plugin and does not use it
+if TYPE_CHECKING:  # at run time in functions only: many projects have the plugin and do not use it
     from tinytorch.backends import Device
 
 MARKER = "device(only=..., skip=..., reason=...): the devices, by family, name or glob, that the test is for"
@@ -90,11 +91,11 @@ class Choice(NamedTuple):
     """Which devices the tests run on."""
 
     names: list[str]  # canonical
-    absent: dict[str, list[str]]  # why not -> names or families
+    absent: dict[str, list[str]]  # reason -> names or families that do not run
 
 
 CHOICE = pytest.StashKey[Choice]()
-PARAMETRIZED = {  # fixture and its number of devices -> fixtures that give it to tests, unless a project has its own
+PARAMETRIZED = {  # (fixture, number of devices) -> fixtures through which tests get it, unless a project has its own
     ("tinytorch_device", 1): {"device", "xp"},
     ("tinytorch_device_pair", 2): {"device_pair"},
 }
@@ -107,7 +108,7 @@ PARAMETRIZED = {  # fixture and its number of devices -> fixtures that give it t
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, Any, Any]:
-    """Add `--device`, after all others have added theirs: theirs is not ours to break."""
+    """Add `--device` last: another plugin's option of this name must go on working."""
     known = early_config.known_args_namespace
     values = [value for flag, value in itertools.pairwise(args) if flag == "--device"]
     known.file_or_dir = [path for path in known.file_or_dir if path not in values or os.path.exists(path)]
@@ -130,9 +131,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("devices", "devices that the tests run on where they are usable, without --device", type="args")
 
 
-@pytest.hookimpl(trylast=True)  # after those of conftests, which may register devices
+@pytest.hookimpl(trylast=True)  # after conftests, which may register devices
 def pytest_configure(config: pytest.Config) -> None:
-    """Find the devices that somebody named, so that one that is missing is an error before anything runs."""
+    """Find the devices that were named, so that a missing device is an error before anything runs."""
     config.addinivalue_line("markers", MARKER)
     if _named(config):
         _choice(config)
@@ -148,7 +149,7 @@ def _named(config: pytest.Config) -> bool:
 
 
 def _choice(config: pytest.Config) -> Choice:
-    """What runs, found out once: a library is imported when its device is first asked for."""
+    """The devices that run, found once: a library is imported when its device is first asked for."""
     if CHOICE not in config.stash:
         config.stash[CHOICE] = _choose(_asked(config), config.getini("devices"))
     return config.stash[CHOICE]
@@ -169,7 +170,7 @@ def _choose(asked: list[str], default: list[str]) -> Choice:
             continue
         try:
             names.append(backends.device(name).name)
-        except Exception as error:  # whatever somebody else's device raises
+        except Exception as error:  # another distribution's device may raise anything
             said = str(error) if isinstance(error, ValueError | backends.Unavailable) else repr(error)
             if asked:
                 raise pytest.UsageError(f"--device {name}: {said}") from error
@@ -183,12 +184,12 @@ def _choose(asked: list[str], default: list[str]) -> Choice:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Which devices run, and why the others do not."""
+    """The devices that run, and why the others do not."""
     return _header(config) if _named(config) else []
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """The same, where nobody named devices: they are known once a test has asked for one."""
+    """The header, if no devices were named: they are known once a test has asked for a device."""
     return _header(config) if CHOICE in config.stash and not _named(config) else []
 
 
@@ -214,7 +215,7 @@ def _not_run(choice: Choice) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Write the devices of a test into its report, which pytest-xdist takes from its workers to the one that prints."""
+    """Write the devices of a test into its report. pytest-xdist sends reports from its workers to the main process."""
     report = yield
     params = item.callspec.params if hasattr(item, "callspec") else {}
     report.tinytorch_devices = [name for fixture, _ in PARAMETRIZED for name in params.get(fixture, ())]
@@ -222,7 +223,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The devices that ran, with what came of it, and those that did not, with the reason."""
+    """The devices that ran, with their outcomes, and the devices that did not run, with the reason."""
     counts = Counter(
         (name, outcome)
         for outcome, reports in terminalreporter.stats.items()
@@ -243,10 +244,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 # Parameters -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(trylast=True)  # after the project's own
+@pytest.hookimpl(trylast=True)  # after the project's hooks
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test for each device, or each pair, that its markers leave."""
-    given = {name for call in metafunc._calls[:1] for name in call.params}  # by the project's hooks
+    """Make a test for each device, or each pair, that the markers leave."""
+    given = {name for call in metafunc._calls[:1] for name in call.params}  # parameters from the project's hooks
     wanted = set(metafunc.fixturenames) - given
     for (fixture, size), users in PARAMETRIZED.items():
         if fixture in wanted and (users & wanted or not users & given):
@@ -275,7 +276,7 @@ def _parameters(test: pytest.Item, choice: Choice, size: int) -> list[Any]:
 
 
 def _checked(test: pytest.Item, mark: pytest.Mark) -> tuple[list[str] | None, list[str], str]:
-    """What a marker says; a mistake in it is an error, since it would leave out tests unseen."""
+    """The settings of a marker. A mistake in a marker is an error, since it would leave out tests unseen."""
     from tinytorch import backends
 
     def wrong(what: str) -> None:
@@ -317,14 +318,14 @@ def _devices(request: pytest.FixtureRequest) -> list[Device]:
 
 @pytest.fixture(scope="session")
 def tinytorch_device(request: pytest.FixtureRequest) -> Device:
-    """The same as `device`, for a fixture that replaces that."""
+    """`device`, for a fixture that replaces `device`."""
     (device,) = _devices(request)
     return device
 
 
 @pytest.fixture(scope="session")
 def tinytorch_device_pair(request: pytest.FixtureRequest) -> tuple[Device, Device]:
-    """The same as `device_pair`, for a fixture that replaces that."""
+    """`device_pair`, for a fixture that replaces `device_pair`."""
     source, target = _devices(request)
     return source, target
 
@@ -337,13 +338,13 @@ def device(tinytorch_device: Device) -> Device:
 
 @pytest.fixture(scope="session")
 def xp(tinytorch_device: Device) -> Any:
-    """The array namespace of each device that runs; in a test that asks for it, the device is the current one."""
+    """The array namespace of each device that runs. In a test that asks for `xp` the device is the current device."""
     return tinytorch_device.xp
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let the device be its library's current one while a test with our `xp` is set up, runs and is taken down."""
+    """Make the device the library's current device while a test with our `xp` is set up, runs and is taken down."""
     with ExitStack() as stack:
         names = item.callspec.params.get("tinytorch_device", ()) if hasattr(item, "callspec") else ()
         found = getattr(item, "_fixtureinfo", None)
@@ -358,5 +359,5 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.fixture(scope="session")
 def device_pair(tinytorch_device_pair: tuple[Device, Device]) -> tuple[Device, Device]:
-    """Each two different devices that run, in either order."""
+    """Every two different devices that run, in either order."""
     return tinytorch_device_pair

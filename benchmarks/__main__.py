@@ -1,10 +1,10 @@
 """Measure tinytorch beside its peers, on the same work: python -m benchmarks [PART ...]
 
-`ops` are single ops and layers; `steps` training steps of the milestones (W1 to W5), of larger models (S1 to S3) and
-of other layers (E1 to E3, not written by hand), and inference (I1, I2), whose first losses must agree; `scaling` how
-time grows with size; `extension` what the CPU does in its own way beside the standard-only default; `cliffs` work that
-once took many times what PyTorch takes. By default ops and steps.
-A peer that is not installed is left out by name. Trust ratios, not times.
+`ops` are single ops and layers. `steps` are training steps of the milestones (W1 to W5), of larger models (S1 to S3)
+and of other layers (E1 to E3, not written by hand), and inference (I1, I2); the first losses of all peers must agree.
+`scaling` is how time grows with size. `extension` has the CPU's own ways beside the standard-only defaults. `cliffs` is
+work that once took many times PyTorch's time. By default ops and steps. A peer that is not installed is left out by
+name. Trust ratios, not times.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Where a library falls off a cliff: work that once took many times what PyTorch takes, and what each may take now.
+"""Cliffs: work that once took many times PyTorch's time, and the ratio that each row may have now.
 
-Each row is forward and backward to all inputs that have gradients, unless its name says otherwise. One thread; each
-library in a process of its own, in interleaved rounds; processor time.
+Each row is forward and backward to all inputs that have gradients, unless the name of the row says otherwise. One
+thread; each library in a process of its own, in interleaved rounds; processor time.
 
     python -m benchmarks cliffs                      # all rows
-    python -m benchmarks cliffs --rows sort,gelu     # those whose name begins so
+    python -m benchmarks cliffs --rows sort,gelu     # rows whose names begin so
     python -m benchmarks cliffs --before ../other    # beside the tinytorch of another checkout, in the same run
 """
 
@@ -28,10 +28,10 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Row:
-    """What both libraries do, and the ratio of their times to reach.
+    """The work of both libraries, and the ratio of their times to reach.
 
-    `ours` is given tinytorch and `theirs` torch, each with the arrays as its tensors; the results are differentiated
-    if `backward` says so, and if some array is floating.
+    `ours` takes tinytorch and `theirs` takes torch, each with the arrays as tensors of the library. With `backward` the
+    results are differentiated, if some array is floating.
     """
 
     target: float
@@ -95,7 +95,7 @@ def _vocabulary(library: Any) -> Any:
 
 
 def _walked(library: Any, x: Any) -> Any:
-    """What a step asks of the model before its backward pass."""
+    """The calls of a step to the model before the backward pass."""
     model = _vocabulary(library)
     model.train()
     model.zero_grad()
@@ -253,7 +253,7 @@ def _work(library: str, row: Row) -> Call:
 
 
 def serve(library: str) -> None:
-    """What a process does: for each name it reads it prepares that row, and for an empty line it times it."""
+    """The loop of a process: reading a name, it prepares the row; reading an empty line, it times the row."""
     call: Call | None = None
     count, clock = 1, time.process_time
     for line in sys.stdin:
@@ -277,7 +277,7 @@ def serve(library: str) -> None:
 
 
 def _started(library: str, tree: Path) -> Any:
-    """A process that serves, with the tinytorch of that checkout."""
+    """A process that serves, with the tinytorch of a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-P", __file__, library]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -290,7 +290,7 @@ def _ask(process: Any, line: str) -> str:
 
 
 def main(rows: str = "", before: str = "", rounds: int = 9) -> None:
-    """Measure and print; of each row the medians over the rounds."""
+    """Measure, and print for each row the medians over the rounds."""
     here = Path(__file__).resolve().parents[1]
     libraries = {"tinytorch": ("tinytorch", here), "PyTorch": ("torch", here)}
     if before:

@@ -1,8 +1,8 @@
-"""What the CPU does in its own way, beside the standard-only default: on inputs of the size that the milestones have.
+"""The CPU's own ways, beside the standard-only defaults, on inputs as large as those of the milestones.
 
-A row begins with the name of the extension point or function, and each that the CPU has of its own has one
-(tests/test_benchmarks.py). A way of its own is worth its lines if it is 1.5 times as fast as the default somewhere, or
-right where the default is not: sums of many numbers, which then have to be no slower.
+A row begins with the name of the extension point or function. Each one that the CPU overrides has a row
+(tests/test_benchmarks.py). An own way is worth its lines if it is 1.5 times as fast as the default somewhere; or if it
+is right where the default is not, and no slower: sums of many numbers.
 """
 
 from __future__ import annotations
@@ -96,16 +96,16 @@ CASES = {
 }
 
 
-# a whole step in a new process, whose heap nothing has grown: what it does, and what makes the device do as the default
+# a whole step in a new process with a small heap: the workload, and the line that makes the device use the default
 STEPS = {
     "hold, CNN 28 x 28": ('WORKLOADS["S2"]', "cpu.keep_memory(False)"),
 }
 
 
 def step(work: str, prepare: str) -> float:
-    """The median time of a step of the workload, of which the code is given, in a plain loop of training.
+    """The median time of a step of the workload, which is given as code, in a plain loop of training.
 
-    Not by `measure.seconds_of`: going back to the initial weights frees large arrays, which grows the heap.
+    `measure.seconds_of` would not do: it goes back to the initial weights, which frees large arrays and grows the heap.
     """
     code = f"""
 import time, tinytorch
@@ -125,7 +125,7 @@ print(sorted(times[40:])[30] * 1e6)"""
 
 
 def main(rows: str = "") -> None:
-    """Measure and print those rows whose name begins so."""
+    """Measure and print the rows whose names begin so."""
     print(f"{'microseconds':<40}{'default':>10}{'CPU':>10}")
     chosen = {k: v for k, v in CASES.items() if k.startswith(tuple(rows.split(",")))}
     for name, (default, own) in chosen.items():

@@ -1,10 +1,10 @@
-"""What a step asks of a CUDA device, counted exactly: launches = kernels + matrix products + memsets, and copies.
+"""The operations of a step on a CUDA device, counted exactly: launches = kernels + matrix products + memsets; copies.
 
     python -m benchmarks.launches [--workloads W3a,S3] [--names]
 
-CuPy has no place to count launches. So the steps run in another process whose driver prints each operation: the one
-that runs CuPy's kernels on a CPU does so when the environment says CUDA_ON_CPU_TRACE=1. A GPU's does not; there
-`nsys profile` counts them.
+CuPy has no place to count launches. So the steps run in another process whose driver prints each operation: the driver
+that runs CuPy's kernels on a CPU does so if the environment says CUDA_ON_CPU_TRACE=1. The driver of a GPU does not:
+there `nsys profile` counts launches.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ for name in sys.argv[2:]:
 
 
 class NotCounted(RuntimeError):
-    """There is no device here whose launches can be counted."""
+    """No device here can have its launches counted."""
 
 
 def operations(code: str, *arguments: str) -> dict[str, Counter[str]]:
-    """What a script asks of the device between its lines "begin NAME" and "end" on the error stream.
+    """The operations of a script on the device, between its lines "begin NAME" and "end" on the error stream.
 
     Raises:
-        NotCounted: the script fails, or the driver does not print what it is asked for.
+        NotCounted: the script fails, or the driver does not print operations.
     """
     env = {**os.environ, "CUDA_ON_CPU_TRACE": "1"}
     command = [sys.executable, "-c", code, *arguments]
@@ -67,7 +67,7 @@ def operations(code: str, *arguments: str) -> dict[str, Counter[str]]:
 
 
 def counted(workloads: list[str], device: str = "cuda:0") -> dict[str, Counter[str]]:
-    """The operations of the third step of each workload, when nothing is set up any more. Raises as `operations`."""
+    """The operations of the third step of each workload, after all setting up. Raises as `operations`."""
     return operations(_CODE, device, *workloads)
 
 

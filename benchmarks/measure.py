@@ -1,10 +1,11 @@
 """Timing: peers in processes of their own, in interleaved rounds, compared by ratios.
 
-Each workload gets new processes: what a process did before decides how much memory its C library keeps, and so whether
+Each workload gets new processes: earlier work of a process decides how much memory its C library keeps, and so whether
 large arrays cost page faults.
-A time means little on a machine that does other things too; the ratio of two times of one round means more. So rounds
-go A B C A B C, and of each peer the median over the quieter half of the rounds is taken, the same rounds for all.
-On one thread it is processor time, which stands still while others have the core; on more it is time by the clock.
+A time means little on a machine with other work. The ratio of two times of one round means more. So rounds go
+A B C A B C, and each peer counts by its median over the quieter half of the rounds, the same rounds for all.
+On one thread the time is processor time, which stands still while others have the core; on more it is time by the
+clock.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from benchmarks.workloads import Workload
 
-RESET = 300  # steps after which training starts again: an overfitted net has denormal numbers, which are slow
+RESET = 300  # after so many steps training starts again: an overfitted net has denormal numbers, which are slow
 CHECKED = 5  # losses that are compared
 
 
@@ -49,7 +50,7 @@ def seconds_of(step: Callable[[], Any], reset: Callable[[], None], seconds: floa
         start = clock()
         for _ in range(size):
             value = step()
-        host(value)  # waits for it
+        host(value)  # waits for the value
         times.append((clock() - start) / size)
     return statistics.median(times)
 
@@ -60,7 +61,7 @@ def host(value: Any) -> np.ndarray[Any, Any]:
 
 
 def serve(peer: str, pipe: Any, cpu: int) -> None:
-    """What the process of a peer does: build a workload and time it, as the pipe asks."""
+    """The loop of a peer's process: build a workload and time it, as the pipe asks."""
     if cpu >= 0 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cpu})
     try:
@@ -102,7 +103,7 @@ class Peer:
         self.missing = "" if self.process.is_alive() and "No module" not in self.name else self.name
 
     def ask(self, *request: Any) -> Any:
-        """Its answer: a string says what went wrong."""
+        """The answer of the peer; a string is an error."""
         self.pipe.send(request)
         return self.pipe.recv()
 
@@ -115,7 +116,7 @@ class Peer:
 
 @contextmanager
 def started(modules: Sequence[str], threads: int = 1, cpu: int = -1) -> Iterator[list[Peer]]:
-    """Those of the peers that are installed, each in a new process."""
+    """The installed peers, each in a new process."""
     peers = [Peer(module, threads, cpu) for module in modules]
     for peer in peers:
         if peer.missing:

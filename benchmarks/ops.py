@@ -1,4 +1,4 @@
-"""What single ops and layers cost, forward and backward: tinytorch beside PyTorch, and NumPy's own call where there is.
+"""The cost of single ops and layers, forward and backward: tinytorch beside PyTorch, and NumPy's own call if any.
 
 All in one process, on one thread, in interleaved rounds; processor time.
 """

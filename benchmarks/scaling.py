@@ -22,7 +22,7 @@ def mlp(depth: int = 3, width: int = 64, batch: int = 32) -> Workload:
 
 
 def gpt(sequence: int) -> Workload:
-    """Two blocks on sequences of that length."""
+    """Two blocks on sequences of a length."""
     return Workload(
         "", "", "transformer", batch=4, sequence=sequence, vocabulary=65, width=64, hidden=256, blocks=2, causal=True
     )  # fmt: skip
@@ -89,7 +89,7 @@ def threads(rounds: int = 5) -> None:
 
 
 def memory(name: str = "S3") -> None:
-    """The peak of resident memory over five steps, in a process of its own, and what of it came after the imports."""
+    """The peak of resident memory over five steps, in a process of its own, and the part after the imports."""
     print(f"\n{'memory of ' + name:<28}{'peak':>12}{'of steps':>12}    MB")
     for module in ("tinytorch_", "tinytorch_kept", "torch_eager"):
         code = f"""
@@ -110,7 +110,7 @@ print(peak(), peak() - before)"""
 
 
 def imports() -> None:
-    """What `import tinytorch` takes in a new interpreter, and whether a GPU library came with it."""
+    """The time of `import tinytorch` in a new interpreter, and whether it imports a GPU library."""
     code = "import sys, time; t = time.process_time(); import numpy; n = time.process_time(); import tinytorch; "
     code += "gpu = {'cupy', 'torch', 'jax', 'dpnp', 'dpctl'} & sys.modules.keys(); "
     code += "print(n - t, time.process_time() - n, *gpu or ['none'])"

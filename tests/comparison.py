@@ -1,4 +1,4 @@
-"""Comparing with PyTorch: values, gradients, gradients of gradients. What was found closes the run: see `summary`."""
+"""Comparing with PyTorch: values, gradients, gradients of gradients. `summary` is printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ERRORS: dict[str, list[float]] = {kind: [] for kind in KINDS}  # the relative er
 
 
 def summary() -> list[str]:
-    """A line for each kind of comparison made: how many, and the largest relative error."""
+    """A line for each kind of comparison: the number, and the largest relative error."""
     return [
         f"{len(found)} {kind} compared with PyTorch {sys.modules['torch'].__version__}, "
         f"largest relative error {max(found):.1e}"
@@ -27,7 +27,7 @@ def summary() -> list[str]:
 
 
 def compare(kind: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> None:
-    """Assert that a tensor or array of ours is PyTorch's; no gradient is the same as one of zeros."""
+    """Assert that a tensor or array of ours equals PyTorch's. None equals a gradient of zeros."""
     ours, theirs = _host(ours), _host(theirs)
     if ours is None or theirs is None:
         values = ours if theirs is None else theirs
@@ -39,16 +39,18 @@ def compare(kind: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> 
         return
     assert ours.dtype == theirs.dtype, f"{kind}: dtype {ours.dtype}, PyTorch's {theirs.dtype}"
     difference = np.where(np.equal(ours, theirs) | (np.isnan(ours) & np.isnan(theirs)), 0.0, ours - theirs)
-    largest = np.max(np.abs(theirs[np.isfinite(theirs)]), initial=1e-3)  # below that, rounding errors of larger numbers
+    largest = np.max(
+        np.abs(theirs[np.isfinite(theirs)]), initial=1e-3
+    )  # smaller numbers have rounding errors of larger ones
     error = float(np.max(np.abs(difference), initial=0.0) / largest)
     ERRORS[kind].append(error)
     assert error <= tolerance, f"{kind}: the largest relative error is {error:.1e}"
 
 
 def compare_gradients(outputs: list[Any], expected: list[Any], leaves: list[Any], references: list[Any]) -> None:
-    """Compare the gradients of results of ours and PyTorch's, and the gradients of those, for the same directions.
+    """Compare the gradients of our results and PyTorch's, and the gradients of these, along the same directions.
 
-    A leaf of ours may be a list of tensors: joined along the first axis they are one of PyTorch's.
+    A leaf of ours may be a list of tensors that are, joined along the first axis, one leaf of PyTorch's.
     """
     import torch
 

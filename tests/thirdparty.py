@@ -1,4 +1,4 @@
-"""A device of another package, on NumPy, with any fault: what the doctor and `compare` have to see."""
+"""A device of another package, on NumPy, with any fault that the doctor and `compare` have to see."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ xp = CpuDevice.xp
 
 
 class Namespace:
-    """NumPy's namespace with some functions replaced; those replaced by None are absent."""
+    """NumPy's namespace with some functions replaced; functions replaced by None are absent."""
 
     def __init__(self, **functions: Any) -> None:
         self._functions = functions

@@ -1,4 +1,4 @@
-"""What a type checker knows of a user's code: checked by mypy in CI, and never run."""
+"""The types of a user's code, as a type checker sees them. mypy checks this file in CI; it is never run."""
 
 from __future__ import annotations
 

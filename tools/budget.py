@@ -1,4 +1,4 @@
-"""How large each storey of the house is, and may be: `python tools/budget.py` prints it, and fails if one is larger.
+"""The size of each storey, and its budget: `python tools/budget.py` prints both, and fails if a storey is too large.
 
 A file over 400 lines, or a function over 60 without its docstring, says in its docstring why it is long.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ENGINE = ("tinytorch/autograd.py", "tinytorch/tape", "tinytorch/tensor.py")
 TOOLS = "verify parity cli.py commands.py junit.py progress.py starting.py table.py testing.py"
-STOREYS = {  # name -> files and folders, and the lines that they may have
+STOREYS = {  # name -> files and folders, and their budget of lines
     "engine": (ENGINE, 2_050),
     "ops": (("tinytorch/ops",), 3_800),
     "backends": (("backends",), 4_100),
@@ -31,7 +31,7 @@ def files(places: tuple[str, ...]) -> list[Path]:
 
 
 def unexplained(path: Path) -> list[str]:
-    """What is long in a file and does not say why."""
+    """The long functions of a file, and the long file itself, if the docstring does not say why."""
     text = path.read_text("utf-8")
     tree, name = ast.parse(text), path.relative_to(ROOT)
     lines = text.count("\n")
@@ -52,7 +52,7 @@ def _docstrings(tree: ast.Module, node: ast.AST) -> list[str]:
 
 
 def main() -> int:
-    """Print the table, and what is too large."""
+    """Print the table, and everything that is too large."""
     wrong: list[str] = []
     print(f"{'storey':16} {'files':>5} {'lines':>6} {'budget':>6}")
     for name, (places, budget) in STOREYS.items():

@@ -1,7 +1,7 @@
 """Fit the coefficients of the error function in backends/device.py: python tools/fit_erf.py
 
-erf(x) / x is a quotient of two polynomials in x**2, of degree 5 each. Least squares with weights that grow where the
-relative error is large bring the largest one down to the least (Lawson's method).
+erf(x) / x is a quotient of two polynomials in x**2, each of degree 5. Least squares, with weights that grow where the
+relative error is large, make the largest relative error least (Lawson's method).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Make tinytorch/data/tinydigits.npz from the digits of scikit-learn: python tools/make_tinydigits.py
 
-Takes 100 training and 20 test images of each digit in a random order of fixed seed, and writes them as uint8 from 0 to
-16, the numbers of the original. Needs scikit-learn.
+Takes 100 training and 20 test images of each digit, in a random order of fixed seed, and writes the images as uint8
+from 0 to 16, as in the original. Needs scikit-learn.
 """
 
 from pathlib import Path

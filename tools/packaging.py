@@ -1,8 +1,8 @@
-"""What an installation puts on the path: `tinytorch` and `pytest_tinytorch`, and nothing else of a checkout.
+"""An installation puts `tinytorch` and `pytest_tinytorch` on the path, and nothing else of a checkout.
 
-A wheel has `backends`, `milestones` and the tour inside `tinytorch`, where a checkout has links or looks aside. An
-editable installation is a folder with two links: the checkout itself would put `tests`, `benchmarks`, `conftest` and
-more on everybody's path.
+A wheel has `backends`, `milestones` and the tour inside `tinytorch`; there a checkout has links, or finds the folders
+beside it. An editable installation is a folder with two links: the checkout itself would put `tests`, `benchmarks`,
+`conftest` and more on everybody's path.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ INSIDE = {"backends": "backends", "milestones": "milestones", "tests/test_tour.p
 
 
 class Packaging(BuildHookInterface):  # type: ignore[type-arg]
-    """What pyproject.toml cannot say."""
+    """The part of the build that pyproject.toml cannot describe."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called before a wheel is built; `version` is "editable" for an editable one."""
+        """Called before a wheel is built; `version` is "editable" for an editable installation."""
         root = Path(self.root)
         if version != "editable":
             build_data["force_include"] |= {str(root / a): f"tinytorch/{b}" for a, b in INSIDE.items()}
@@ -33,5 +33,5 @@ class Packaging(BuildHookInterface):  # type: ignore[type-arg]
         try:
             for name in INSTALLED:
                 (folder / name).symlink_to(root / name)
-        except OSError:  # a system without links: a hook of Python's import, which type checkers and editors do not see
+        except OSError:  # a system without links: an import hook, unseen by type checkers and editors
             config["dev-mode-dirs"], config["dev-mode-exact"] = [], True

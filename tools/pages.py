@@ -1,7 +1,7 @@
-"""Run the programs of a page of documentation: python tools/pages.py PAGE ... puts in what they print.
+"""Run the programs of a page of documentation: python tools/pages.py PAGE ... replaces their outputs.
 
-A code block whose first line is `# name.py` is that file; a text block after it is what `python name.py` prints. A
-later program can import an earlier one.
+A code block whose first line is `# name.py` is the file name.py; a text block after it is the output of `python
+name.py`. A later program can import an earlier program.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BLOCK = re.compile(r"```(?P<kind>python|text)\n(?P<body>.*?)```", re.DOTALL)
 
 
 def rerun(page: str) -> str:
-    """The page with every output replaced by what is printed now.
+    """The page, with every output replaced by the present output.
 
     Raises:
         subprocess.CalledProcessError: a program fails.
