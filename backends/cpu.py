@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.backends import cpu_functions, cpu_memory, standard
+from tinytorch.backends import cpu_functions, cpu_memory, cpu_program, standard
 from tinytorch.backends.device import Array, Device
 from tinytorch.backends.standard import Key, Pair, added, backwards, counts, shifts
+from tinytorch.backends.written import Differs
 
 _UNSIGNED = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
 
@@ -119,6 +120,18 @@ class CpuDevice(Device):
         unsigned = values.view(_UNSIGNED[values.itemsize])  # a negative number is above all others as unsigned
         if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # wrong, -0.0 or NaN
             super().check_unit(values, what)
+
+    def does_as_default(self, point: str, *args: Any) -> bool:
+        if point == "class_losses_rule":
+            return bool(args[0][0].size <= cpu_functions.SHORT)
+        if point == "erf":
+            return bool(args[0].size < 2 * cpu_functions.BLOCK)
+        return super().does_as_default(point, *args)
+
+    def compile(self, program: Any) -> Callable[..., list[Array]]:
+        if program.devices != [self]:
+            return super().compile(program)
+        return cpu_program.compiled(program, Differs)
 
     def may_occur(self, value: int, labels: Array) -> bool:  # a look costs less than masks
         if value < 0:

@@ -25,7 +25,8 @@ _range: Any = np.arange
 
 
 @functools.lru_cache(maxsize=64)
-def _ones(n: int, dtype: np.dtype) -> np.ndarray:
+def ones(n: int, dtype: np.dtype) -> np.ndarray:
+    """Ones, made once; what sums are products with."""
     ones = np.ones(n, dtype)
     ones.flags.writeable = False
     return ones
@@ -43,7 +44,7 @@ def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = F
     if own.kind == "f" and ndim and x.size and (dtype is None or dtype == own):
         if axis is None:
             if x.size <= 512 and not keepdims:
-                return _ones(x.size, own).dot(x.reshape(-1))
+                return ones(x.size, own).dot(x.reshape(-1))
             if not x.flags.forc:
                 return _in_turn(x, axis, keepdims)
         elif not x.flags.c_contiguous:
@@ -67,12 +68,12 @@ def _of_runs(x: Array) -> Array:
     """(A, n) -> (A,)"""
     A, n = x.shape
     if n <= _RUN:
-        return x.dot(_ones(n, x.dtype))
+        return x.dot(ones(n, x.dtype))
     if d := _divisor(n):
-        return _of_runs(x.reshape(-1, d).dot(_ones(d, x.dtype)).reshape(A, n // d))
+        return _of_runs(x.reshape(-1, d).dot(ones(d, x.dtype)).reshape(A, n // d))
     end = n - n % _RUN
-    out = _of_runs(np.matmul(x[:, :end].reshape(A, -1, _RUN), _ones(_RUN, x.dtype)))
-    return out + x[:, end:].dot(_ones(n - end, x.dtype))
+    out = _of_runs(np.matmul(x[:, :end].reshape(A, -1, _RUN), ones(_RUN, x.dtype)))
+    return out + x[:, end:].dot(ones(n - end, x.dtype))
 
 
 @functools.lru_cache(maxsize=256)
@@ -85,12 +86,12 @@ def _of_rows(x: Array) -> Array:
     """(n, C) -> (C,), or (A, n, C) -> (A, C)"""
     n, C = x.shape[-2:]
     if n <= _RUN:
-        return _ones(n, x.dtype).dot(x) if x.ndim == 2 else np.matmul(_ones(n, x.dtype), x)
+        return ones(n, x.dtype).dot(x) if x.ndim == 2 else np.matmul(ones(n, x.dtype), x)
     k, rest = n // 64, x.shape[:-2]
     end = k * 64  # the first k rows are added to the next k, and so on
     wide = x[..., :end, :].reshape(*rest, 64, k * C)
-    out = _of_rows(np.matmul(_ones(64, x.dtype), wide).reshape(*rest, k, C))
-    return out if end == n else out + np.matmul(_ones(n - end, x.dtype), x[..., end:, :])
+    out = _of_rows(np.matmul(ones(64, x.dtype), wide).reshape(*rest, k, C))
+    return out if end == n else out + np.matmul(ones(n - end, x.dtype), x[..., end:, :])
 
 
 def _in_turn(x: Array, axis: Any, keepdims: bool) -> Array:
@@ -268,7 +269,7 @@ class Namespace:
         return object.__getattribute__(self, name)
 
 
-_BLOCK = 65_536  # numbers: a few arrays of this size stay in a core's own cache from one pass to the next
+BLOCK = 65_536  # numbers: a few arrays of this size stay in a core's own cache from one pass to the next
 _PASSES = 4  # passes over memory for each result: with fewer, the copies of the blocks' results cost what blocks gain
 _MANY = 2**22  # numbers in all passes for a result: from here on they do not stay in the cache without blocks
 
@@ -288,8 +289,8 @@ class _Probe(np.ndarray):
 
 @functools.cache
 def in_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, computed for `_BLOCK` numbers at a time where this is faster."""
-    least: float = 2 * _BLOCK  # the size of arrays from which on blocks are used; until `look`, may be used
+    """The function, computed for `BLOCK` numbers at a time where this is faster."""
+    least: float = 2 * BLOCK  # the size of arrays from which on blocks are used; until `look`, may be used
     results = 0  # how many arrays the function returns; 0 until `look`
     single = False  # whether the function returns an array, and not a tuple
 
@@ -312,7 +313,7 @@ def in_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         if out is None:
             out = tuple([np.empty_like(first) for _ in range(results)])
         flags: list[Any] = [["readonly"]] * len(arrays) + [["writeonly"]] * results
-        with np.nditer([*arrays, *out], ["external_loop", "buffered"], flags, order="K", buffersize=_BLOCK) as blocks:
+        with np.nditer([*arrays, *out], ["external_loop", "buffered"], flags, order="K", buffersize=BLOCK) as blocks:
             for block in blocks:
                 found = function(dev, *block[: len(arrays)], **numbers)
                 for place, part in zip(block[len(arrays) :], (found,) if single else found):

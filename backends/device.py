@@ -359,6 +359,13 @@ class Device:
         """The gradient of the logits, (softmax(z) - q) * g; 0 for ignored labels. g is (M, 1) or ()."""
         return standard.class_losses_rule(self, state, g)
 
+    def does_as_default(self, point: str, *args: Any) -> bool:
+        """Whether an extension point that the device has of its own does what the default does, of such arguments.
+
+        Where it does, a program has the lines of the default, which can be simplified, in place of one opaque line.
+        """
+        return getattr(type(self), point) is getattr(Device, point)
+
     def compile(self, program: Any) -> Callable[..., list[Array]]:
         """A function that runs a program: from its inputs to its outputs. Outputs are new arrays, or inputs.
 

@@ -35,14 +35,14 @@ def compiled(program: Any) -> Callable[..., Any]:
     return defined(source, known, program.name)
 
 
-def defined(source: str, known: dict[str, Any], name: str) -> Callable[..., Any]:
-    """The function `run` of a source, whose lines tracebacks show."""
+def defined(source: str, known: dict[str, Any], name: str, function: str = "run") -> Callable[..., Any]:
+    """The function of a source, whose lines tracebacks show."""
     file = f"<program {name} {next(_programs)}>"
     linecache.cache[file] = len(source), None, source.splitlines(True), file
     exec(compile(source, file, "exec"), known)
-    run: Callable[..., Any] = known["run"]
-    weakref.finalize(run, linecache.cache.pop, file, None)
-    return run
+    made: Callable[..., Any] = known[function]
+    weakref.finalize(made, linecache.cache.pop, file, None)
+    return made
 
 
 _programs = itertools.count()

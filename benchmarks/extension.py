@@ -15,6 +15,7 @@ from typing import Any
 import array_api_compat.numpy as standard
 import numpy as np
 
+import tinytorch
 from benchmarks.ops import microseconds
 from tinytorch.backends import Device, device
 from tinytorch.ops.elementwise import _gelu, _gelu_rule
@@ -46,6 +47,19 @@ def _looking(z: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> tuple[Cal
     return lambda: blind.class_losses(z, labels, -100, 0.0), lambda: CPU.class_losses(z, labels, -100, 0.0)
 
 
+def _compiled(rows: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    layers = tinytorch.nn.Sequential(tinytorch.nn.Linear(64, 64), tinytorch.nn.Tanh(), tinytorch.nn.Linear(64, 10))
+    x = tinytorch.Tensor(_draw(rows, 64))
+    compiled = tinytorch.compile(lambda x: tinytorch.softmax(layers(x), axis=1).sum())
+    for _ in range(3):
+        compiled(x)
+    program = compiled.programs[0]
+    shapes = [v.shape for v in program.inputs]
+    given = sorted((t.array for t in (x, *layers.parameters())), key=lambda array: shapes.index(array.shape))
+    default, own = Device.compile(CPU, program), CPU.compile(program)
+    return lambda: default(*given), lambda: own(*given)
+
+
 _IMAGE, _PLAIN = _draw(8, 4, 4, 32), ((3, 3), (1, 1), (1, 1), (1, 1))
 _LARGE = _draw(800_000)
 _ALL = slice(0, 32, 1)
@@ -62,6 +76,7 @@ CASES = {
     "check_index, 128": _both("check_index", np.arange(128) % 10, 10, "rows"),
     "check_unit, 128": _both("check_unit", np.abs(_draw(128)) / 9, "probabilities"),
     "class_losses_rule, (256, 1000)": _both("class_losses_rule", _LOGITS, _draw(256, 1)),
+    "compile, MLP of 32 rows": _compiled(32),
     "erf, 1,000,000": _both("erf", _draw(1_000_000)),
     "fused, GELU of 4,000,000": _fused(_gelu, _draw(4_000_000)),
     "fused, rule of GELU, 4,000,000": _fused(_gelu_rule, *_draw(3, 4_000_000)),

@@ -8,6 +8,7 @@ from benchmarks.extension import CASES, STEPS
 from tinytorch.backends import Device, cpu, cpu_functions
 
 _MEANT = {"available", "canonical", "of", "from_numpy", "to_numpy", "exported", "asarray", "dtype", "keep_memory"}
+_MEANT |= {"does_as_default"}
 _POINTS = {name for name in vars(cpu.CpuDevice) if callable(getattr(Device, name, None))} - _MEANT
 _OWN = sorted(cpu_functions.FASTER.keys() | _POINTS)
 

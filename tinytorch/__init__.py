@@ -51,7 +51,8 @@ from tinytorch.ops.shape import *
 from tinytorch.ops.window import *
 from tinytorch.optim import *
 from tinytorch.origin import debug
-from tinytorch.program import CannotCompile, compile
+from tinytorch.program import CannotCompile
+from tinytorch.program import compile as compile
 from tinytorch.random import *
 from tinytorch.spelled import KNOWN, Imports, missing
 from tinytorch.tensor import Tensor

@@ -119,6 +119,10 @@ class Compiled:
         """What the function gives: of its program, if there is one for these arguments and for how all is now."""
         if getattr(_busy, "recorder", None) is not None or self._eager:
             return self.function(*args, **kwargs)
+        if self._entries and not kwargs and (latest := self._entries[0]).simple:
+            out = latest.call(args, self.function)
+            if out is not MISSED:
+                return out
         kind = _kind(args) if not kwargs else (_kind(args), _kind(kwargs))
         given = [x for _, x in _leaves((args, kwargs) if kwargs else args) if isinstance(x, Variable)]
         eager = functools.partial(self.function, *args, **kwargs)
@@ -128,7 +132,7 @@ class Compiled:
                     return eager()
                 if i:
                     self._entries.insert(0, self._entries.pop(i))
-                out = entry(given, eager)
+                out = entry.call(given, self.function if entry.simple else eager)
                 if out is not MISSED:
                     return out
         return self._record(args, kwargs, kind)

@@ -1,40 +1,102 @@
-"""A program bound to the tensors and optimizers of its function: when it holds, what it is given, what it sets."""
+"""A program bound to the tensors and optimizers of its function: when it holds, what it is given, what it sets.
+
+That is written out as Python, too. For a small step it would otherwise take longer than the program.
+"""
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinytorch import random
-from tinytorch.backends import Array
-from tinytorch.backends.written import Differs, compiled
-from tinytorch.optim.flat import Now, Numbers
-from tinytorch.program.reach import unchanged
-from tinytorch.program.recording import Leaf, Recording, Same
-from tinytorch.tape.modes import grad_mode
-from tinytorch.tape.variable import assign_all, wrap
+import numpy as np
 
-MISSED = object()  # what a program gives that turns out not to be the right one
+from tinytorch import random
+from tinytorch.backends.written import Differs, compiled, defined
+from tinytorch.optim.flat import Flat, Now
+from tinytorch.program.program import Value
+from tinytorch.program.reach import unchanged
+from tinytorch.program.recording import Leaf, Recording, Same, Source
+from tinytorch.tape.modes import grad_mode
+from tinytorch.tape.variable import Variable, clock
+
+MISSED = object()  # what a program gives that is not the right one, as everything is now
+
+_ARRAY, _GRAD, _CHANGED = (vars(Variable)[name].__set__ for name in ("array", "grad", "changed"))
+_NOW = vars(Flat)["now"].__set__
+
+
+def made(array: Any, device: Any, node: Any, requires_grad: bool, is_view: bool) -> Any:
+    """A tensor that a program gives."""
+    tensor = object.__new__(Variable.result)
+    tensor.array = array
+    tensor.device = device
+    tensor.grad = None
+    tensor.node = node
+    tensor.is_view = is_view
+    tensor._requires_grad = requires_grad
+    return tensor
+
+
+def numbers_of(optimizer: Any, steps: int, settings: Any) -> Any:
+    """The numbers of a step; see `Numbers`."""
+    try:
+        for v in settings.values():
+            if isinstance(v, np.generic):
+                settings = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
+                break
+        return optimizer.numbers(steps, settings)
+    except Exception:
+        optimizer.check(settings)
+        raise
 
 
 class Entry:
-    """A program, and what binds it to the tensors and optimizers of its function."""
+    """A program, and what binds it to the tensors and optimizers of its function.
+
+    Attributes:
+        simple: whether all arguments are tensors, given by position.
+        call: of the tensors among the arguments, and the function (bound to all of them, unless they are simple): the
+            result, or `MISSED`. It looks at arguments only where they are simple.
+    """
 
     def __init__(self, recording: Recording, kind: Any, grad: bool) -> None:
         self.recording, self.kind, self.grad = recording, kind, grad
         program = recording.program
-        self.run = program.devices[0].compile(program) if program.devices else compiled(program)
-        self.lock = threading.Lock()
-        self.draws = any(line.call.name == "drawn" for line in program.lines)
-        self.sources = [recording.sources.get(v) for v in program.inputs]
-        places = {v: i for i, v in enumerate(program.inputs)}
-        self.hosts = [(*n[:4], [(k, places.get(v)) for k, v in n[4].items()]) for n in recording.numbers]
-        self.at = {v: i for i, v in enumerate(recording.outputs)}
+        run = program.devices[0].compile(program) if program.devices else compiled(program)
+        self.known: dict[str, Any] = {
+            "run": run,
+            "MISSED": MISSED,
+            "Differs": Differs,
+            "made": made,
+            "unchanged": unchanged,
+            "mode": grad_mode,
+            "numbers_of": numbers_of,
+            "Now": Now,
+            "deque": deque,
+            "call": operator.call,
+            "clock": clock,
+            "lock": threading.Lock(),
+            "bits": random.generator.bit_generator,
+        }
+        self.flats = list(recording.known)
+        self.arranged = [(optimizer, optimizer._flats) for optimizer, _ in recording.arranged]
+        self.body: list[str] = []
+        self.simple = type(kind) is tuple and len(kind) == 2 and kind[0] is tuple and all(map(_of_tensor, kind[1]))
+        self.eager = "eager(*given)" if self.simple else "eager()"
+        self._write_guards()
+        self._write_run()
+        self._write_results()
+        source = "def enter(given, eager):\n    " + "\n    ".join(self.body)
+        self.call: Callable[[Sequence[Any], Callable[[], Any]], Any] = defined(
+            source, self.known, program.name, "enter"
+        )
+        self._bind()
 
-    def holds(self, kind: Any) -> bool:
-        """Whether the program is the one for such arguments, as everything is now."""
-        return self.grad == grad_mode.enabled and self.kind == kind and self.why_not() is None
+    # Whether it holds ---------------------------------------------------------------------------------------------
 
     def why_not(self) -> str | None:
         """What is not as it was when the program was recorded; None if all is."""
@@ -54,75 +116,216 @@ class Entry:
                 return name
         return None
 
+    def holds(self, kind: Any) -> bool:
+        """Whether the program is the one for such arguments, as everything is now."""
+        return self.grad == grad_mode.enabled and self.kind == kind and self.why_not() is None
+
     def settled(self) -> bool:
-        """Whether the flat arrays of the optimizers are those that the program knows, and still its parameters'."""
-        for optimizer, arranged in self.recording.arranged:
-            if optimizer._flats is not arranged:
+        """Whether the flat arrays are those of the optimizers, and their parameters'; other equal ones are taken on."""
+        if any(optimizer._flats is not arranged for optimizer, arranged in self.arranged):
+            new = [f for optimizer, _ in self.arranged for group in optimizer._flats.groups for f in group]
+            old = self.recording.known
+            if len(new) != len(old) or not all(map(_alike, new, old)):
                 return False
-        for flat, *_ in self.recording.flats:
-            if any(p.array is not part for p, part in zip(flat.parameters, flat.now.parts)):
-                return False
-        return True
+            self.flats = new
+            self.arranged = [(optimizer, optimizer._flats) for optimizer, _ in self.arranged]
+            self._bind()
+        return all(p.array is part for f in self.flats for p, part in zip(f.parameters, f.now.parts))
 
-    def __call__(self, given: Sequence[Any], function: Callable[[], Any]) -> Any:
-        """Run the program. Only when all is computed the new arrays take the place of the old ones, at once."""
+    def _bind(self) -> None:
+        """Put the flat arrays that the optimizers have now into the code."""
+        self.known.update({f"flat{i}": f for i, f in enumerate(self.flats)})
+        self.known.update({f"arranged{i}": flats for i, (_, flats) in enumerate(self.arranged)})
+        for i, place in self.places_of_flats:
+            self.known["objects"][place] = self.flats[i]
+
+    # Writing it out -----------------------------------------------------------------------------------------------
+
+    def name(self, x: Any, hint: str = "k") -> str:
+        """A name for something that the code needs."""
+        found = f"{hint}_{len(self.known)}"
+        self.known[found] = x
+        return found
+
+    def _write_guards(self) -> None:
+        """Return MISSED unless everything is as it was."""
         r = self.recording
-        before = random.generator.bit_generator.state if self.draws else None
-        with self.lock:
-            inputs = [None if source is None else source(given) for source in self.sources]
-            for optimizer, flat, ahead, settings, places in self.hosts:
-                try:
-                    numbers = Numbers(optimizer, flat, flat.now.steps + ahead, settings)
-                except Exception:
-                    optimizer.check(settings)
-                    raise
-                if len(numbers) != len(places):
-                    return MISSED
-                for name, place in places:
-                    if name not in numbers:
-                        return MISSED
-                    if place is not None:
-                        inputs[place] = numbers[name]
-            try:
-                out = self.run(*inputs)
-            except Differs:
-                if before is not None:
-                    random.generator.bit_generator.state = before
-                return function()
-        at = self.at
+        terms = [f"mode.enabled is {self.grad}", *self._of_arguments()]
+        for get, then, _ in r.reach.checks:
+            now, was = self._check(get), self.name(then, "was")
+            quick = self._quickly(get, then) or f"{now} is {was}"
+            terms.append(f"({quick} or unchanged({now}, {was}))")
+        in_flats = {p for f in self.flats for p in f.parameters}
+        for t, shape, dtype, device, requires_grad, grad, _ in r.states:
+            x = self.name(t, "t")
+            terms += [f"{x}._requires_grad is {requires_grad}", f"({x}.grad is None) is {not grad}"]
+            if t not in in_flats:
+                was = self.name((t.array, shape, dtype, device), "was")
+                terms.append(f"({x}.array is {was}[0] or alike({x}, {was}))")
+        self.known["alike"] = _is_like
+        for i, (optimizer, _) in enumerate(self.arranged):
+            terms.append(f"{self.name(optimizer, 'optimizer')}._flats is arranged{i}")
+        for i, f in enumerate(self.flats):
+            terms += [f"{self.name(p, 't')}.array is flat{i}.now.parts[{j}]" for j, p in enumerate(f.parameters)]
+        terms += [f"{self._text(a)} is {self._text(b)}" for a, b in r.shared]
+        self.body += [f"if not ({t}): return MISSED" for t in terms]
 
-        def made(leaf: Any) -> Any:
-            if isinstance(leaf, Same):
-                return given[leaf.tensor] if isinstance(leaf.tensor, int) else leaf.tensor
-            if not isinstance(leaf, Leaf):
-                return leaf
-            tensor = wrap(out[at[leaf.value]], leaf.device, leaf.node)
-            tensor._requires_grad, tensor.is_view = leaf.requires_grad, leaf.is_view
-            return tensor
+    def _of_arguments(self) -> list[str]:
+        """What has to be true of arguments that are tensors."""
+        if not self.simple:
+            return []
+        terms = [f"len(given) == {len(self.kind[1])}"]
+        for i, (cls, device, shape, dtype, strides, requires_grad, leaf, no_grad) in enumerate(self.kind[1]):
+            x = f"given[{i}]"
+            terms += [f"type({x}) is {self.name(cls, 'T')}", f"{x}.device is {self.name(device, 'dev')}"]
+            terms += [f"{x}.array.shape == {shape}", f"{x}.array.dtype == {self.name(dtype, 'dtype')}"]
+            terms += [f"{x}.array.strides == {strides}"] if strides is not None else []
+            terms += [f"{x}._requires_grad is {requires_grad}", f"({x}.node is None) is {leaf}"]
+            terms.append(f"({x}.grad is None) is {no_grad}")
+        return terms
 
-        result = _rebuilt(made, r.result)
-        tensors = [given[t] if isinstance(t, int) else t for t, _ in r.arrays]
-        arrays = [out[at[v]] for _, v in r.arrays]
-        pairs: list[tuple[Sequence[Any], Sequence[Array]]] = [(tensors, arrays)]
-        others: list[tuple[Any, str, Any]] = [
-            (given[t] if isinstance(t, int) else t, "grad", None if leaf is None else made(leaf)) for t, leaf in r.grads
-        ]
-        for flat, values, state, ahead, parts in r.flats:
-            kept = [out[at[v]] for v in parts]
-            now = Now(out[at[values]], {k: out[at[v]] for k, v in state.items()}, flat.now.steps + ahead, kept)
-            others.append((flat, "now", now))
-            pairs.append((flat.parameters, kept))
-        assign_all(pairs, *others)
-        return result
+    def _quickly(self, get: Any, then: Any) -> str:
+        """Whether a list or dict holds the very objects that it held."""
+        held = get.args[0] if isinstance(get, functools.partial) and get.args else None
+        if type(held) is list and isinstance(then, tuple):
+            name = self.name(held, "list")
+            same = [f"{name}[{i}] is {self.name(x, 'was')}" for i, x in enumerate(then)]
+        elif type(held) is dict and type(then) is tuple and getattr(get.func, "__name__", "") == "_items_of":
+            name = self.name(held, "d")
+            same = [f"{name}.get({self.name(k)}) is {self.name(x, 'was')}" for k, x in then]
+        else:
+            return ""
+        return f"(len({name}) == {len(then)} and {' and '.join([*same, 'True'])})"
+
+    def _check(self, get: Any) -> str:
+        """What a check looks at, without a call where it is an entry of a dict or the like."""
+        if isinstance(get, functools.partial) and not get.keywords:
+            function, args = get.func, get.args
+            owner = getattr(function, "__self__", None)
+            if isinstance(owner, dict) and function.__name__ == "get" and len(args) == 1:
+                return f"{self.name(owner, 'd')}.get({args[0]!r})"
+            if function is getattr:
+                return f"{self.name(args[0], 'o')}.{args[1]}"
+            if function is len:
+                return f"len({self.name(args[0], 'd')})"
+            if getattr(function, "__name__", "") == "_in_cell" and _is_set(args[0]):
+                return f"{self.name(args[0], 'cell')}.cell_contents"
+        return f"{self.name(get, 'get')}()"
+
+    def _text(self, source: Source) -> str:
+        """The array that an input is."""
+        if source.kind in ("values", "state"):
+            return f"flat{source.of}.now." + ("values" if source.kind == "values" else f"state[{source.key!r}]")
+        tensor = f"given[{source.of}]" if isinstance(source.of, int) else self.name(source.of, "t")
+        return f"{tensor}.array" if source.kind == "array" else f"{tensor}.grad.array"
+
+    def _write_run(self) -> None:
+        """Get the numbers of the optimizers, and run the program."""
+        r = self.recording
+        texts: dict[Value, str] = {}
+        for i, (optimizer, flat, ahead, settings, named) in enumerate(r.numbers):
+            o, s = self.name(optimizer, "optimizer"), self.name(settings, "settings")
+            self.body.append(f"n{i} = numbers_of({o}, flat{flat}.now.steps + {ahead}, {s})")
+            self.body.append(f"if n{i}.keys() != {self.name(dict(named).keys(), 'keys')}: return MISSED")
+            texts.update({v: f"n{i}[{k!r}]" for k, v in named.items()})
+        given = [texts.get(v) or self._text(r.sources[v]) for v in r.program.inputs]
+        looks = any(line.expects is not None for line in r.program.lines)
+        draws = looks and any(line.call.name == "drawn" for line in r.program.lines)
+        if draws:
+            self.body.append("before = bits.state")
+        run = f"with lock: out = run({', '.join(given)})"
+        if looks:
+            back = "bits.state = before; " if draws else ""
+            self.body += ["try:", f"    {run}", f"except Differs: {back}return {self.eager}"]
+        else:
+            self.body.append(run)
+        outs = ", ".join(f"y{i}" for i in range(len(r.outputs)))
+        if outs:
+            self.body.append(f"[{outs}] = out")
+        for i, v in enumerate(r.outputs):
+            if v.shape == ():  # of which some libraries make scalars
+                self.body.append(f"y{i} = {self.name(v.device, 'dev')}.asarray(y{i})")
+
+    def _write_results(self) -> None:
+        """Make the tensors, and set everything at once, by one call into C: no signal comes in between."""
+        r = self.recording
+        y = {v: f"y{i}" for i, v in enumerate(r.outputs)}
+
+        def shown(x: Any) -> str:
+            if isinstance(x, Same):
+                return f"given[{x.tensor}]" if isinstance(x.tensor, int) else self.name(x.tensor, "t")
+            if isinstance(x, Leaf):
+                device, node = self.name(x.device, "dev"), self.name(x.node, "node")
+                return f"made({y[x.value]}, {device}, {node}, {x.requires_grad}, {x.is_view})"
+            if isinstance(x, dict):
+                return "{" + ", ".join(f"{self.name(k)}: {shown(v)}" for k, v in x.items()) + "}"
+            if isinstance(x, tuple) and hasattr(x, "_fields"):
+                return f"{self.name(type(x), 'T')}({', '.join(map(shown, x))})"
+            if isinstance(x, tuple | list):
+                inner = "".join(f"{shown(v)}, " for v in x)
+                return f"({inner})" if isinstance(x, tuple) else f"[{inner}]"
+            return self.name(x)
+
+        setters: list[Any] = []
+        objects: list[Any] = []
+        values: list[str] = []
+        self.places_of_flats: list[tuple[int, int]] = []
+        given: list[tuple[int, int]] = []
+
+        def put(setter: Any, target: Any, value: str) -> None:
+            if isinstance(target, int):
+                given.append((len(objects), target))
+            setters.append(setter)
+            objects.append(target)
+            values.append(value)
+
+        def array(target: Any, value: Value) -> None:
+            put(_ARRAY, target, y[value])
+            put(_CHANGED, target, "time")
+
+        for target, value in r.arrays:
+            array(target, value)
+        for i, whole, state, ahead, parts in r.flats:
+            for p, part in zip(self.flats[i].parameters, parts, strict=True):
+                array(p, part)
+            self.places_of_flats.append((i, len(objects)))
+            named = ", ".join(f"{k!r}: {y[v]}" for k, v in state.items())
+            listed = ", ".join(y[v] for v in parts)
+            put(_NOW, None, f"Now({y[whole]}, {{{named}}}, flat{i}.now.steps + {ahead}, [{listed}])")
+        for target, leaf in r.grads:
+            put(_GRAD, target, "None" if leaf is None else shown(leaf))
+        self.known |= {"setters": setters, "objects": objects}
+        self.body.append(f"result = {shown(r.result)}")
+        if values:
+            self.body.append("time = next(clock)")
+            where = "objects"
+            if given:
+                self.body.append("own = objects.copy()")
+                self.body += [f"own[{i}] = given[{place}]" for i, place in given]
+                where = "own"
+            self.body.append(f"deque(map(call, setters, {where}, [{', '.join(values)}]), 0)")
+        self.body.append("return result")
 
 
-def _rebuilt(made: Callable[[Any], Any], tree: Any) -> Any:
-    """A result, with a tensor for each of its leaves."""
-    if isinstance(tree, Leaf | Same):
-        return made(tree)
-    if isinstance(tree, dict):
-        return {k: _rebuilt(made, v) for k, v in tree.items()}
-    if isinstance(tree, tuple | list):
-        inner = [_rebuilt(made, v) for v in tree]
-        return type(tree)(*inner) if hasattr(tree, "_fields") else type(tree)(inner)
-    return tree
+def _of_tensor(kind: Any) -> bool:
+    """Whether the kind of an argument is that of a tensor."""
+    return type(kind) is tuple and isinstance(kind[0], type) and issubclass(kind[0], Variable)
+
+
+def _alike(new: Flat, old: Flat) -> bool:
+    """Whether two flat arrays are of the same parameters, with states of the same names."""
+    same = len(new.parameters) == len(old.parameters) and all(map(operator.is_, new.parameters, old.parameters))
+    return same and new.now.state.keys() == old.now.state.keys() and new.device is old.device
+
+
+def _is_like(t: Any, was: Any) -> bool:
+    """Whether another array of a tensor is one for the same program."""
+    _, shape, dtype, device = was
+    return t.device is device and tuple(t.array.shape) == shape and bool(t.array.dtype == dtype)
+
+
+def _is_set(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not MISSED
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -139,8 +140,13 @@ class Noting(Device):
         self.default_int, self.memory = device.default_int, None
         self.xp = Namespace(recorder, device)
         for name in _POINTS:
-            if getattr(type(device), name) is not getattr(Device, name):
-                vars(self)[name] = self._noted(name)
+            vars(self)[name] = functools.partial(self._point, name)
+
+    def _point(self, name: str, *args: Any) -> Any:
+        """An extension point: the default's own lines where the device does the same, and else one line."""
+        if self.real.does_as_default(name, *args):
+            return getattr(Device, name)(self, *args)
+        return self._noted(name)(*args)
 
     def _noted(self, name: str, **how: Any) -> Callable[..., Any]:
         call = Call("device", name, self.real)

@@ -25,12 +25,14 @@ class Value:
         shape: None of a number.
         dtype: as a NumPy dtype; None of a number.
         device: where the array is; None of a number.
+        strides: how it lay in memory when it was recorded, where its library says so.
     """
 
-    __slots__ = ("device", "dtype", "name", "shape")
+    __slots__ = ("device", "dtype", "name", "shape", "strides")
 
     def __init__(self, name: str, shape: tuple[int, ...] | None, dtype: np.dtype[Any] | None, device: Any) -> None:
         self.name, self.shape, self.dtype, self.device = name, shape, dtype, device
+        self.strides: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:

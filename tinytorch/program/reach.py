@@ -94,7 +94,7 @@ class Reach:
             yield from self._of_object(x, path)
 
     def _of_optimizer(self, x: Optimizer, path: str) -> Iterator[tuple[Any, str]]:
-        self._check(lambda: len(x.param_groups), f"{path}.param_groups")
+        self._check(functools.partial(len, x.param_groups), f"{path}.param_groups")
         for i, group in enumerate(x.param_groups):
             self._check(functools.partial(_tuple_of, group["params"]), f"{path}.param_groups[{i}]['params']")
             for p in group["params"]:
@@ -108,8 +108,8 @@ class Reach:
 
     def _of_function(self, x: types.FunctionType, path: str) -> Iterator[tuple[Any, str]]:
         yield from self._of_closure(x, path)
-        self._check(lambda: x.__code__, f"{x.__qualname__}.__code__")
-        self._check(lambda: (x.__defaults__, x.__kwdefaults__), f"{x.__qualname__}.__defaults__")
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            self._check(functools.partial(getattr, x, name), f"{x.__qualname__}.{name}")
         yield x.__defaults__, x.__qualname__
         yield x.__kwdefaults__, x.__qualname__
         names = _names_in(x.__code__)
@@ -129,11 +129,11 @@ class Reach:
 
     def _of_container(self, x: Any, path: str) -> Iterator[tuple[Any, str]]:
         if isinstance(x, dict):
-            self._check(lambda: tuple(x.items()), path)
+            self._check(functools.partial(_items_of, x), path)
             yield from ((v, f"{path}[{k!r}]" if path else str(k)) for k, v in list(x.items()))
         else:
             if not isinstance(x, tuple):
-                self._check(lambda: tuple(x), path)
+                self._check(functools.partial(_tuple_of, x), path)
             yield from ((v, f"{path}[{i}]") for i, v in enumerate(list(x)))
 
     def _of_class(self, x: type, path: str) -> Iterator[tuple[Any, str]]:
@@ -153,7 +153,7 @@ class Reach:
             return
         if not module and is_ours(getattr(sys.modules.get(type(x).__module__), "__file__", None) or ""):
             return
-        self._check(lambda: len(vars(x)), f"the attributes of {path or type(x).__name__}")
+        self._check(functools.partial(len, vars(x)), f"the attributes of {path or type(x).__name__}")
         for name, member in list(vars(x).items()):
             if name in ("_looked_into", "made_at"):
                 continue
@@ -212,6 +212,10 @@ def _in_cell(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # it is not set yet
         return None
+
+
+def _items_of(x: Any) -> tuple[Any, ...]:
+    return tuple(x.items())
 
 
 def _tuple_of(x: Any) -> tuple[Any, ...]:

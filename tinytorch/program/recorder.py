@@ -57,7 +57,9 @@ class Recorder(Observer):
         self.names[unique] = 0
         if device is None:
             return Value(unique, None, None, None)
-        return Value(unique, tuple(array.shape), device.dtype_of(array), device)
+        what = Value(unique, tuple(array.shape), device.dtype_of(array), device)
+        what.strides = getattr(array, "strides", None)
+        return what
 
     def known_as(self, array: Any, what: Value) -> None:
         """From now on this very array is that value."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,17 +44,27 @@ class Same(NamedTuple):
     tensor: Any  # or the number of an argument
 
 
+class Source(NamedTuple):
+    """Where the array of an input comes from."""
+
+    kind: str  # "array" or "grad" of a tensor, "values" or "state" of a flat array
+    of: Any  # the tensor, or its number among the arguments; the number of the flat array
+    key: str = ""  # in the state
+
+
 class Recording(NamedTuple):
     """What was seen in one call of a function."""
 
     program: Program
     reach: Reach
-    sources: dict[Value, Callable[[Sequence[Any]], Any]]  # of the inputs: how each is had, of the tensors given
-    numbers: list[tuple[Optimizer, Flat, int, Any, dict[str, Value]]]
+    sources: dict[Value, Source]
+    shared: list[tuple[Source, Source]]  # of tensors that have one array
+    numbers: list[tuple[Optimizer, int, int, Any, dict[str, Value]]]  # with the number of the flat array
     result: Any  # a tree with a `Leaf` for each tensor
     arrays: list[tuple[Any, Value]]  # tensors that get new arrays: they, or the number of an argument
     grads: list[tuple[Any, Leaf | None]]
-    flats: list[tuple[Flat, Value, dict[str, Value], int, list[Value]]]
+    flats: list[tuple[int, Value, dict[str, Value], int, list[Value]]]  # the number of each that is stepped, and so on
+    known: list[Flat]  # all flat arrays, by their number
     states: list[State]
     arranged: list[tuple[Optimizer, Flats]]
     outputs: list[Value]  # of the program, as the fields above name them
@@ -74,7 +82,7 @@ class Taking:
 
     def __init__(self, recorder: Recorder, reach: Reach, given: list[tuple[str, Variable]]) -> None:
         self.recorder, self.reach, self.given = recorder, reach, given
-        self.sources: dict[Value, Callable[[Sequence[Any]], Any]] = {}
+        self.sources: dict[Value, Source] = {}
         self.places = {id(t): i for i, (_, t) in reversed(list(enumerate(given)))}
         self.tensors: dict[Variable, str] = {t: name for name, t in given}
         self.tensors |= {
@@ -96,15 +104,16 @@ class Taking:
         self.before = [(t, t.array, t.grad, t.device, t._requires_grad, t.node) for t in self.tensors]
         self.nows = [(flat, flat.now) for flat in self.flats]
         self.devices = list(dict.fromkeys([t.device for t in self.tensors])) or [default_device()]
-        self.shared: list[tuple[Any, Any]] = []
+        self.shared: list[tuple[Source, Source]] = []
         for t, name in self.tensors.items():
-            self._input(t.array, t.device, name, self._getter(t))
+            target = self.places.get(id(t), t)
+            self._input(t.array, t.device, name, Source("array", target))
             if t.grad is not None:
-                self._input(t.grad.array, t.grad.device, f"grad_{name}", self._getter(t, of_grad=True))
+                self._input(t.grad.array, t.grad.device, f"grad_{name}", Source("grad", target))
         for i, flat in enumerate(self.flats):
-            self._input(flat.now.values, flat.device, f"flat_{i}", functools.partial(_values, flat))
+            self._input(flat.now.values, flat.device, f"flat_{i}", Source("values", i))
             for key, array in flat.now.state.items():
-                self._input(array, flat.device, f"{key}_{i}", functools.partial(_state, flat, key))
+                self._input(array, flat.device, f"{key}_{i}", Source("state", i, key))
         self.states = [
             State(
                 t, tuple(t.array.shape), t.array.dtype, t.device, t._requires_grad, t.grad is not None, self.tensors[t]
@@ -113,22 +122,15 @@ class Taking:
             if id(t) not in self.places
         ]
 
-    def _getter(self, t: Variable, of_grad: bool = False) -> Callable[[Sequence[Any]], Any]:
-        place = self.places.get(id(t))
-        if place is None:
-            return functools.partial(_grad_of, t) if of_grad else functools.partial(_array_of, t)
-        return functools.partial(_given_grad, place) if of_grad else functools.partial(_given_array, place)
-
-    def _input(self, array: Any, device: Device, name: str, get: Callable[[Sequence[Any]], Any]) -> None:
+    def _input(self, array: Any, device: Device, name: str, source: Source) -> None:
         known = self.recorder.of(array)
         if known is not None:  # two tensors have one array: as long as they do
-            first = self.sources[known]
-            self.shared.append((first, get))
+            self.shared.append((self.sources[known], source))
             return
         name = "".join(c if c.isalnum() else "_" for c in name).strip("_") or "x"
         what = self.recorder.value(array, device, name if not name[0].isdigit() else f"_{name}")
         self.recorder.known_as(array, what)
-        self.sources[what] = get
+        self.sources[what] = source
 
     def restore(self) -> None:
         """Put everything back as it was."""
@@ -185,7 +187,7 @@ class Taking:
             if t.grad is not grad:
                 grads.append((target, None if t.grad is None else leaf(t.grad)))
         flats = []
-        for flat, now in self.nows:
+        for i, (flat, now) in enumerate(self.nows):
             if flat.now is not now:
                 new = flat.now
                 state = {k: of(a, k) for k, a in new.state.items()}
@@ -194,10 +196,10 @@ class Taking:
                 parts = [of(a, "a parameter") for a in new.parts]
                 if any(p.array is not a for p, a in zip(flat.parameters, new.parts)):
                     raise recorder.refused("it sets a parameter after the optimizer's step", "set it before")
-                flats.append((flat, of(new.values, "a parameter"), state, new.steps - now.steps, parts))
-        steps = {id(flat): now.steps for flat, now in self.nows}
+                flats.append((i, of(new.values, "a parameter"), state, new.steps - now.steps, parts))
+        steps = {id(flat): (i, now.steps) for i, (flat, now) in enumerate(self.nows)}
         numbers = [
-            (n.optimizer, n.flat, n.steps - steps[id(n.flat)], n.settings, named)
+            (n.optimizer, steps[id(n.flat)][0], n.steps - steps[id(n.flat)][1], n.settings, named)
             for n, named in recorder.numbers
             if id(n.flat) in steps
         ]
@@ -210,17 +212,17 @@ class Taking:
         inputs = [*self.sources, *(v for _, named in recorder.numbers for v in named.values())]
         program = simplified(Program(recorder.name, inputs, recorder.constants, recorder.lines, list(outputs)))
         program.check()
-        for first, get in self.shared:
-            self.reach.checks.append((functools.partial(_one, first, get), True, "tensors that had one array"))
         return Recording(
             program,
             self.reach,
             self.sources,
+            self.shared,
             numbers,
             tree,
             arrays,
             grads,
             flats,
+            self.flats,
             self.states,
             self.arranged,
             list(outputs),
@@ -239,37 +241,6 @@ def _leaf_of(x: Any) -> Any:
     out = wrap(x.array, x.device)
     out._requires_grad = True
     return out
-
-
-def _one(first: Any, second: Any) -> bool:
-    try:
-        return first(()) is second(())
-    except IndexError:  # of arguments: their arrays are compared where they are given
-        return True
-
-
-def _array_of(t: Any, given: Any) -> Any:
-    return t.array
-
-
-def _grad_of(t: Any, given: Any) -> Any:
-    return t.grad.array
-
-
-def _given_array(place: int, given: Any) -> Any:
-    return given[place].array
-
-
-def _given_grad(place: int, given: Any) -> Any:
-    return given[place].grad.array
-
-
-def _values(flat: Flat, given: Any) -> Any:
-    return flat.now.values
-
-
-def _state(flat: Flat, key: str, given: Any) -> Any:
-    return flat.now.state[key]
 
 
 def differing(one: Program, other: Program) -> str | None:
