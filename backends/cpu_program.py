@@ -139,7 +139,7 @@ class Writer:
 
     def name(self, x: Any) -> str:
         """A name for something that the code needs."""
-        name = f"{getattr(x, '__name__', 'k')}_{len(self.known)}"
+        name = f"__{getattr(x, '__name__', 'k')}_{len(self.known)}"  # no value has such a name
         self.known[name] = x
         return name
 

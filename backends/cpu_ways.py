@@ -34,7 +34,7 @@ def _sum(w: Writer, line: Any, args: Any, kwargs: Any, result: Array, count: int
     """One product with ones, where that is what `cpu` makes of it."""
     x, axis, keepdims = args[0], kwargs.get("axis"), kwargs.get("keepdims", False)
     v = line.args[0]
-    if set(kwargs) - {"axis", "keepdims"} or x.dtype.kind != "f" or not x.ndim or not x.flags.c_contiguous:
+    if set(kwargs) - {"axis", "keepdims"} or x.dtype.kind != "f" or not (x.ndim and x.size) or not x.flags.c_contiguous:
         return False
     n = x.shape[-1]
     rows: tuple[int, ...]
@@ -68,7 +68,7 @@ def _sum(w: Writer, line: Any, args: Any, kwargs: Any, result: Array, count: int
 
 
 def _mean(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
-    return _sum(w, line, args, kwargs, result, args[0].size // result.size)
+    return _sum(w, line, args, kwargs, result, args[0].size // max(result.size, 1))
 
 
 def _max(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:

@@ -70,7 +70,7 @@ def written(line: Any, known: dict[str, Any], number: int) -> str:
             return f"({inner})" if type(x) is tuple else f"[{inner}]"
         if type(x) is dict:
             return "{" + ", ".join(f"{k!r}: {shown(v)}" for k, v in x.items()) + "}"
-        name = f"k{number}_{len(known)}"
+        name = f"__k{number}_{len(known)}"  # no value has such a name
         known[name] = x
         return name
 
@@ -82,7 +82,7 @@ def written(line: Any, known: dict[str, Any], number: int) -> str:
         return f"{args[0]}[{args[1]}]"
     if call.kind == "xp" and call.name == "permute_dims" and line.args[1:] == ((1, 0),) and not line.kwargs:
         return f"{args[0]}.T"
-    function = f"f_{call.name}_{number}"
+    function = f"__{call.name}_{number}"
     known[function] = call.function
     return f"{function}({', '.join([*args, *(f'{k}={shown(v)}' for k, v in line.kwargs.items())])})"
 

@@ -171,10 +171,11 @@ def op(
         try:
             if fit is not None:
                 arrays = run_on(device, fit, device, arrays)
-            if device.current is None:
+            current = device.current  # read once: another thread may begin or end a recording
+            if current is None:
                 result = run(device, *arrays, **meta) if meta else run(device, *arrays)
             else:
-                result = device.current(run, device, *arrays, **meta)
+                result = current(run, device, *arrays, **meta)
         except (*checks.ERRORS, AttributeError, RuntimeError) as error:
             if isinstance(error, checks.ERRORS) and any_large(inputs):
                 return call(*(as_float(x) if type(x) is int else x for x in inputs), **meta)
@@ -431,10 +432,10 @@ def _accumulate(grads: dict[Place, Any], heap: list[tuple[int, Node]], place: Pl
             heappush(heap, (place.order, place))
     elif type(g) is Parts or type(grads[place]) is Parts:
         grads[place] = collected(grads[place], g, place.device)
-    elif place.device.current is None:
+    elif (current := place.device.current) is None:
         grads[place] = grads[place] + g
     else:
-        grads[place] = place.device.current(operator.add, grads[place], g)
+        grads[place] = current(operator.add, grads[place], g)
 
 
 if not TYPE_CHECKING:  # a type checker takes a module with `__getattr__` to have every attribute

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +26,18 @@ MISSED = object()  # what a program gives that is not the right one, as everythi
 
 _ARRAY, _GRAD, _CHANGED = (vars(Variable)[name].__set__ for name in ("array", "grad", "changed"))
 _NOW = vars(Flat)["now"].__set__
+
+
+class Done:
+    """Whether the results of a run have been set."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: bool) -> None:
+        self.at = at
+
+
+_AT = vars(Done)["at"].__set__
 
 
 def made(array: Any, device: Any, node: Any, requires_grad: bool, is_view: bool) -> Any:
@@ -63,7 +74,7 @@ class Entry:
             result, or `MISSED`. It looks at arguments only where they are simple.
     """
 
-    def __init__(self, recording: Recording, kind: Any, grad: bool) -> None:
+    def __init__(self, recording: Recording, kind: Any, grad: bool, lock: Any) -> None:
         self.recording, self.kind, self.grad = recording, kind, grad
         program = recording.program
         run = program.devices[0].compile(program) if program.devices else compiled(program)
@@ -79,7 +90,8 @@ class Entry:
             "deque": deque,
             "call": operator.call,
             "clock": clock,
-            "lock": threading.Lock(),
+            "lock": lock,
+            "Done": Done,
             "bits": random.generator.bit_generator,
         }
         self.flats = list(recording.known)
@@ -98,27 +110,13 @@ class Entry:
 
     # Whether it holds ---------------------------------------------------------------------------------------------
 
-    def why_not(self) -> str | None:
-        """What is not as it was when the program was recorded; None if all is."""
-        for get, then, path in self.recording.reach.checks:
-            now = get()
-            if now is not then and not unchanged(now, then):
-                return path
-        for t, shape, dtype, device, requires_grad, grad, name in self.recording.states:
-            array = t.array
-            if (
-                t.device is not device
-                or t._requires_grad is not requires_grad
-                or (t.grad is not None) is not grad
-                or tuple(array.shape) != shape
-                or array.dtype != dtype
-            ):
-                return name
-        return None
-
-    def holds(self, kind: Any) -> bool:
+    def holds(self, kind: Any, given: Sequence[Any]) -> bool:
         """Whether the program is the one for such arguments, as everything is now."""
-        return self.grad == grad_mode.enabled and self.kind == kind and self.why_not() is None
+        return self.grad == grad_mode.enabled and self.kind == kind and self.recording.why_not(given) is None
+
+    def stale(self) -> bool:
+        """Whether an optimizer has arranged its parameters in another way since."""
+        return any(optimizer._flats is not arranged for optimizer, arranged in self.arranged)
 
     def settled(self) -> bool:
         """Whether the flat arrays are those of the optimizers, and their parameters'; other equal ones are taken on."""
@@ -167,8 +165,23 @@ class Entry:
             terms.append(f"{self.name(optimizer, 'optimizer')}._flats is arranged{i}")
         for i, f in enumerate(self.flats):
             terms += [f"{self.name(p, 't')}.array is flat{i}.now.parts[{j}]" for j, p in enumerate(f.parameters)]
+        terms += self._of_aliases()
         terms += [f"{self._text(a)} is {self._text(b)}" for a, b in r.shared]
         self.body += [f"if not ({t}): return MISSED" for t in terms]
+
+    def _of_aliases(self) -> list[str]:
+        """Which arguments have to be the same tensor, or one that the function knows anyway."""
+        aliases, known = self.recording.aliases, {id(t): t for t in self.recording.reach.tensors}
+        own, terms = self.name(known, "own"), []
+        for i, alias in enumerate(aliases):
+            if alias in known:
+                terms.append(f"given[{i}] is {own}[{alias}]")
+            elif alias < i:
+                terms.append(f"given[{i}] is given[{alias}]")
+            else:
+                terms += [f"given[{i}] is not given[{j}]" for j in range(i) if aliases[j] == j]
+                terms.append(f"id(given[{i}]) not in {own}")
+        return terms
 
     def _of_arguments(self) -> list[str]:
         """What has to be true of arguments that are tensors."""
@@ -220,31 +233,36 @@ class Entry:
         return f"{tensor}.array" if source.kind == "array" else f"{tensor}.grad.array"
 
     def _write_run(self) -> None:
-        """Get the numbers of the optimizers, and run the program."""
+        """Get the numbers of the optimizers, and run the program.
+
+        The lock is held from here to the end, so that no other thread steps in between. After an error or an interrupt
+        random numbers are as they were, like all else; `done.at` is set together with the results.
+        """
         r = self.recording
         texts: dict[Value, str] = {}
+        self.draws = any(line.call.name == "drawn" for line in r.program.lines)
+        self.body += ["before = bits.state", "done = Done(False)"] if self.draws else []
+        self.body += ["try:", "  with lock:"]
+        checks = []
         for i, (optimizer, flat, ahead, settings, named) in enumerate(r.numbers):
             o, s = self.name(optimizer, "optimizer"), self.name(settings, "settings")
-            self.body.append(f"n{i} = numbers_of({o}, flat{flat}.now.steps + {ahead}, {s})")
-            self.body.append(f"if n{i}.keys() != {self.name(dict(named).keys(), 'keys')}: return MISSED")
+            checks.append(f"{o}.check({s})")
+            self.body.append(f"    n{i} = numbers_of({o}, flat{flat}.now.steps + {ahead}, {s})")
+            self.body.append(f"    if n{i}.keys() != {self.name(dict(named).keys(), 'keys')}: return MISSED")
             texts.update({v: f"n{i}[{k!r}]" for k, v in named.items()})
         given = [texts.get(v) or self._text(r.sources[v]) for v in r.program.inputs]
-        looks = any(line.expects is not None for line in r.program.lines)
-        draws = looks and any(line.call.name == "drawn" for line in r.program.lines)
-        if draws:
-            self.body.append("before = bits.state")
-        run = f"with lock: out = run({', '.join(given)})"
-        if looks:
-            back = "bits.state = before; " if draws else ""
-            self.body += ["try:", f"    {run}", f"except Differs: {back}return {self.eager}"]
-        else:
-            self.body.append(run)
+        self.body.append(f"    out = run({', '.join(given)})")
         outs = ", ".join(f"y{i}" for i in range(len(r.outputs)))
         if outs:
-            self.body.append(f"[{outs}] = out")
+            self.body.append(f"    [{outs}] = out")
         for i, v in enumerate(r.outputs):
             if v.shape == ():  # of which some libraries make scalars
-                self.body.append(f"y{i} = {self.name(v.device, 'dev')}.asarray(y{i})")
+                self.body.append(f"    y{i} = {self.name(v.device, 'dev')}.asarray(y{i})")
+        self.after = ["except BaseException as error:"]
+        self.after += ["  if not done.at: bits.state = before"] if self.draws else []
+        if checks:
+            self.after.append(f"  if isinstance(error, Exception) and type(error) is not Differs: {'; '.join(checks)}")
+        self.after += ["  if type(error) is not Differs: raise", f"return {self.eager}"]
 
     def _write_results(self) -> None:
         """Make the tensors, and set everything at once, by one call into C: no signal comes in between."""
@@ -295,16 +313,19 @@ class Entry:
         for target, leaf in r.grads:
             put(_GRAD, target, "None" if leaf is None else shown(leaf))
         self.known |= {"setters": setters, "objects": objects}
-        self.body.append(f"result = {shown(r.result)}")
+        if self.draws:
+            put(_AT, None, "True")
+        self.body.append(f"    result = {shown(r.result)}")
         if values:
-            self.body.append("time = next(clock)")
+            self.body.append("    time = next(clock)")
             where = "objects"
-            if given:
-                self.body.append("own = objects.copy()")
-                self.body += [f"own[{i}] = given[{place}]" for i, place in given]
+            if given or self.draws:
+                self.body.append("    own = objects.copy()")
+                self.body += [f"    own[{i}] = given[{place}]" for i, place in given]
+                self.body += ["    own[-1] = done"] if self.draws else []
                 where = "own"
-            self.body.append(f"deque(map(call, setters, {where}, [{', '.join(values)}]), 0)")
-        self.body.append("return result")
+            self.body.append(f"    deque(map(call, setters, {where}, [{', '.join(values)}]), 0)")
+        self.body += ["    return result", *self.after]
 
 
 def _of_tensor(kind: Any) -> bool:

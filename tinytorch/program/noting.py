@@ -23,7 +23,10 @@ _POINTS = (  # extension points that are noted as one line where a device has it
     "scatter_add",
     "windows",
 )
-_SHAPED_BY_VALUES = {"nonzero", "repeat", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
+SHAPED_BY_VALUES = dict.fromkeys(
+    ("nonzero", "repeat", "unique_all", "unique_counts", "unique_inverse", "unique_values"),
+    "use masks and tinytorch.where, or call it outside",
+)
 
 
 class CannotCompile(RuntimeError):
@@ -118,10 +121,8 @@ class Namespace:
         recorder, call = self._recorder, Call("xp", name, self._device)
 
         def function(*args: Any, **kwargs: Any) -> Any:
-            if name in _SHAPED_BY_VALUES:
-                raise recorder.refused(
-                    f"the shape of {name} depends on values", "use masks and tinytorch.where, or call it outside"
-                )
+            if name in SHAPED_BY_VALUES:
+                raise recorder.refused(f"the shape of {name} depends on values", SHAPED_BY_VALUES[name])
             return recorder.note(call, args, kwargs)
 
         vars(self)[name] = function

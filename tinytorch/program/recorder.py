@@ -8,25 +8,28 @@ optimizers are recorded by the same means, and none of them knows. Other threads
 
 from __future__ import annotations
 
+import builtins
 import functools
+import keyword
 import operator
+import os
+import sys
 import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
+from tinytorch import backends
 from tinytorch.autograd import OPS
 from tinytorch.backends import Device
 from tinytorch.optim.flat import Numbers
-from tinytorch.origin import caller
-from tinytorch.program.noting import CannotCompile, Noting, Traced
+from tinytorch.origin import caller, is_ours
+from tinytorch.program.noting import SHAPED_BY_VALUES, CannotCompile, Noting, Traced
 from tinytorch.program.program import Call, Line, Value, mapped
-from tinytorch.tape.observer import Observer
+from tinytorch.tape.observer import Observer, observers
 from tinytorch.tape.parts import Parts
-
-_FUNCTIONS = (types.FunctionType, functools.partial, types.MethodType)
 
 
 class Recorder(Observer):
@@ -44,12 +47,15 @@ class Recorder(Observer):
         self.inside = False  # a body, which has stand-ins already
         self.part, self.where, self.hint = "forward", "", ""
         self.walked = False  # whether a backward pass has begun
+        self.refusal: CannotCompile | None = None  # which the function may have caught
         self.bodies = {f.body for f in OPS.values()}  # type: ignore[attr-defined]
 
     # What is known of arrays --------------------------------------------------------------------------------------
 
     def value(self, array: Any, device: Device | None, name: str) -> Value:
         """A new value of a name like that."""
+        if keyword.iskeyword(name) or hasattr(builtins, name) or name in ("run", "Differs"):
+            name += "_"
         unique = name
         while unique in self.names:
             self.names[name] += 1
@@ -89,7 +95,8 @@ class Recorder(Observer):
     def refused(self, why: str, fix: str) -> CannotCompile:
         """The error that says so, with the line of the user's code."""
         at = f" at {self.where}" if self.where else ""
-        return CannotCompile(f"compile: {self.name} cannot be compiled: {why}{at}; {fix}")
+        self.refusal = CannotCompile(f"compile: {self.name} cannot be compiled: {why}{at}; {fix}")
+        return self.refusal
 
     def note(
         self,
@@ -167,6 +174,13 @@ class Recorder(Observer):
             not (args and args[0] is device)
             and getattr(operator, getattr(function, "__name__", ""), None) is not function
         ):
+            name = getattr(function, "__name__", "a function")
+            library = not (getattr(function, "__module__", None) or "").startswith("tinytorch")
+            if library and not name.endswith("_like") and any(map(self._varies, args)):
+                self.where = caller(name).place
+                if name in SHAPED_BY_VALUES:
+                    raise self.refused(f"the shape of {name} depends on values", SHAPED_BY_VALUES[name])
+                raise self.refused(f"it calls {name} of the library", "do that outside")
             out = outer(function, *args, **kwargs) if outer else function(*args, **kwargs)
             return self._registered(out, device)
         self._begin(function, args)
@@ -190,6 +204,10 @@ class Recorder(Observer):
         else:
             self.part = "backward" if self.walked else self.part
             self.hint = "g" if self.walked else name
+
+    def _varies(self, x: Any) -> bool:
+        what = self.of(x)
+        return what is not None and what not in self.constants
 
     def _registered(self, out: Any, device: Device) -> Any:
         """What was made of no stand-ins is constant."""
@@ -246,7 +264,7 @@ class Recorder(Observer):
                 self.walked = True
                 self.part, self.where, self.hint = "backward", here, f"d_{source.name}" if source else "g"
                 if last[0] is not g:
-                    last[:] = g, self.taken(g)
+                    last[:] = g, self.taken(g, strict=True, at=function)
                 self.inside = True
                 try:
                     out = outer(function, last[1]) if outer else function(last[1])
@@ -261,7 +279,7 @@ class Recorder(Observer):
                 return self._landed(x)
             if type(x) is Parts:
                 return _parts(x, give)
-            if isinstance(x, _FUNCTIONS):
+            if callable(x) and not isinstance(x, type):
                 return rule(x, remaining.pop(0) if remaining else None)
             if x is None and remaining:
                 remaining.pop(0)
@@ -287,36 +305,55 @@ class Recorder(Observer):
         """From now on what is computed on that device is recorded, too."""
         if device not in self.views:
             self.views[device] = Noting(self, device)
-            self.outer.append((device, vars(device).get("current", _missing)))
+            self.outer += [(device, name, vars(device).get(name, _missing)) for name in ("current", "to_numpy")]
             device.current = functools.partial(self.call, device, device.current)
+            device.to_numpy = functools.partial(self._to_numpy, device.to_numpy)  # type: ignore[method-assign]
 
     @contextmanager
     def on(self, devices: Sequence[Device]) -> Iterator[None]:
         """Record what this thread computes on these devices, and on those that it sends arrays to."""
-        self.outer: list[tuple[Device, Any]] = []
+        self.outer: list[tuple[Device, str, Any]] = []
         try:
             for device in devices:
                 self.record_on(device)
             with self:
                 yield
         finally:
-            for device, before in reversed(self.outer):
-                if before is _missing:
-                    del device.current
-                else:
-                    device.current = before
+            for device, name, before in reversed(self.outer):
+                vars(device).pop(name, None) if before is _missing else setattr(device, name, before)
+
+    def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
+        """Refuse what is told to another observer: of a run of the program nobody is told."""
+        if threading.get_ident() == self.thread and observers[-1] is not self:
+            self.where = caller(op).place
+            raise self.refused("it uses an Observer", "enter it outside: then the function itself is called")
 
     def left(self, how: str, tensor: Any, values: Any) -> None:
         """Refuse what reads values."""
         if how != "detach" and threading.get_ident() == self.thread:
-            self.where = caller(how).place
-            raise self.refused(
-                f"a value is read, by {how}()",
-                "return the tensor, and read it outside; a condition on values is tinytorch.where",
-            )
+            self._read(how)
+
+    def _to_numpy(self, function: Callable[[Any], Any], array: Any) -> Any:
+        if threading.get_ident() == self.thread:
+            frame: Any = sys._getframe(1)
+            if frame.f_code.co_filename.startswith(_BACKENDS):  # on its way to another device
+                return function(array)
+            how = "numpy"
+            while frame is not None and is_ours(frame.f_code.co_filename):
+                how, frame = frame.f_code.co_name, frame.f_back
+            self._read(how)
+        return function(array)
+
+    def _read(self, how: str) -> NoReturn:
+        self.where = caller(how).place
+        raise self.refused(
+            f"a value is read, by {how}()",
+            "return the tensor, and read it outside; a condition on values is tinytorch.where",
+        )
 
 
 _missing = object()
+_BACKENDS = os.path.dirname(backends.__file__)
 
 
 def _plain(x: Any) -> Any:

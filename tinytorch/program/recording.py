@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from tinytorch.optim.flat import Flat, Flats
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.program.passes import simplified
 from tinytorch.program.program import Program, Value, mapped
-from tinytorch.program.reach import Reach, unchanged
+from tinytorch.program.reach import PLAIN, Reach, unchanged
 from tinytorch.program.recorder import Recorder
 from tinytorch.tape.variable import Node, Variable, wrap
 
@@ -68,6 +70,42 @@ class Recording(NamedTuple):
     states: list[State]
     arranged: list[tuple[Optimizer, Flats]]
     outputs: list[Value]  # of the program, as the fields above name them
+    aliases: list[int]  # see `aliases`
+
+    def why_not(self, given: Sequence[Variable]) -> str | None:
+        """What is not as it was when it was recorded; None if all is."""
+        for get, then, path in self.reach.checks:
+            now = get()
+            if now is not then and not unchanged(now, then):
+                return path
+        for t, shape, dtype, device, requires_grad, grad, name in self.states:
+            array = t.array
+            if (
+                t.device is not device
+                or t._requires_grad is not requires_grad
+                or (t.grad is not None) is not grad
+                or tuple(array.shape) != shape
+                or array.dtype != dtype
+            ):
+                return name
+        if aliases(given, self.reach.tensors) != self.aliases:
+            return "which arguments are the same"
+        if any(self._array(a, given) is not self._array(b, given) for a, b in self.shared):
+            return "which tensors have one array"
+        return None
+
+    def _array(self, source: Source, given: Sequence[Variable]) -> Any:
+        if source.kind in ("values", "state"):
+            now = self.known[source.of].now
+            return now.values if source.kind == "values" else now.state[source.key]
+        tensor = given[source.of] if isinstance(source.of, int) else source.of
+        return tensor.array if source.kind == "array" else tensor.grad.array
+
+
+def aliases(given: Sequence[Variable], known: Mapping[Variable, str]) -> list[int]:
+    """For each argument the number of the first that is the same tensor, or what identifies one the function knows."""
+    first: dict[int, int] = {}
+    return [id(t) if t in known else first.setdefault(id(t), i) for i, t in enumerate(given)]
 
 
 def _no_gradient(g: Any) -> Any:
@@ -83,11 +121,9 @@ class Taking:
     def __init__(self, recorder: Recorder, reach: Reach, given: list[tuple[str, Variable]]) -> None:
         self.recorder, self.reach, self.given = recorder, reach, given
         self.sources: dict[Value, Source] = {}
-        self.places = {id(t): i for i, (_, t) in reversed(list(enumerate(given)))}
+        self.places = {id(t): i for i, (_, t) in reversed(list(enumerate(given))) if t not in reach.tensors}
         self.tensors: dict[Variable, str] = {t: name for name, t in given}
-        self.tensors |= {
-            t: getattr(t, "name", "") or path for t, path in reach.tensors.items() if t not in self.tensors
-        }
+        self.tensors |= {t: getattr(t, "name", "") or path for t, path in reach.tensors.items()}
         self.flats = reach.flats()
         self.arranged = [(o, o._flats) for o in reach.optimizers]
         for t in list(self.tensors):
@@ -101,9 +137,12 @@ class Taking:
                     f"the argument {self.tensors[t]} was computed outside and requires a gradient",
                     "pass x.detach(), or compile the whole step",
                 )
-        self.before = [(t, t.array, t.grad, t.device, t._requires_grad, t.node) for t in self.tensors]
+        self.before = [
+            (t, t.array, t.grad, None if t.grad is None else t.grad.array, t.device, t._requires_grad, t.node)
+            for t in self.tensors
+        ]
         self.nows = [(flat, flat.now) for flat in self.flats]
-        self.devices = list(dict.fromkeys([t.device for t in self.tensors])) or [default_device()]
+        self.devices = list(dict.fromkeys([*[t.device for t in self.tensors], default_device()]))
         self.shared: list[tuple[Source, Source]] = []
         for t, name in self.tensors.items():
             target = self.places.get(id(t), t)
@@ -134,8 +173,10 @@ class Taking:
 
     def restore(self) -> None:
         """Put everything back as it was."""
-        for t, array, grad, device, requires_grad, node in self.before:
+        for t, array, grad, of_grad, device, requires_grad, node in self.before:
             t.array, t.grad, t.device, t._requires_grad, t.node = array, grad, device, requires_grad, node
+            if grad is not None:
+                grad.array = of_grad
         for flat, now in self.nows:
             flat.now = now
         for optimizer, arranged in self.arranged:
@@ -144,59 +185,15 @@ class Taking:
     def recording(self, result: Any) -> Recording | None:
         """What was recorded; None if the optimizers have arranged their parameters anew, as in a first step."""
         recorder = self.recorder
+        if recorder.refusal is not None:  # and the function went on
+            raise recorder.refusal
         if any(o._flats is not arranged for o, arranged in self.arranged):
             return None
-
-        def of(array: Any, what: str) -> Value:
-            found = recorder.of(array)
-            if found is None:
-                raise recorder.refused(f"{what} was not computed by tinytorch's functions", "use them")
-            return found
-
-        def leaf(x: Any) -> Any:
-            if not isinstance(x, Variable):
-                if isinstance(x, np.ndarray | np.generic):
-                    raise recorder.refused("it returns a NumPy array", "return the tensor, and call .numpy() outside")
-                return x
-            if id(x) in self.places:
-                return Same(self.places[id(x)])
-            if x in self.tensors:
-                return Same(x)
-            node = x.node
-            if node is not None:
-                shared = Node()
-                shared.op, shared.inputs, shared.meta = node.op, (), {}
-                shared.rules = None if node.rules is None else (_no_gradient,)
-                shared.inputs = () if node.rules is None else (_leaf_of(x),)
-                shared.order, shared.device, shared.shape, shared.dtype = node.order, x.device, node.shape, node.dtype
-                node = shared
-            return Leaf(of(x.array, "the result"), x.device, x._requires_grad, node, x.is_view)
-
-        tree = mapped(leaf, result)
-        arrays: list[tuple[Any, Value]] = []
-        grads: list[tuple[Any, Leaf | None]] = []
-        in_flats = {id(p) for flat in self.flats for p in flat.parameters}
-        stepped = {id(p) for flat, now in self.nows if flat.now is not now for p in flat.parameters}
-        for t, array, grad, device, requires_grad, node in self.before:
-            name = self.tensors[t] or "a tensor"
-            if t.device is not device or t._requires_grad is not requires_grad or t.node is not node:
-                raise recorder.refused(f"it changes the device or the graph of {name}", "do that outside")
-            target = self.places.get(id(t), t)
-            if t.array is not array and not (id(t) in stepped and id(t) in in_flats):
-                arrays.append((target, of(t.array, name)))
-            if t.grad is not grad:
-                grads.append((target, None if t.grad is None else leaf(t.grad)))
-        flats = []
-        for i, (flat, now) in enumerate(self.nows):
-            if flat.now is not now:
-                new = flat.now
-                state = {k: of(a, k) for k, a in new.state.items()}
-                if new.state.keys() != now.state.keys():
-                    return None  # the first step of a rule
-                parts = [of(a, "a parameter") for a in new.parts]
-                if any(p.array is not a for p, a in zip(flat.parameters, new.parts)):
-                    raise recorder.refused("it sets a parameter after the optimizer's step", "set it before")
-                flats.append((i, of(new.values, "a parameter"), state, new.steps - now.steps, parts))
+        tree = mapped(self._leaf, result)
+        arrays, grads = self._changed()
+        if any(flat.now.state.keys() != now.state.keys() for flat, now in self.nows):
+            return None  # the first step of a rule
+        flats = [self._stepped(i, flat, now) for i, (flat, now) in enumerate(self.nows) if flat.now is not now]
         steps = {id(flat): (i, now.steps) for i, (flat, now) in enumerate(self.nows)}
         numbers = [
             (n.optimizer, steps[id(n.flat)][0], n.steps - steps[id(n.flat)][1], n.settings, named)
@@ -226,7 +223,83 @@ class Taking:
             self.states,
             self.arranged,
             list(outputs),
+            aliases([t for _, t in self.given], self.reach.tensors),
         )
+
+    def _of(self, array: Any, what: str) -> Value:
+        found = self.recorder.of(array)
+        if found is None:
+            raise self.recorder.refused(f"{what} was not computed by tinytorch's functions", "use them")
+        return found
+
+    def _leaf(self, x: Any) -> Any:
+        """A part of a result: a `Leaf`, `Same`, or what is the same in each call."""
+        if not isinstance(x, Variable):
+            if isinstance(x, np.ndarray | np.generic):
+                raise self.recorder.refused("it returns a NumPy array", "return the tensor, and call .numpy() outside")
+            if not isinstance(x, (*PLAIN, type, Device, slice, EllipsisType)) and not self.reach.knows(x):
+                raise self.recorder.refused(
+                    f"it returns an object of the type {type(x).__name__}, which would be the same one in each call",
+                    "return tensors, in tuples, lists and dicts",
+                )
+            return x
+        if id(x) in self.places:
+            return Same(self.places[id(x)])
+        if x in self.tensors:
+            return Same(x)
+        node = x.node
+        if node is not None:
+            shared = Node()
+            shared.op, shared.inputs, shared.meta = node.op, (), {}
+            shared.rules = None if node.rules is None else (_no_gradient,)
+            shared.inputs = () if node.rules is None else (_leaf_of(x),)
+            shared.order, shared.device, shared.shape, shared.dtype = node.order, x.device, node.shape, node.dtype
+            node = shared
+        return Leaf(self._of(x.array, "the result"), x.device, x._requires_grad, node, x.is_view)
+
+    def _changed(self) -> tuple[list[tuple[Any, Value]], list[tuple[Any, Any]]]:
+        """The tensors that have got other arrays, unless by a step, and other gradients, with those."""
+        arrays: list[tuple[Any, Value]] = []
+        grads: list[tuple[Any, Any]] = []
+        stepped = {id(p) for flat, now in self.nows if flat.now is not now for p in flat.parameters}
+        for t, array, grad, of_grad, device, requires_grad, node in self.before:
+            name = self.tensors[t] or "a tensor"
+            if t.device is not device or t._requires_grad is not requires_grad or t.node is not node:
+                raise self.recorder.refused(f"it changes the device or the graph of {name}", "do that outside")
+            target = self.places.get(id(t), t)
+            if t.array is not array and id(t) not in stepped:
+                arrays.append((target, self._of(t.array, name)))
+            if t.grad is None:
+                grads += [] if grad is None else [(target, None)]
+            elif t.grad is not grad:
+                grads.append((target, self._leaf(t.grad)))
+            elif grad.array is not of_grad:  # it was changed in place
+                grads.append(
+                    (target, Leaf(self._of(grad.array, f"the gradient of {name}"), t.device, False, None, False))
+                )
+        return arrays, grads
+
+    def _stepped(self, i: int, flat: Flat, before: Any) -> tuple[int, Value, dict[str, Value], int, list[Value]]:
+        """What a step has made of a flat array."""
+        new = flat.now
+        state = {k: self._of(a, k) for k, a in new.state.items()}
+        parts = [self._of(a, "a parameter") for a in new.parts]
+        if any(p.array is not a for p, a in zip(flat.parameters, new.parts)):
+            raise self.recorder.refused("it sets a parameter after the optimizer's step", "set it before")
+        return i, self._of(new.values, "a parameter"), state, new.steps - before.steps, parts
+
+
+def _form(tree: Any, at: Mapping[Value, int]) -> Any:
+    """A result or the like with the numbers of outputs in place of tensors: comparable with that of another call."""
+    if isinstance(tree, Leaf):
+        return "leaf", at[tree.value], tree.device, tree.requires_grad, tree.node is None
+    if isinstance(tree, Value):
+        return at[tree]
+    if isinstance(tree, dict):
+        return dict, *((k, _form(v, at)) for k, v in tree.items())
+    if isinstance(tree, tuple | list):
+        return type(tree), *(_form(x, at) for x in tree)
+    return tree
 
 
 def _found(tree: Any) -> list[Leaf]:
@@ -241,6 +314,19 @@ def _leaf_of(x: Any) -> Any:
     out = wrap(x.array, x.device)
     out._requires_grad = True
     return out
+
+
+def different(one: Recording, other: Recording) -> str | None:
+    """In what two recordings differ; None if they do the same."""
+    if (found := differing(one.program, other.program)) is not None:
+        return found
+    for a, b in zip(one.program.inputs, other.program.inputs):
+        if not unchanged(one.sources.get(a), other.sources.get(b)):
+            return f"it uses {a}, then {b}"
+    forms = [
+        _form([r.result, r.arrays, r.grads, r.flats], {v: i for i, v in enumerate(r.outputs)}) for r in (one, other)
+    ]
+    return None if unchanged(*forms) else "it returns or sets something else"
 
 
 def differing(one: Program, other: Program) -> str | None:

@@ -129,7 +129,8 @@ def wrap(array: Array, device: Device, node: Node | None = None) -> Any:
 
 def run_on(device: Device, function: Callable[..., Any], *args: Any) -> Any:
     """Call the function with the device current, where the device asks for that."""
-    return function(*args) if device.current is None else device.current(function, *args)
+    current = device.current  # read once: another thread may begin or end a recording
+    return function(*args) if current is None else current(function, *args)
 
 
 Place = Any  # where a gradient is collected: a Node, or a leaf
