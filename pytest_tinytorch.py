@@ -56,7 +56,7 @@ family ("cuda"), a name ("cuda:1") or a glob ("torch:*"):
   skipped once, and says why; `reason=` adds to the text.
 * `@pytest.mark.device(skip="strict", reason="...")`: on these devices the test is skipped, for this reason.
 
-A fixture or parameter of the project wins over a fixture of the plugin with its name. It may ask for
+A fixture or parameter of the project wins over a fixture of the plugin with its name, and may ask for
 `tinytorch_device`:
 
 ```python

@@ -1,6 +1,6 @@
 """Devices: where arrays live and which library computes there. Nothing here knows of tensors or gradients.
 
-In a checkout this folder stands at the top. It is imported and installed as `tinytorch.backends`.
+In a checkout this folder stands at the top; it is imported and installed as `tinytorch.backends`.
 
 >>> from tinytorch import backends
 >>> backends.device("cpu").name

@@ -1,8 +1,9 @@
 """The C library's heap below NumPy's arrays, and how the heap is kept as large as a step needs.
 
 glibc gives free memory at the top of its heap back to the system. The next step then takes a page fault for each 4 kB.
-There are two remedies. One is to keep the topmost array of a step (`CpuDevice.hold`), for which the end of the heap
-must be known. The other is to set glibc's thresholds, for the whole process and for good (`CpuDevice.keep_memory`).
+There are two remedies. The first is to keep the topmost array of a step (`CpuDevice.hold`), for which the end of the
+heap must be known. The second is to set glibc's thresholds, for the whole process and for good
+(`CpuDevice.keep_memory`).
 
 Source: malloc(3), mallopt(3), sbrk(2).
 """

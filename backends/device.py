@@ -213,9 +213,9 @@ class Device:
     def keep_memory(self, keep: bool = True) -> bool:
         """Keep unused memory for the next arrays, rather than give it back to the system.
 
-        This holds for the whole process and for good, and so is done only on request. Returns whether the device can.
-        With `keep=False` the device gives back memory that it kept unasked: the CPU the memory that `hold` keeps, from
-        now on; a GPU, whose library always keeps memory, the memory that no array uses now.
+        Memory is kept for the whole process and for good, and so only on request. Returns whether the device can keep
+        it. With `keep=False` the device gives back memory that it kept unasked: the CPU the memory that `hold` keeps,
+        from now on; a GPU, whose library always keeps memory, the memory that no array uses now.
         """
         if not isinstance(keep, bool | np.bool):
             raise TypeError(f"keep_memory: keep is True or False, not {type(keep).__name__} {keep!r}")
@@ -230,11 +230,11 @@ class Device:
         kernel of it, and keep the outcome by the function's identity: pass one function object each time.
 
         Args:
-            function: defined in a module, and pure: the function changes no argument, and looks at no value. It takes
-                the device, arrays of one shape and dtype, and Python numbers by keyword, with which it only calculates;
-                whatever varies from call to call is such a number. It computes with `dev.xp`, operators and `dev.erf`,
-                each element by itself. It returns an array, or a tuple of arrays, of the inputs' shape and dtype.
-                `y += b` is for a `y` that the function itself has just made.
+            function: defined in a module, and pure: the function changes no argument, and looks at no value. Its
+                arguments are the device, arrays of one shape and dtype, and Python numbers by keyword, for calculations
+                only; whatever varies from call to call is a number. The function computes with `dev.xp`, operators and
+                `dev.erf`, each element by itself, and returns an array, or a tuple of arrays, of the inputs' shape and
+                dtype. `y += b` is for a `y` that the function itself has just made.
             out: arrays for the results, contiguous, of the inputs' shape and dtype, and read by nobody else; the inputs
                 may be among them. A device may write the results into them and return them; the default does not.
 
@@ -334,9 +334,10 @@ class Device:
         return standard.normalized_rule(self, g, gh, h, r, weight)
 
     def may_occur(self, value: int, labels: Array) -> bool:
-        """Whether the value may be among labels, which are classes from 0 on otherwise.
+        """Whether the value may be among labels; all other labels are classes, from 0 on.
 
-        It decides only how a result is computed. The default says so without a look: reading waits for a GPU's queue.
+        The answer decides only how a result is computed. The default is True without a look: a read would wait for a
+        GPU's queue.
         """
         return True
 

@@ -1,4 +1,4 @@
-"""The devices "jax:cpu:0", "jax:gpu:0", ...: JAX's arrays, which cannot be changed. Its gradients are not used.
+"""The devices "jax:cpu:0", "jax:gpu:0", ...: JAX's arrays, which cannot be changed. JAX's gradients are not used.
 
 JAX has 64-bit dtypes only if a flag is set. Here an index is int64, and gradients are checked in float64. So the flag
 is set while JAX works for these devices, on that thread; your own JAX code, in between, finds the flag as it was. A

@@ -1,7 +1,8 @@
 """The defaults of a device's extension points, in names of the array API standard, and helpers.
 
-A function with the name of an extension point is its default: `Device` says what it does. Every function takes a
-device, or a stand-in with a namespace `xp`. Images are (C, H, W, N). The file is long: it has a default for each point.
+A function with the name of an extension point is the default of this point, as described in `Device`. Every function
+takes a device, or a stand-in with a namespace `xp`. Images are (C, H, W, N). The file is long: it has a default for
+each point.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def added_up(xp: Any, x: Array, axis: int | None, dtype: Any, include_initial: b
 
 
 def backwards(array: Any) -> bool:
-    """Whether elements lie backwards in memory. Such an array ends the process in PyTorch (2.13)."""
+    """Whether elements lie backwards in memory. An array whose elements do ends the process in PyTorch (2.13)."""
     return any(s < 0 for s in array.strides)
 
 

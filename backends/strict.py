@@ -1,6 +1,6 @@
 """The devices "strict:...": array-api-strict, which has nothing but what the standard says.
 
-Its fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. While the
+The fake devices live on the CPU, refuse host copies and refuse to be mixed: the linter for one code path. While the
 library works for these devices it has its strictest flags: version 2024.12, no boolean indexing, no data-dependent
 shapes, no extensions. The flags are the process's: other threads meet them meanwhile. Afterwards they are as before.
 """

@@ -1,4 +1,4 @@
-"""The devices "torch:cpu", "torch:cuda:0", "torch:mps": PyTorch's arrays. Its autograd is not used.
+"""The devices "torch:cpu", "torch:cuda:0", "torch:mps": PyTorch's arrays. PyTorch's autograd is not used.
 
 array-api-compat gives PyTorch's functions the standard's names and meanings. This file does the rest.
 """

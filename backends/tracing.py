@@ -1,8 +1,8 @@
 """An elementwise function written out as C++. The function is run once on symbols, which note every operation.
 
-Only the functions that `Device.fused` allows can be written out. They use arrays of one floating dtype (`T` in C++),
-conditions, and Python numbers, which are double until they meet an array, as in the array API standard. Anything else
-raises an error, and the caller runs the function as it is.
+Only the functions that `Device.fused` allows can be written out: functions of arrays of one floating dtype (`T` in
+C++), conditions, and Python numbers, which are double until they meet an array, as in the array API standard. Anything
+else raises an error, and the caller runs the function as it is.
 """
 
 from __future__ import annotations

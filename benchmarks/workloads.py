@@ -1,7 +1,7 @@
 """The work that every peer does: shapes, initial weights, data and settings. NumPy alone.
 
 Weights of linear layers are (in, out) and used as x @ w + b; kernels of convolutions are (out, in, 3, 3); images are
-(N, C, H, W). A peer turns them into what its library wants, once.
+(N, C, H, W). A peer converts all of them once, to the form of its library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BETAS, EPS, MOMENTUM, NORM_EPS = (0.9, 0.999), 1e-8, 0.9, 1e-5
 
 @dataclass(frozen=True)
 class Workload:
-    """One training step, or one inference where there is no optimizer."""
+    """One training step; without an optimizer, one inference."""
 
     name: str
     title: str

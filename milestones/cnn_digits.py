@@ -22,8 +22,8 @@ filters
   move less than once their length.)
 * Shuffling the pixels costs the CNN much, the perceptron next to nothing: only the CNN uses neighbourhood.
 * The CNN gets to 80 % no later than the perceptron, with a twentieth of the weights.
-* Shifting the image shifts the result of a convolution. That is equivariance. It is often called translation
-  *invariance*, which convolution does not have, and which pooling and the last layer have only in part.
+* Shifting the image shifts the result of a convolution. That is equivariance, often called
+  translation *invariance*. Convolution has no invariance; pooling and the last layer have some.
 
 The controls are a frozen convolution, its gradient set to zero, and its gradient a tenth of what it should be.
 

@@ -3,9 +3,9 @@
 The problem. XOR has four examples, and all of them are known. Handwriting has no end of examples: a network must get
 digits right that it has never seen.
 
-What was new. It works. LeCun and his colleagues trained a network by backpropagation on digits from envelopes, and the
-network read new digits. (Their network already used one set of weights at all places in the image, as in the next
-chapter. This chapter takes the plain way, for comparison: all pixels in a row, fully connected.)
+What was new. The method works on real data. LeCun and his colleagues trained a network by backpropagation on digits
+from envelopes, and the network read new digits. (Their network already used one set of weights at all places in the
+image, as in the next chapter. This chapter takes the plain way, for comparison: all pixels in a row, fully connected.)
 
     model = Sequential([
         Linear(64, 128),   # 8 x 8 pixels

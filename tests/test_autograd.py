@@ -117,7 +117,7 @@ def test_a_second_backward_says_that_the_graph_was_freed_and_changes_nothing():
     a, b = leaf([1.0]), leaf([2.0])
     h = a * a
     h.backward()
-    with pytest.raises(RuntimeError, match=r"freed by an earlier backward; call the first one with retain_graph=True"):
+    with pytest.raises(RuntimeError, match=r"freed by an earlier backward; call that backward with retain_graph=True"):
         h.backward()
     with pytest.raises(RuntimeError, match="freed"):  # reached only after the gradient of b is known
         (h + b).backward()

@@ -107,8 +107,8 @@ def op(
         moves: the result lives on the device given as the argument `device`.
         kinked: the op is linear between kinks, as max(x, 0) is: the gradient depends on the arrays, with slope zero.
         shapes: the shapes that the op takes, in words, for error messages.
-        unfit: why arrays and keyword arguments do not fit by their shapes, in words; None where they fit. It is asked
-            only after the body has failed; see `tinytorch.shapes`.
+        unfit: a function of arrays and keyword arguments that says why their shapes do not fit, or None; it is called
+            only after the body has failed. See `tinytorch.shapes`.
 
     `call` is long on purpose: every op goes through `call`, and a further function would add a twentieth to the time.
     """

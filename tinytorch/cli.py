@@ -42,8 +42,8 @@ PROG = "python -m tinytorch"
 CHAPTERS = {"milestones": "tinytorch.milestones.__main__", "sabotage": "tinytorch.milestones.sabotage"}
 
 RECIPE = """
-A recipe of your own is a function named as MODULE:FUNCTION, a training loop as `tinytorch.verify` takes it. It yields
-the loss of every update before the optimizer's step:
+A recipe of your own is a function named as MODULE:FUNCTION, a training loop as `tinytorch.verify` takes it, which
+yields the loss of every update before the optimizer's step:
 
     def train(run):
         model = Linear(3, 1).to(run.dtype)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 Shape = tuple[int, ...]
-Why = str | None  # what is wrong with the shapes, and how to mend it; None if nothing is
+Why = str | None  # what is wrong with the shapes, and the fix; None if nothing is wrong
 
 
 def of(x: Any) -> Shape:
@@ -108,12 +108,12 @@ def reshaped(x: Any, shape: Any, **_: Any) -> Why:
     lengths = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     size, made = math.prod(of(x)), math.prod(n for n in lengths if n != -1)
     if lengths.count(-1) > 1:
-        return "one length may be -1, for what is left over, but not more"
+        return "only one length may be -1, for the elements left over"
     if -1 not in lengths:
         fix = "; -1 in place of a length is what is left over"
         return f"{size} elements do not make {lengths}, which has {made}{fix}" if size != made else None
     if made == 0:
-        return f"with a length of 0 in {lengths} the one that is -1 may be any; say which"
+        return f"with a length of 0 in {lengths} the length -1 could be any number; write the number"
     return f"{size} elements are not a multiple of the {made} that {lengths} asks for" if size % made else None
 
 

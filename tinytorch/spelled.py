@@ -358,7 +358,7 @@ def missing(place: str, name: str, owner: str, obj: object) -> AttributeError:
 
 
 class Imports:
-    """A finder that Python asks last when it imports. It says what to write for a name that is spelled otherwise.
+    """A finder that Python asks last when it imports, and that says what to write for a name spelled otherwise.
 
     `from tinytorch import cat` drops the text of an AttributeError, and looks for a module `tinytorch.cat`. So the text
     comes from the search for modules. `import tinytorch.nn.functional as F` gets a text in this way, too.

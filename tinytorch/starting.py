@@ -28,7 +28,7 @@ def _is_a_command() -> bool:
 
 
 def _is_the_script(program: str) -> bool:
-    """Whether a file is the one that an installer has made for the command `tinytorch`."""
+    """Whether an installer has made the file for the command `tinytorch`."""
     name = os.path.basename(program).lower()
     if name == "tinytorch.exe":
         return True

@@ -148,7 +148,7 @@ class Tensor(Variable):
                 f"requires_grad: only floating dtypes have gradients, not {self.dtype.name}; convert with .astype(...)"
             )
         if not value and not self.is_leaf:
-            raise RuntimeError("requires_grad: only a leaf can be switched off; use x.detach() for a tensor without it")
+            raise RuntimeError("requires_grad: only a leaf can be switched off; x.detach() has no graph")
         self._requires_grad = bool(value)
 
     @words.worded
@@ -248,7 +248,7 @@ class Tensor(Variable):
 
     @words.bound
     def copy(self) -> Tensor:
-        """A tensor with equal values in memory of its own. It shares only the graph with this one."""
+        """A tensor with equal values in memory of its own, in the graph of this tensor."""
         return ops.astype(self, self.dtype, copy=True)
 
     clone = copy
@@ -410,7 +410,7 @@ class Tensor(Variable):
         if copy is not None:
             words.flags("__dlpack__", copy=copy)
         if stream is not None and self.device.memory == (1, 0):
-            raise ValueError(f"__dlpack__: stream is None on {self.device}, which has none, not {words.shown(stream)}")
+            raise ValueError(f"__dlpack__: on {self.device} stream is None, not {words.shown(stream)}")
         array = self.device.exported(self.array)
         if copy is False and array is not self.array:
             raise BufferError("__dlpack__: not without a copy: its elements lie backwards in memory; use x.copy()")
@@ -430,7 +430,7 @@ class Tensor(Variable):
         if self._requires_grad:
             raise TypeError("np.asarray: the tensor requires a gradient, which would be lost; use x.detach().numpy()")
         if self.device.memory != (1, 0):
-            raise TypeError(f"np.asarray: the tensor is on {self.device}, and copied when asked only: x.cpu().numpy()")
+            raise TypeError(f"np.asarray: the tensor is on {self.device}; copy it to the host: x.cpu().numpy()")
         if copy is not None:
             words.flags("np.asarray", copy=copy)
         if copy is False:
@@ -444,7 +444,7 @@ class Tensor(Variable):
             ) from None
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """NumPy calls this for functions that are no ufuncs. They go on with `np.asarray(x)`, as without this method.
+        """NumPy calls this for functions that are no ufuncs: these go on with `np.asarray(x)`, as without this method.
 
         `np.array_equal` and `np.array_equiv` take an error of `np.asarray` for "not equal": so errors come before.
         """

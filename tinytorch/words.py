@@ -211,7 +211,7 @@ def given(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any
 
 
 def _unbound(text: str, function: Callable[..., Any], args: Any, kwargs: Any) -> str:
-    """The text about arguments that do not fit. It lists the function's arguments if one is unknown or too many."""
+    """The text about arguments that do not fit, with the function's arguments if one is unknown or too many."""
     names = [p for p in _signature(function).parameters if p != "self"]
     if names[:1] == ["shape"] and "too many" in text and all(type(a) is int for a in args):
         return f"the shape is one argument: {function.__name__}({args})"

@@ -46,7 +46,7 @@ def unexplained(path: Path) -> list[str]:
 
 
 def _docstrings(tree: ast.Module, node: ast.AST) -> list[str]:
-    """Those of a function and of the functions around it."""
+    """The docstrings of a function and of the functions around it."""
     around = [outer for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) and node in ast.walk(outer)]
     return [ast.get_docstring(outer) or "" for outer in around]
 

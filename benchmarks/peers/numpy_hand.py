@@ -1,4 +1,4 @@
-"""NumPy by hand: what the array library itself allows. No tape, and no array is made in a step.
+"""NumPy by hand: the floor for any library on NumPy. There is no tape, and a step makes no array.
 
 Everything is laid out for NumPy and BLAS: activations are (features, samples) with a row of ones below, so that one
 product adds the bias too and one gives the gradients of weight and bias; images are (C, H, W, N); all parameters lie in
@@ -6,7 +6,7 @@ one array, all gradients in another. A layer reads `x.data` and writes `y.data`;
 `x.grad`.
 """
 
-# ruff: noqa: D102  (what forward and backward do, the class says)
+# ruff: noqa: D102  (the class says what forward and backward do)
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def empty(*shape: int) -> Array:
 
 
 class Value:
-    """What a layer makes, (features, samples), and its gradient."""
+    """The result of a layer, (features, samples), and its gradient."""
 
     def __init__(self, features: int, samples: int) -> None:
         self.full = np.ones((features + 1, samples), "float32")
@@ -73,7 +73,7 @@ class Parameters:
         raise KeyError(name)
 
     def updater(self, work: Workload) -> Callable[[], None]:
-        """What changes the parameters by their gradients."""
+        """The function that changes the parameters by their gradients."""
         p, g, m, v, t, (b1, b2) = self.values, self.grads, self.m, self.v, np.empty_like(self.values), BETAS
 
         def sgd() -> None:
@@ -202,7 +202,7 @@ class Fork:
 
 
 class Add:
-    """x1 + x2, whose gradients are that of the sum."""
+    """x1 + x2; both get the gradient of the sum."""
 
     def __init__(self, x1: Value, x2: Value) -> None:
         self.x1, self.x2, self.y = x1, x2, Value(*x1.data.shape)
@@ -346,9 +346,9 @@ class Embedding:
 
 
 class Conv:
-    """3 x 3 convolution, 2 x 2 max pooling and ReLU, in this order, of which the last two may change places.
+    """3 x 3 convolution, 2 x 2 max pooling and ReLU, in this order: pooling and ReLU may change places.
 
-    The columns are ordered by the place in a pooling window first: its four elements are then four blocks.
+    The columns are ordered by the place in a pooling window first: the four elements of windows are four blocks.
     """
 
     def __init__(self, x: Array, gx: Array | None, p: Parameters, name: str, padding: int) -> None:
@@ -512,7 +512,7 @@ def cnn(work: Workload, p: Parameters, x: Array, y: Array) -> tuple[list[Any], C
 def transformer(
     work: Workload, p: Parameters, x: Array, y: Array
 ) -> tuple[list[Any], Callable[[], None], Value, Array]:
-    """Likewise. Samples are ordered by sequence, then position, if sequences are long, and otherwise by position."""
+    """The parts of a transformer. Samples are ordered by sequence and position; of short sequences, by position."""
     long = work.sequence > 8
     position = np.broadcast_to(np.arange(work.sequence), x.shape)
     ids, places, y = (a.reshape(x.shape) if long else a.reshape(x.shape).T for a in (x, position, y))

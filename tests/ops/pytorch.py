@@ -1,6 +1,6 @@
 """tinytorch's functions in PyTorch: the standard's are array-api-compat's, and layers and losses are PyTorch's own.
 
-What PyTorch has under that name with other arguments, or not at all, is written here.
+A function is written here if PyTorch's function of that name has other arguments, or if PyTorch has none.
 """
 
 from __future__ import annotations

@@ -95,10 +95,13 @@ CALLS = {
     "diff": (lambda x: T.diff(x(2, 3), prepend=x(5, 1)), r"^diff: .*along axis 0 arrays\[0\] has length 5 and"),
     "reshape": (lambda x: x(2, 3).reshape(4, 2), r": 6 elements do not make \(4, 2\), which has 8; -1 in place of"),
     "reshape, -1": (lambda x: x(2, 3).reshape(4, -1), r": 6 elements are not a multiple of the 4 that \(4, -1\) asks"),
-    "reshape, -1 twice": (lambda x: x(2, 3).reshape(-1, -1), r": one length may be -1, for what is left over, but not"),
+    "reshape, -1 twice": (
+        lambda x: x(2, 3).reshape(-1, -1),
+        r": only one length may be -1, for the elements left over",
+    ),
     "reshape, 0 and -1": (
         lambda x: x(0, 3).reshape(0, -1),
-        r": with a length of 0 in \(0, -1\) the one that is -1 may",
+        r": with a length of 0 in \(0, -1\) the length -1 could be",
     ),
     "broadcast_to": (
         lambda x: T.broadcast_to(x(2, 3), (4, 3)),

@@ -9,7 +9,7 @@ from tinytorch.words import checked
 
 
 class Identity(Module):
-    """x, unchanged. It keeps a place in a model empty.
+    """x, unchanged, for an empty place in a model.
 
     >>> tinytorch.Identity()(Tensor([1.0]))
     tensor([1.])

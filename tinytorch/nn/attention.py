@@ -223,7 +223,7 @@ class TransformerEncoderLayer(Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """The encoded sequences; the masks are those of `MultiHeadAttention.forward`."""
+        """The encoded sequences; for the masks see `MultiHeadAttention.forward`."""
         d_model, order = self.linear2.out_features, "(N, T, {})" if self.batch_first else "(T, N, {})"
         if src.ndim != 3 or src.shape[-1] != d_model:
             raise ValueError(f"TransformerEncoderLayer: src has shape {order.format(d_model)}, not {src.shape}")

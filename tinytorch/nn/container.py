@@ -12,7 +12,7 @@ from tinytorch.words import bound, shown
 
 
 class ModuleList(Module):
-    """A list of modules, as a Python list, but their parameters are found. It has no `forward`.
+    """A list of modules without a `forward`. Unlike those in a Python list, their parameters are found.
 
     >>> layers = tinytorch.nn.ModuleList([tinytorch.Linear(2, 2) for _ in range(3)])
     >>> len(layers), [name for name, _ in layers.named_parameters()][:2]

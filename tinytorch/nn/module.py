@@ -372,7 +372,7 @@ class Module:
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
         """Move all parameters, gradients and buffers to a device, to a floating dtype, or both; returns the module.
 
-        Parameters stay the same objects, so that an optimizer goes on with them. Its state moves at the next step.
+        Parameters stay the same objects, so that an optimizer goes on. The optimizer's state moves at the next step.
 
         >>> model = tinytorch.Linear(2, 1).to("cpu", tinytorch.float64)
         >>> model.weight.dtype

@@ -103,7 +103,7 @@ def _floating(dev: Any, x: Array) -> Array:
     return dev.xp.astype(x, dev.xp.float32)
 
 
-def _same(g: Array) -> Array:
+def _identity(g: Array) -> Array:
     return g
 
 
@@ -114,7 +114,7 @@ def add(dev: Device, x1: Array, x2: Array, /) -> Any:
     >>> tinytorch.add(Tensor([1.0, 2.0]), 1)
     tensor([2., 3.])
     """
-    return x1 + x2, _same, _same
+    return x1 + x2, _identity, _identity
 
 
 @op(kinds="iuf", unfit=elementwise)
@@ -124,7 +124,7 @@ def subtract(dev: Device, x1: Array, x2: Array, /) -> Any:
     >>> tinytorch.subtract(Tensor([1.0, 2.0]), 1)
     tensor([0., 1.])
     """
-    return x1 - x2, _same, operator.neg
+    return x1 - x2, _identity, operator.neg
 
 
 @op(kinds="iuf", unfit=elementwise)
@@ -157,7 +157,7 @@ def _expect_divisor(dev: Any, x1: Array, x2: Array) -> None:
 
 @op(kinds="iuf", unfit=elementwise)
 def floor_divide(dev: Device, x1: Array, x2: Array, /) -> Any:
-    """floor(x1 / x2). It has no gradient.
+    """floor(x1 / x2), without a gradient.
 
     Raises:
         ZeroDivisionError: integers by the number 0.
@@ -872,13 +872,13 @@ def round(dev: Device, x: Array, /) -> Any:
 def flat_in(dev: Device, *arrays: Array) -> Any:
     """The first of the arrays, as a function of all of them: the gradients of the others are zero.
 
-    The gradient of max(x, 0) is a function of x with slope zero. Its own gradient is therefore zero, and not missing.
+    The gradient of max(x, 0) is a function of x with slope zero. So the gradient of that gradient is zero, not missing.
 
     >>> x = Tensor([1.0], requires_grad=True)
     >>> tinytorch.grad(tinytorch.ops.flat_in(Tensor([2.0]), x), x)
     (tensor([0.]),)
     """
-    return arrays[0], _same, *[lambda g, x=x: dev.xp.zeros_like(x) for x in arrays[1:]]
+    return arrays[0], _identity, *[lambda g, x=x: dev.xp.zeros_like(x) for x in arrays[1:]]
 
 
 # Comparisons, logic and bits: no gradient -------------------------------------------------------------------------

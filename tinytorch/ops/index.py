@@ -121,7 +121,7 @@ def _scatter_add(dev: Device, values: Array, indices: Array, /, size: int) -> An
 
 @worded
 def scatter_add(values: Any, indices: Any, /, size: int) -> Any:
-    """Sum rows by index: out[i] is the sum of values[n] over all n with indices[n] == i. It is the gradient of `take`.
+    """Sum rows by index, the gradient of `take`: out[i] is the sum of values[n] over all n with indices[n] == i.
 
     Args:
         values: (N, ...).
@@ -218,7 +218,7 @@ def repeat(x: Any, repeats: int | OneTensor, /, *, axis: int | None = None) -> O
 @op(kinds="iuf", shapes="x1 (N,) and x2 of any shape")
 def _searchsorted(dev: Device, x1: Array, x2: Array, /, *, side: str = "left") -> Any:
     if x1.ndim != 1:
-        raise ValueError(f"x1 has one axis, along which it ascends, not {x1.ndim}")
+        raise ValueError(f"x1 has one axis, not {x1.ndim}")
     places = dev.xp.searchsorted(x1, x2, side=side)  # x2.shape
     return dev.xp.astype(places, dev.dtype(dev.default_int), copy=False), None, None  # JAX (0.10) gives int32
 

@@ -131,7 +131,7 @@ def std(
     correction: float = 0.0,
     keepdims: bool = False,
 ) -> Any:
-    """The standard deviation along the axes, sqrt(var), NaN where `var` is NaN. Where it is zero the gradient is zero.
+    """The standard deviation along the axes, sqrt(var), NaN where `var` is NaN. The gradient is 0 where std is.
 
     As in the array API standard the correction is 0 unless given; PyTorch's own default is 1.
 

@@ -52,7 +52,7 @@ def _parts(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[_Part], t
     """A basic key, axis by axis; a key for the same elements with positive steps; and the axes of the result to flip.
 
     Raises:
-        IndexError: too many indices, or one outside its axis.
+        IndexError: too many indices, or an index outside its axis.
     """
     axes = sum(k is not None and k is not Ellipsis for k in key)
     if axes > len(shape) or sum(k is Ellipsis for k in key) > 1:

@@ -109,7 +109,9 @@ class Optimizer:
             if not isinstance(p, Tensor):
                 raise TypeError(f"{name}: takes Tensors, as from model.parameters(), not {type(p).__name__}")
             if not p.is_leaf:
-                raise ValueError(f"{name}: a parameter is a leaf, not the result of an op; optimize what it is made of")
+                raise ValueError(
+                    f"{name}: a parameter is a leaf, not the result of an op; optimize the leaves behind it"
+                )
             if id(p) in known:
                 raise ValueError(f"{name}: a parameter comes twice: {getattr(p, 'name', '') or p.shape}")
             known.add(id(p))
@@ -185,7 +187,7 @@ class Optimizer:
                 if lacking := self.defaults.keys() - group.keys():
                     raise ValueError(
                         f"{type(self).__name__}: a group lacks {sorted(lacking)}; optimizer.add_param_group(group) "
-                        "fills in what it does not say"
+                        "fills in the defaults"
                     )
             gradients = None
         if gradients is None or not self._flats.are_of(groups):

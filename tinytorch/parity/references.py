@@ -1,6 +1,6 @@
-"""tinytorch's functions in NumPy: what the table of cases expects.
+"""tinytorch's functions in NumPy: the expected values of the table of cases.
 
-The standard's functions are array-api-compat's. Each other function is defined here, as a textbook has it, without care
+Functions of the standard are array-api-compat's. All other functions are defined here, as in a textbook, without care
 for speed.
 """
 

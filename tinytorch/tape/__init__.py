@@ -1,4 +1,4 @@
-"""What the engine in `tinytorch.autograd` stands on: variables, modes, observers, and what is refused.
+"""The ground of the engine in `tinytorch.autograd`: variables, modes, observers, checks.
 
 Nothing here knows an op. From below to above:
 

@@ -1,4 +1,4 @@
-"""What ops refuse. An error says the op, what was given, what is allowed, and the fix."""
+"""The checks of ops, and their errors: the op, the given inputs, the allowed inputs, and the fix."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def different_devices(name: str, inputs: Sequence[Any]) -> str:
 
 
 def named(op: Any, values: Sequence[Any], meta: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments, and those that were given by position, after the arrays."""
+    """The keyword arguments, with the arguments that were given by position after the arrays."""
     if len(values) > len(op.others):
         raise TypeError(f"{op.name}: {len(values) - len(op.others)} positional arguments too many")
     given = dict(zip(op.others, values))

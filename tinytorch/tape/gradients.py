@@ -94,8 +94,8 @@ def unbroadcast(dev: Any, node: Node, at: int, g: Any, shape: tuple[int, ...]) -
     extra = g.ndim - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:])):
         raise ValueError(
-            f"{_rule(node, at)} gave a gradient of shape {tuple(g.shape)} for an input of shape {tuple(shape)}; it "
-            "has the shape of the input, or of what that was broadcast to"
+            f"{_rule(node, at)} gave a gradient of shape {tuple(g.shape)} for an input of shape {tuple(shape)}; a "
+            "gradient has the shape of the input, or of the array that the input was broadcast to"
         )
     axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1))
     return dev.xp.reshape(dev.xp.sum(g, axis=axes), shape)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tinytorch.tape.variable import Node, Place, Variable
 
 FREED = (
-    "backward: this part of the graph was freed by an earlier backward; call the first one with retain_graph=True, or "
+    "backward: this part of the graph was freed by an earlier backward; call that backward with retain_graph=True, or "
     "compute the output again"
 )
 

@@ -175,7 +175,7 @@ def run_once(
     """Run a training function from a seed on a device, and measure it.
 
     Args:
-        train: a generator function. It takes a `Handle`, calls `Handle.watch`, and yields the loss of each update
+        train: a generator function that takes a `Handle`, calls `Handle.watch`, and yields the loss of each update
             between `backward` and the optimizer's step.
         updates: stop after so many updates.
         control: what to break: see `tinytorch.verify.controls`.

@@ -1,7 +1,7 @@
 """The events of one update, op by op, which show where a graph was cut, or a gradient became zero or NaN.
 
 Inside its `with` block a `Trace` is told of every op and every gradient, keeps all of them, and reads values to the
-host: a debugging tool, for an update or two. It answers two questions: `why_without_gradient` and `born_nan`.
+host: a debugging tool, for an update or two. Two questions are answered: `why_without_gradient` and `born_nan`.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def verify(
     if not 1 <= enough <= len(numbers):
         raise ValueError(
             f"verify: {enough} of {len(numbers)} seeds shall pass, which proves nothing; let seeds be 1 or more, and "
-            "enough from 1 to as many"
+            "enough from 1 to the number of seeds"
         )
 
     with Progress(on=progress is None) as line:
