@@ -57,6 +57,7 @@ def arguments(prog: str) -> Parser:
     parser.add_argument(
         "--seed", type=at_least(0), default=0, metavar="N", help="of initial weights, data and order (default: 0)"
     )
+    parser.add_argument("--compile", action="store_true", help="train with compiled steps")
     parser.add_argument("--gates", action="store_true", help="list every gate with what was measured")
     parser.add_argument("--json", action="store_true", help="print everything that was measured as JSON")
     parser.add_argument("--junit", type=output, metavar="FILE", help="write the verdicts as test cases for a CI system")
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m milestones") -> i
     try:
         for device in devices:
             bars = console(sys.stderr) if options.json else screen
-            for report in train_all(chapters, device, options.seed, bars):
+            for report in train_all(chapters, device, options.seed, bars, options.compile):
                 reports.append(report)
     except KeyboardInterrupt:
         interrupted = True
@@ -148,7 +149,9 @@ def show(reports: list[Report], summary: str, gates: bool, screen: Any) -> None:
             say(screen, f"{report.name} on {report.device}: {line}")
 
 
-def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, screen: Any) -> Iterator[Report]:
+def train_all(
+    chapters: list[ModuleType], device: backends.Device, seed: int, screen: Any, compile: bool = False
+) -> Iterator[Report]:
     """The reports of the chapters, with a bar for each run while it trains."""
     look = (
         TextColumn("{task.description}", markup=False),
@@ -173,7 +176,7 @@ def train_all(chapters: list[ModuleType], device: backends.Device, seed: int, sc
 
         def train(chapter: ModuleType) -> Report:
             try:
-                return chapter.train(device, seed, progress=reporter(chapter.TITLE))
+                return chapter.train(device, seed, progress=reporter(chapter.TITLE), compile=compile)
             except Exception as error:  # the other chapters and devices still run
                 if not isinstance(error, OSError):  # the error of an unreadable file says all
                     screen.print_exception()

@@ -74,13 +74,19 @@ def learn(
         train_metric=lambda: accuracy(model(images).argmax(axis=1), labels),
         curve=True,
     )
-    loader = DataLoader(train_set, batch_size=BATCH, shuffle=True, drop_last=True)
-    for x, y in run.batches(loader, epochs):
+
+    @run.compiled
+    def gradients(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad()
         loss = criterion(model(x), y)
         loss.backward()
-        yield loss
-        optimizer.step()
+        return loss
+
+    step = run.compiled(optimizer.step)
+    loader = DataLoader(train_set, batch_size=BATCH, shuffle=True, drop_last=True)
+    for x, y in run.batches(loader, epochs):
+        yield gradients(x, y)
+        step()
 
 
 def verified(**settings: Any) -> Report:

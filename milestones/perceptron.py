@@ -69,13 +69,19 @@ def learn(run: Handle, task: str = "blobs") -> Iterator[Tensor]:
         loss=lambda: criterion(model(points), which),
         metric=lambda: accuracy(model(points) > 0.5, which > 0.5),
     )
-    loader = DataLoader(TensorDataset(points, which), batch_size=len(points))
-    for x, y in run.batches(loader, EPOCHS):
+
+    @run.compiled
+    def gradients(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad()
         loss = criterion(model(x), y)
         loss.backward()
-        yield loss
-        optimizer.step()
+        return loss
+
+    step = run.compiled(optimizer.step)
+    loader = DataLoader(TensorDataset(points, which), batch_size=len(points))
+    for x, y in run.batches(loader, EPOCHS):
+        yield gradients(x, y)
+        step()
 
 
 def verified(task: str = "blobs", **settings: Any) -> Report:

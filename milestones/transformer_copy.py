@@ -132,19 +132,24 @@ def learn(
     def loss_of(x: Tensor, y: Tensor) -> Tensor:
         return criterion(model(x).reshape(-1, VOCABULARY), y.reshape(-1))
 
+    @run.compiled
+    def gradients(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(x, y)
+        loss.backward()
+        return loss
+
     run.watch(
         model,
         optimizer,
         loss=lambda: loss_of(sequences, wanted(task, sequences)),
         metric=lambda: accuracy(model(everything).argmax(axis=-1), wanted(task, everything)),
     )
+    step = run.compiled(optimizer.step)
     loader = DataLoader(TensorDataset(sequences, wanted(task, sequences)), batch_size=BATCH, shuffle=True)
     for x, y in run.batches(loader, EPOCHS):
-        optimizer.zero_grad()
-        loss = loss_of(x, y)
-        loss.backward()
-        yield loss
-        optimizer.step()
+        yield gradients(x, y)
+        step()
 
 
 def verified(task: str = "copy", build: Callable[[], Sequential] = network, **settings: Any) -> Report:

@@ -98,13 +98,19 @@ def learn(run: Handle, build: Callable[[], Sequential] = network) -> Iterator[Te
         loss=lambda: criterion(model(points), which),
         metric=lambda: accuracy(model(points) > 0.5, which > 0.5),
     )
-    loader = DataLoader(TensorDataset(points, which), batch_size=4)
-    for x, y in run.batches(loader, EPOCHS):
+
+    @run.compiled
+    def gradients(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad()
         loss = criterion(model(x), y)
         loss.backward()
-        yield loss
-        optimizer.step()
+        return loss
+
+    step = run.compiled(optimizer.step)
+    loader = DataLoader(TensorDataset(points, which), batch_size=4)
+    for x, y in run.batches(loader, EPOCHS):
+        yield gradients(x, y)
+        step()
 
 
 def verified(build: Callable[[], Sequential] = network, **settings: Any) -> Report:

@@ -13,6 +13,7 @@ from tinytorch.backends import Device
 from tinytorch.dtypes import float32
 from tinytorch.nn import Module
 from tinytorch.optim import Optimizer
+from tinytorch.program import compile
 from tinytorch.tape.modes import no_grad
 from tinytorch.tensor import Tensor
 from tinytorch.verify.controls import Control
@@ -26,6 +27,7 @@ class Handle:
 
     Attributes:
         device, seed: the device and the seed of the run. Device and random numbers are already set to them.
+        compile: whether `compiled` compiles.
         dtype: for the model, if the training function can use any dtype: float32, unless `compare` was asked for
             float64.
         model, optimizer: as given to `watch`.
@@ -41,12 +43,13 @@ class Handle:
         control: Control | None = None,
         limit: int | None = None,
         one_batch: bool = False,
+        compile: bool = False,
     ) -> None:
         self.device, self.seed, self.dtype = device, seed, dtype
         self.model: Any = None
         self.optimizer: Optimizer | Iterable[Optimizer] | None = None
         self.updates, self.total = 0, limit or 0
-        self.limit = limit
+        self.limit, self.compile = limit, compile
         self.told: Callable[[str], Any] = lambda event: None  # called as "watched", and after each "epoch"
         self.control, self._one_batch = control, one_batch
         self._hands_out = False  # whether `batches` was called
@@ -100,6 +103,10 @@ class Handle:
             "curve": metric if curve else None,
         }
         self.told("watched")
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled if this run is to be: a part of the update, such as all up to `loss.backward()`."""
+        return compile(function) if self.compile else function
 
     def batches(self, loader: Iterable[Any], epochs: int = 1) -> Iterator[Any]:
         """The batches of so many passes over the data. Controls and gates change the data here."""

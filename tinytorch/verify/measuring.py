@@ -143,7 +143,8 @@ def _driven(
     """A run to its end or limit. An error is told in which run it came."""
 
     def again(*, traced: tuple[int, ...] = (), **changes: Any) -> Run:
-        return _driven(train, Handle(handle.device, handle.seed, control=handle.control, **changes), name, traced)
+        changes = {"control": handle.control, "compile": handle.compile, **changes}
+        return _driven(train, Handle(handle.device, handle.seed, **changes), name, traced)
 
     run = Run(handle, name or getattr(train, "__name__", ""), again)
     meter, start = Meter(run, traced), time.perf_counter()
@@ -169,6 +170,7 @@ def run_once(
     device: str | Device | None = None,
     updates: int | None = None,
     control: Control | None = None,
+    compile: bool = False,
     name: str = "",
     progress: Callable[[Run], Any] | None = None,
 ) -> Run:
@@ -179,6 +181,7 @@ def run_once(
             between `backward` and the optimizer's step.
         updates: stop after so many updates.
         control: what to break: see `tinytorch.verify.controls`.
+        compile: whether what the training function gives to `run.compiled` is compiled.
         name: of the run, for reports.
         progress: called with the run at each update.
 
@@ -200,5 +203,5 @@ def run_once(
     if seed < 0:
         raise ValueError(f"run_once: a seed is not negative: {seed}")
     expect_train("run_once", train)
-    handle = Handle(_device(device), seed, control=control, limit=updates)
+    handle = Handle(_device(device), seed, control=control, limit=updates, compile=compile)
     return _driven(train, handle, name, (0, 1), progress)

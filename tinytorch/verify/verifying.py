@@ -30,6 +30,7 @@ def verify(
     seeds: int | Sequence[int] = 1,
     enough: int | None = None,
     device: str | Device | None = None,
+    compile: bool = False,
     name: str = "",
     progress: Callable[[Run], Any] | None = None,
 ) -> Report:
@@ -42,6 +43,7 @@ def verify(
         seeds: which seeds, or how many.
         enough: the number of seeds for which all gates must pass; by default all.
         device: where to train.
+        compile: whether what `train` gives to `run.compiled` is compiled.
         name: of the model, for the report.
         progress: called with the `Run` at each update of a healthy run. Without `progress` a terminal shows what is
             being done, if that takes longer than a second.
@@ -106,7 +108,8 @@ def verify(
                     of = f" of {run.total}" if run.total else ""
                     line.say(f"{what} on {where}, seed {seed}: update {run.updates}{of}")
 
-                run = run_once(train, seed=seed, device=where, control=control, name=title, progress=show or say)
+                how: Any = {"device": where, "control": control, "compile": compile, "name": title}
+                run = run_once(train, seed=seed, progress=show or say, **how)
                 found.append(judge(run, by, demanded, lambda gate, what=what: line.say(f"{what}: is {gate}?")))  # type: ignore[misc]
             return found
 
