@@ -113,14 +113,13 @@ class Writer:
     def place(self, like: Array) -> tuple[Array, Buffer]:
         """An array with the layout of another, in memory that is its own for now."""
         number = len(self.buffers)
+        strides = like.strides if like.flags.c_contiguous else np.empty_like(like).strides
         if self.planned is None:
             buffer = Buffer(self.line, like.nbytes)
-            array = np.empty_like(like)
+            array = _outline(like.shape, like.dtype, strides)
         else:
             buffer = self.planned[number]
-            start = buffer.whole.offset
-            strides = np.empty_like(like).strides
-            array = np.ndarray(like.shape, like.dtype, self.memory, start, strides)
+            array = np.ndarray(like.shape, like.dtype, self.memory, buffer.whole.offset, strides)
         self.buffers.append(buffer)
         return array, buffer
 
@@ -174,9 +173,13 @@ class Writer:
     def write(self) -> Callable[..., list[Array]]:
         """The function that runs the program."""
         with np.errstate(all="ignore"):
-            for i, line in enumerate(self.program.lines):
+            for i, (line, last) in enumerate(zip(self.program.lines, self.program.last_uses(), strict=True)):
                 self.line = i
                 self.one(line)
+                for v in last if self.planned is None else ():
+                    x = self.samples[v]
+                    if isinstance(x, np.ndarray) and x.nbytes > SHORT:
+                        self.samples[v] = _outline(x.shape, x.dtype, x.strides)
         back = [f"{v.name}.copy('K')" if v in self.of else v.name for v in self.program.outputs]
         for v in self.program.outputs:
             self.flush(v)
@@ -252,10 +255,13 @@ class Writer:
             or not result.size
         ):
             return False
-        offset = result.__array_interface__["data"][0] - array.__array_interface__["data"][0]
+        key = "offset", line.out
+        if key not in self.samples:
+            inner = result.__array_interface__["data"][0] - self.samples[base].__array_interface__["data"][0]
+            self.samples[key] = self.samples.get(("offset", base), 0) + inner
         strides = "" if result.flags.c_contiguous else f", {result.strides}"
-        text = f"{self.name(np.ndarray)}({result.shape}, {self.name(result.dtype)}, {root.name}, {offset}{strides})"
-        self.within[line.out] = f"{line.out.name} = {text}"
+        place = f"{self.name(result.dtype)}, {root.name}, {self.samples[key]}{strides}"
+        self.within[line.out] = f"{line.out.name} = {self.name(np.ndarray)}({result.shape}, {place})"
         self.root[line.out] = root
         return True
 
@@ -384,6 +390,11 @@ def _sampled(samples: dict[Any, Any], out: Any, result: Any) -> None:
             _sampled(samples, a, b)
     elif out is not None:
         samples[out] = np.asarray(result) if out.shape is not None else result
+
+
+def _outline(shape: Any, dtype: Any, strides: Any) -> Array:
+    """An array of that layout without its memory: for what looks at layouts alone."""
+    return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, strides)
 
 
 def _power(args: Any, result: Array) -> Any:

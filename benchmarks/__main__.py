@@ -17,7 +17,14 @@ from benchmarks.workloads import WORKLOADS
 from tinytorch.commands import STATUS, Parser, at_least, process
 
 PARTS = ["ops", "steps", "scaling", "extension", "cliffs"]
-PEERS = ["numpy_hand", "tinytorch_", "torch_eager", "torch_compile", "jax_jit"]  # there is tinytorch_kept, too
+PEERS = [
+    "numpy_hand",
+    "tinytorch_",
+    "tinytorch_compiled",
+    "torch_eager",
+    "torch_compile",
+    "jax_jit",
+]  # there is tinytorch_kept, too
 
 
 def steps(peers: list[str], workloads: list[str], rounds: int, seconds: float, cpu: int) -> None:

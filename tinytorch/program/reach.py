@@ -248,8 +248,9 @@ class Reach:
 
     def draws(self) -> Any:
         """The state of all generators of random numbers that are not tinytorch's."""
-        old = str(np.random.get_state())  # noqa: NPY002
-        return random.getstate(), old, [_state_of(g) for g in self.generators]
+        state: Any = np.random.get_state()  # noqa: NPY002
+        _, words, *place = state
+        return random.getstate(), words.tobytes(), place, [_state_of(g) for g in self.generators]
 
     def changed(self) -> str | None:
         """What is not as it was any more; None if all is."""
