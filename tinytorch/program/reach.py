@@ -150,7 +150,8 @@ class Reach:
 
     def _of_optimizer(self, x: Optimizer, path: str) -> Iterator[tuple[Any, str]]:
         groups = f"{path}.param_groups"
-        self._check(lambda: tuple(map(id, x.param_groups)), groups)
+        self._check(functools.partial(vars(x).get, "param_groups"), groups)
+        self._check(functools.partial(_tuple_of, x.param_groups), groups)
         for i, group in enumerate(x.param_groups):
             self._check(functools.partial(_parameters, group), f"{groups}[{i}]['params']")
             self.groups.append((group, f"{groups}[{i}]"))

@@ -38,6 +38,7 @@ class Recorder(Observer):
     def __init__(self, name: str) -> None:
         self.name = name
         self.lines: list[Line] = []
+        self.starts: list[int] = []  # the first line of each op
         self.constants: dict[Value, Any] = {}
         self.numbers: list[tuple[Numbers, dict[str, Value]]] = []
         self.names: dict[str, int] = {}
@@ -181,10 +182,15 @@ class Recorder(Observer):
                 if name in SHAPED_BY_VALUES:
                     raise self.refused(f"the shape of {name} depends on values", SHAPED_BY_VALUES[name])
                 raise self.refused(f"it calls {name} of the library", "do that outside")
+            if name.strip("_") == "ones_like":  # what a walk back starts with
+                self._is_loss(args[0])
             out = outer(function, *args, **kwargs) if outer else function(*args, **kwargs)
             return self._registered(out, device)
         self._begin(function, args)
         given, named = self.taken((args, kwargs), strict=function in self.bodies, at=function)
+        if function in self.bodies:
+            self.starts.append(len(self.lines))
+            self.hint = next(filter(None, map(_layer, given[1:])), self.hint)
         self.inside = True
         try:
             out = outer(function, *given, **named) if outer else function(*given, **named)
@@ -204,6 +210,15 @@ class Recorder(Observer):
         else:
             self.part = "backward" if self.walked else self.part
             self.hint = "g" if self.walked else name
+
+    def _is_loss(self, array: Any) -> None:
+        """Note that the lines of the op that made it are the loss."""
+        what = self.of(array)
+        at = next((i for i, line in enumerate(self.lines) if what in line.outs), None)
+        if at is not None:
+            start = max((s for s in self.starts if s <= at), default=at)
+            end = min((s for s in self.starts if s > at), default=len(self.lines))
+            self.lines[start:end] = [line._replace(part="loss") for line in self.lines[start:end]]
 
     def _varies(self, x: Any) -> bool:
         what = self.of(x)
@@ -354,6 +369,14 @@ class Recorder(Observer):
 
 _missing = object()
 _BACKENDS = os.path.dirname(backends.__file__)
+
+
+def _layer(x: Any) -> str:
+    """The name of the layer whose weight that is: what results of its op are named by."""
+    path, _, last = x.what.name.rpartition("_") if isinstance(x, Traced) else ("", "", "")
+    if last != "weight":
+        return ""
+    return f"layer{path}" if path.startswith("_") else path
 
 
 def _plain(x: Any) -> Any:

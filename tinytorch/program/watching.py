@@ -96,11 +96,13 @@ def watched(recorder: Recorder) -> Iterator[None]:
             refused(frame, "it uses the raw array of a tensor", "compute with the tensor itself")
         return slot.__get__(tensor)
 
-    before = sys.getprofile()
+    if sys.getprofile() is not None:  # somebody measures this: there is one place for such a function
+        yield
+        return
     setattr(Variable, "array", property(array, slot.__set__))  # noqa: B010
     sys.setprofile(called)
     try:
         yield
     finally:
-        sys.setprofile(before)
+        sys.setprofile(None)
         setattr(Variable, "array", slot)  # noqa: B010
