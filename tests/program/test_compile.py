@@ -62,3 +62,30 @@ def test_dropout_draws_the_same_numbers():
     tinytorch.manual_seed(3)
     assert [step(x).item() for _ in range(6)] == expected
     assert len(set(expected)) > 1
+
+
+def test_functions_of_tinytorch_are_not_followed_into_their_own_memory():
+    """An op keeps the dtypes that it has seen, which is no change of the user's."""
+    tanh, weight = tinytorch.tanh, tinytorch.nn.Parameter([0.5])
+    kinds = [tinytorch.float32, tinytorch.float64]
+    for kind in kinds:
+        step = tinytorch.compile(lambda x: tanh(x) * weight.astype(x.dtype))
+        x = tinytorch.Tensor([0.25], kind)
+        expected = bits(tinytorch.tanh(x) * 0.5)
+        assert [bits(step(x)) for _ in range(4)] == [expected] * 4
+        assert len(step.programs) == 1
+
+
+def test_an_op_of_ones_own_is_followed():
+    factor = 2.0
+
+    @tinytorch.autograd.op
+    def scaled(dev, x, /):
+        return x * factor, lambda g: g * factor
+
+    step = tinytorch.compile(lambda x: scaled(x))
+    x = tinytorch.ones(1)
+    assert [step(x).item() for _ in range(4)] == [2.0] * 4
+    factor = 3.0
+    assert [step(x).item() for _ in range(4)] == [3.0] * 4
+    del tinytorch.autograd.OPS["scaled"]

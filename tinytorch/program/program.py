@@ -94,9 +94,18 @@ class Line(NamedTuple):
         """The values it takes, each as often as it does."""
         return [*values_in(self.args), *values_in(tuple(self.kwargs.values()))]
 
-    def __str__(self) -> str:
-        text = _called(self.call, [_shown(a) for a in self.args], {k: _shown(v) for k, v in self.kwargs.items()})
+    def text(self, shown: Mapping[Any, str]) -> str:
+        """The line as Python, with some values replaced by what is given for them."""
+
+        def named(x: Any) -> Any:
+            return Value(shown[x], None, None, None) if isinstance(x, Value) and x in shown else x
+
+        args, kwargs = mapped(named, self.args), mapped(named, self.kwargs)
+        text = _called(self.call, [_shown(a) for a in args], {k: _shown(v) for k, v in kwargs.items()})
         return text if self.out is None else f"{_shown(self.out)} = {text}"
+
+    def __str__(self) -> str:
+        return self.text({})
 
 
 def values_in(tree: Any) -> Iterator[Value]:
@@ -129,6 +138,8 @@ def _called(call: Call, args: list[str], kwargs: dict[str, str]) -> str:
         if call.name == "getitem":
             return f"{args[0]}[{args[1]}]"
         return {"neg": "-{0}", "invert": "~{0}", "abs": "abs({0})"}[call.name].format(*args)
+    if call.name == "matmul" and len(args) == 2 and not kwargs:
+        return f"{args[0]} @ {args[1]}"
     home = "dev" if call.kind == "device" else "xp"
     return f"{home}.{call.name}({', '.join([*args, *(f'{k}={v}' for k, v in kwargs.items())])})"
 
@@ -256,22 +267,36 @@ class Program:
     def __str__(self) -> str:
         given = ", ".join(v.name for v in self.inputs)
         out = [f"def {self.name}({given}):"]
-        wide = min(max((len(str(line)) for line in self.lines), default=0), 70)
         for v in (*self.inputs, *self.constants):
             if v.shape is not None:
                 out.append(f"    # {v.name}: {v.shape} {v.dtype}" + (", constant" if v in self.constants else ""))
-        part = ""
-        for line in self.lines:
+        part, shown = "", self._in_place_of()
+        lines = [line for line in self.lines if line.out not in shown]
+        texts = [line.text(shown) for line in lines]
+        wide = min(max(map(len, texts), default=0), 70)
+        for line, text in zip(lines, texts):
             if line.part != part:
                 part = line.part
                 out.append(f"\n    # {part}")
             shapes = ", ".join(str(v.shape) for v in line.outs if v.shape is not None)
             note = "  ".join(filter(None, (shapes, line.where)))
             expected = "" if line.expects is None else f"  # must be {line.expects}"
-            out.append(f"    {line!s:<{wide}}  # {note}".rstrip(" #") + expected)
-        back = ", ".join(f"{v.name}" for v in self.outputs)
+            out.append(f"    {text:<{wide}}  # {note}".rstrip(" #") + expected)
+        back = ", ".join(shown.get(v, v.name) for v in self.outputs)
         out.append(f"\n    return {back}")
         return "\n".join(out) + "\n"
+
+    def _in_place_of(self) -> dict[Any, str]:
+        """Transposes and slices that one line needs, as text to stand there."""
+        used: dict[Any, int] = {}
+        for v in (*(v for line in self.lines for v in line.ins), *self.outputs):
+            used[v] = used.get(v, 0) + 1
+        shown: dict[Any, str] = {}
+        for line in self.lines:
+            transposed = line.call.name == "permute_dims" and line.args[1:] == ((1, 0),)
+            if used.get(line.out) == 1 and (transposed or line.call.name == "getitem"):
+                shown[line.out] = f"{line.args[0]}.T" if transposed else line.text({}).partition(" = ")[2]
+        return shown
 
     def __repr__(self) -> str:
         return f"<program {self.name}: {len(self.lines)} lines, {len(self.inputs)} inputs, {len(self.outputs)} outputs>"

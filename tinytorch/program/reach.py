@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tinytorch.autograd import OPS
 from tinytorch.backends import Device, default_device
 from tinytorch.nn.module import Module
 from tinytorch.optim.flat import Flat
@@ -166,9 +167,16 @@ class Reach:
         return [_settings(group) for x in self.optimizers for group in x.param_groups]
 
     def _of_function(self, x: types.FunctionType, path: str) -> Iterator[tuple[Any, str]]:
+        if OPS.get(getattr(x, "name", "")) is x:
+            yield x.body, path  # type: ignore[attr-defined]
+            return
+        ours = is_ours(x.__code__.co_filename)
         for name, cell in zip(x.__code__.co_freevars, x.__closure__ or (), strict=True):
-            yield self._check(functools.partial(_in_cell, cell), name), name
-        if is_ours(x.__code__.co_filename) or _of_a_library(x.__module__):
+            if not ours:
+                yield self._check(functools.partial(_in_cell, cell), name), name
+            elif callable(inner := _in_cell(cell)):  # a function that was decorated
+                yield inner, name
+        if ours or _of_a_library(x.__module__):
             return
         for part in ("__code__", "__defaults__", "__kwdefaults__"):
             self._check(functools.partial(getattr, x, part), f"{x.__qualname__}.{part}")

@@ -206,7 +206,8 @@ class Recorder(Observer):
             self.part = "update" if self.walked else "forward"
             self.where, self.hint = caller(name).place, name
         elif home.startswith("tinytorch.optim"):
-            self.part, self.hint = "update", {"divided": "part", "joined": "gradients"}.get(name, "step")
+            self.part, self.where = "update", caller(name).place
+            self.hint = {"divided": "part", "joined": "gradients"}.get(name, "step")
         else:
             self.part = "backward" if self.walked else self.part
             self.hint = "g" if self.walked else name
