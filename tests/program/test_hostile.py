@@ -1471,6 +1471,79 @@ def a_partial_function_and_a_lambda(compile):
         yield bits(step(Tensor([1.0 + i])))
 
 
+# Gradients and results that are held elsewhere ----------------------------------------------------------------------
+
+
+@right
+def gradients_scaled_in_place(compile):
+    model, _, _ = parts()
+
+    def function(x):
+        loss = model(x).mean()
+        loss.backward()
+        for p in model.parameters():
+            p.grad *= 0.5
+        optim.clip_grad_norm_(model.parameters(), 0.1)
+        return loss
+
+    step, (x, _) = compile(function), data()
+    for _ in range(8):
+        yield bits(step(x)), seen(model)
+
+
+@right
+def a_gradient_of_another_dtype(compile):
+    model, optimizer, _ = parts()
+
+    def function(x):
+        loss = model(x).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step, (x, _) = compile(function), data()
+    for i in range(8):
+        try:
+            if i == 6:
+                model[0].weight.grad = tinytorch.ones((4, 3), dtype=tinytorch.float64)
+            yield bits(step(x))
+        except (TypeError, ValueError) as error:
+            yield str(error)
+
+
+@right
+def names_that_mean_something_in_python(compile):
+    step = compile(lambda lambda_, slice, run, bool, _: lambda_ * slice + run - bool * _)
+    for i in range(5):
+        yield bits(step(*[Tensor([float(j + i)]) for j in range(5)]))
+
+
+@right
+def a_list_that_the_model_holds(compile):
+    model = Counting()
+    model.held = [Tensor([1.0])]
+    step = compile(lambda x: (model.held, x * 2.0))
+    for _ in range(5):
+        held, out = step(Tensor([1.0]))
+        yield held is model.held, bits(out)
+
+
+@right
+def averages_of_weights(compile):
+    model, _, inner = parts()
+    averages = [p.detach().copy() for p in model.parameters()]
+
+    def function(x, y):
+        loss = inner(x, y)
+        for average, p in zip(averages, model.parameters(), strict=True):
+            average.data = average.data * 0.9 + p.detach() * 0.1
+        return loss
+
+    step, (x, y) = compile(function), data()
+    for _ in range(8):
+        yield bits(step(x, y)), seen(model), bits(averages)
+
+
 # The tests -----------------------------------------------------------------------------------------------------------
 
 

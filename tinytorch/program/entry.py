@@ -166,6 +166,9 @@ class Entry:
         for i, f in enumerate(self.flats):
             terms += [f"{self.name(p, 't')}.array is flat{i}.now.parts[{j}]" for j, p in enumerate(f.parameters)]
         terms += self._of_aliases()
+        for v, source in r.gradients():
+            kind, text = self.name((v.device.dtype_of, v.dtype, v.shape), "kind"), self._text(source)
+            terms.append(f"{kind}[0]({text}) == {kind}[1] and tuple({text}.shape) == {kind}[2]")
         terms += [f"{self._text(a)} is {self._text(b)}" for a, b in r.shared]
         self.body += [f"if not ({t}): return MISSED" for t in terms]
 

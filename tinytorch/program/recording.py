@@ -12,7 +12,7 @@ from tinytorch.backends import Device, default_device
 from tinytorch.optim.flat import Flat, Flats
 from tinytorch.optim.optimizer import Optimizer
 from tinytorch.program.passes import simplified
-from tinytorch.program.program import Program, Value, mapped
+from tinytorch.program.program import Program, Value
 from tinytorch.program.reach import PLAIN, Reach, unchanged
 from tinytorch.program.recorder import Recorder
 from tinytorch.tape.variable import Node, Variable, wrap
@@ -43,7 +43,7 @@ class State(NamedTuple):
 class Same(NamedTuple):
     """In a result: a tensor that the function was given, or that it knows."""
 
-    tensor: Any  # or the number of an argument
+    tensor: Any  # or the number of an argument; or a list or dict
 
 
 class Source(NamedTuple):
@@ -90,9 +90,19 @@ class Recording(NamedTuple):
                 return name
         if aliases(given, self.reach.tensors) != self.aliases:
             return "which arguments are the same"
+        for v, source in self.gradients():
+            array = self._array(source, given)
+            if tuple(array.shape) != v.shape or v.device.dtype_of(array) != v.dtype:
+                return f"the dtype of {v}"
         if any(self._array(a, given) is not self._array(b, given) for a, b in self.shared):
             return "which tensors have one array"
         return None
+
+    def gradients(self) -> list[tuple[Value, Source]]:
+        """The inputs of the program that are gradients, which it adds to."""
+        return [
+            (v, self.sources[v]) for v in self.program.inputs if v in self.sources and self.sources[v].kind == "grad"
+        ]
 
     def _array(self, source: Source, given: Sequence[Variable]) -> Any:
         if source.kind in ("values", "state"):
@@ -189,7 +199,7 @@ class Taking:
             raise recorder.refusal
         if any(o._flats is not arranged for o, arranged in self.arranged):
             return None
-        tree = mapped(self._leaf, result)
+        tree = self._tree(result)
         arrays, grads = self._changed()
         if any(flat.now.state.keys() != now.state.keys() for flat, now in self.nows):
             return None  # the first step of a rule
@@ -231,6 +241,18 @@ class Taking:
         if found is None:
             raise self.recorder.refused(f"{what} was not computed by tinytorch's functions", "use them")
         return found
+
+    def _tree(self, x: Any) -> Any:
+        """A result, with a `Leaf` or `Same` for each tensor; a list or dict that the function knows is the same one."""
+        kind = type(x)
+        if kind in (list, dict) and self.reach.knows(x):
+            return Same(x)
+        if kind is dict:
+            return {k: self._tree(v) for k, v in x.items()}
+        if kind in (tuple, list) or (isinstance(x, tuple) and hasattr(x, "_fields")):
+            inner = [self._tree(v) for v in x]
+            return kind(inner) if kind in (tuple, list) else kind(*inner)
+        return self._leaf(x)
 
     def _leaf(self, x: Any) -> Any:
         """A part of a result: a `Leaf`, `Same`, or what is the same in each call."""
