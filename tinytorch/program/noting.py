@@ -103,7 +103,7 @@ for _name in (*_ARITHMETIC, "lshift", "rshift"):
     setattr(Traced, f"__{_plain_name}__", _operator(_name))
     setattr(Traced, f"__r{_plain_name}__", _reflected(_name))
     setattr(Traced, f"__i{_plain_name}__", _in_place(_name))
-for _name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "invert", "abs"):
+for _name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "invert", "abs"):
     setattr(Traced, f"__{_name}__", _operator(_name))
 Traced.__hash__ = None  # type: ignore[assignment]
 

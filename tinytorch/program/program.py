@@ -137,7 +137,7 @@ def _called(call: Call, args: list[str], kwargs: dict[str, str]) -> str:
             return f"{args[0]} {SIGNS[call.name]} {args[1]}"
         if call.name == "getitem":
             return f"{args[0]}[{args[1]}]"
-        return {"neg": "-{0}", "invert": "~{0}", "abs": "abs({0})"}[call.name].format(*args)
+        return {"neg": "-{0}", "pos": "+{0}", "invert": "~{0}", "abs": "abs({0})"}[call.name].format(*args)
     if call.name == "matmul" and len(args) == 2 and not kwargs:
         return f"{args[0]} @ {args[1]}"
     home = "dev" if call.kind == "device" else "xp"

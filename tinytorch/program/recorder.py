@@ -164,7 +164,7 @@ class Recorder(Observer):
 
     # What is called with the device current -----------------------------------------------------------------------
 
-    def call(self, device: Device, outer: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, device: Device, outer: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """What `device.current` is while the recording is on; `outer` is what it was before."""
         if self.inside or threading.get_ident() != self.thread:
             return outer(function, *args, **kwargs) if outer else function(*args, **kwargs)
