@@ -9,16 +9,19 @@ JAX compiles every new combination of an operation and shapes: first steps are s
 
 from __future__ import annotations
 
+import copy
 import functools
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from tinytorch.backends import importing
+from tinytorch.backends import importing, standard, tree
 from tinytorch.backends.device import Array, Device, Unavailable
 from tinytorch.backends.standard import Key
+from tinytorch.backends.written import compiled
 
 _FIX = "python -m pip install 'tinytorch-xp[jax]'"
 
@@ -39,6 +42,77 @@ def _whole(name: str, *static: int) -> Callable[..., Any]:
         static: the places of arguments that are no arrays; the device is at 0.
     """
     return jax.jit(getattr(Device, name), static_argnums=(0, *static))
+
+
+# What a check of a program finds wrong in an array, as an array of bools
+_CHECKS: dict[str, Callable[..., Any]] = {
+    "check_index": lambda indices, size, what, ignore=None: standard.outside(indices, size, ignore),
+    "check_unit": lambda values, what: standard.outside_unit(values),
+}
+
+
+def _found(line: Any, array: Any) -> Any:
+    """Whether the check of that line finds something wrong."""
+    return _CHECKS[line.call.name](array, *line.args[1:], **line.kwargs).any()
+
+
+class _Jitted:
+    """A program as one function of `jax.jit`, which has no effects.
+
+    Random numbers are drawn before, in the order of the program, and are among its inputs. Checks of the program's
+    inputs are made before, on the host: once for an array, as arrays do not change here. Of the other checks the
+    function gives one answer, which is read after it. If any finds something, the program is run line by line, from the
+    same state of the generators, and raises what it raises.
+
+    No input is donated, that is, none is overwritten by an output: tensors that share an array (`p.data`, a gradient
+    that a user kept) keep their values when p is stepped; and the run line by line needs the inputs as they were.
+    """
+
+    def __init__(self, program: Any) -> None:
+        self.lines = compiled(program)
+        self.draws = [line for line in program.lines if line.call.name == "drawn"]
+        checks = [line for line in program.lines if line.call.name in _CHECKS]
+        self.before = [(line, program.inputs.index(line.args[0])) for line in checks if line.args[0] in program.inputs]
+        self.after = [line for line in checks if line.args[0] not in program.inputs]
+        self.seen: list[Any] = [lambda: None] * len(self.before)  # weak references to what the first of them passed
+        pure = copy.copy(program)
+        pure.lines = [line for line in program.lines if not line.effect]
+        pure.inputs = [*program.inputs, *(line.out for line in self.draws)]
+        pure.outputs = [*program.outputs, *(line.args[0] for line in self.after)]
+        self.pure = compiled(pure)
+        self.whole = jax.jit(self._whole)
+
+    def _whole(self, *inputs: Any) -> tuple[list[Array], Array | None]:
+        """The outputs, and whether a check found something; None if there are no checks."""
+        out = self.pure(*inputs)
+        outputs, checked = out[: len(out) - len(self.after)], out[len(out) - len(self.after) :]
+        found = [_found(line, x) for line, x in zip(self.after, checked, strict=True)]
+        return outputs, functools.reduce(xp.logical_or, found) if found else None
+
+    def _passed(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether the checks of inputs find nothing."""
+        for i, (line, place) in enumerate(self.before):
+            array = inputs[place]
+            if self.seen[i]() is not array and not isinstance(array, jax.core.Tracer):
+                if _found(line, np.asarray(array)):
+                    return False
+                self.seen[i] = weakref.ref(array)
+        return True
+
+    def __call__(self, *inputs: Any) -> list[Array]:
+        if not self._passed(inputs):
+            return self.lines(*inputs)
+        if not self.draws and not self.after:
+            return self.whole(*inputs)[0]
+        generators = [line.args[0].bit_generator for line in self.draws]
+        before = [g.state for g in generators]
+        drawn = [line.call.function(*line.args, **line.kwargs) for line in self.draws]
+        out, found = self.whole(*inputs, *drawn)
+        if found is None or isinstance(found, jax.core.Tracer) or not found:
+            return out
+        for g, state in zip(generators[::-1], before[::-1]):
+            g.state = state
+        return self.lines(*inputs)
 
 
 def _devices() -> dict[str, Any]:
@@ -83,7 +157,11 @@ class JaxDevice(Device):
 
     @classmethod
     def of(cls, array: Array) -> str:
-        (device,) = array.devices()
+        if isinstance(array, jax.core.Tracer):  # is nowhere yet
+            default = jax.config.jax_default_device
+            device = default if isinstance(default, jax.Device) else jax.devices(default)[0]
+        else:
+            (device,) = array.devices()
         return f"jax:{device.platform}:{device.id}"
 
     def activated(self) -> AbstractContextManager[Any]:
@@ -101,7 +179,7 @@ class JaxDevice(Device):
         return self.current(jax.device_put, array, self.native)
 
     def asarray(self, x: Any) -> Array:
-        return self.current(super().asarray, x)
+        return x if isinstance(x, jax.Array) else self.current(super().asarray, x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.array(array)
@@ -120,6 +198,21 @@ class JaxDevice(Device):
 
     def fused(self, function: Callable[..., Any], out: tuple[Array, ...] | None = None) -> Callable[..., Any]:
         return _compiled(function)
+
+    def check_index(self, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
+        if not isinstance(indices, jax.core.Tracer):  # which has no values
+            super().check_index(indices, size, what, ignore)
+
+    def check_unit(self, values: Array, what: str) -> None:
+        if not isinstance(values, jax.core.Tracer):
+            super().check_unit(values, what)
+
+    def compile(self, program: Any) -> Callable[..., list[Array]]:
+        """The program as one function of `jax.jit`; line by line if it needs more devices, or answers in between."""
+        effects = {line.call.name for line in program.lines if line.effect}
+        if program.devices != [self] or not effects <= {"drawn", *_CHECKS}:
+            return compiled(program)
+        return functools.partial(self.current, _Jitted(program))
 
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         wide = xp.float64 if values.dtype == xp.float32 else values.dtype  # JAX adds one number after another
@@ -141,3 +234,6 @@ class JaxDevice(Device):
 
     def erf(self, x: Array) -> Array:
         return jax.lax.erf(x)
+
+
+tree.tell(jax.tree_util.register_pytree_node)

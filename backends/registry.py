@@ -29,6 +29,8 @@ class Family(NamedTuple):
     failed: str = ""  # why a foreign class cannot be imported
 
 
+_STAND_INS = {"jax": "jaxlib"}  # where what a library passes around in place of its arrays is, and where they are
+
 _families: dict[str, Family] = {}  # by name
 _devices: dict[str, Device] = {}  # canonical name -> the one Device of that name
 _lock = over_forks(threading.RLock())
@@ -233,6 +235,7 @@ def device_of(array: Array) -> Device:
         TypeError: no registered family holds such arrays.
     """
     library = type(array).__module__.partition(".")[0]
+    library = _STAND_INS.get(library, library)
     _discover()
     for name, family in list(_families.items()):
         if family.library in ("", library):

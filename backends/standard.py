@@ -362,23 +362,29 @@ def class_losses_rule(dev: Any, state: tuple[Any, ...], g: Array) -> Array:
 
 def check_index(dev: Any, indices: Array, size: int, what: str, ignore: int | None = None) -> None:
     """See `Device.check_index`."""
-    if dev.xp.any(_outside(indices, size, ignore)):
+    if dev.xp.any(outside(indices, size, ignore)):
         host = dev.to_numpy(indices)
-        bad = host[_outside(host, size, ignore)]
+        bad = host[outside(host, size, ignore)]
         raise IndexError(out_of_range(what, bad[0], bad.size, f"[0, {size})"))
 
 
 def check_unit(dev: Any, values: Array, what: str) -> None:
     """See `Device.check_unit`."""
-    bad = (values < 0) | (values > 1)
+    bad = outside_unit(values)
     if dev.xp.any(bad):
         wrong = dev.to_numpy(values)[dev.to_numpy(bad)]
         raise ValueError(out_of_range(what, f"{wrong[0]:g}", wrong.size, "[0, 1]"))
 
 
-def _outside(indices: Array, size: int, ignore: int | None) -> Array:
+def outside(indices: Array, size: int, ignore: int | None = None) -> Array:
+    """Which integers are outside [0, size) and are not `ignore`."""
     bad = (indices < 0) | (indices >= size)
     return bad if ignore is None else bad & (indices != ignore)
+
+
+def outside_unit(values: Array) -> Array:
+    """Which numbers are outside [0, 1]; NaN is not."""
+    return (values < 0) | (values > 1)
 
 
 def out_of_range(what: str, first: object, count: int, interval: str) -> str:

@@ -5,6 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+_nodes: list[tuple[Any, ...]] = []  # classes that hold arrays: (class, take apart, put together)
+_told: list[Callable[..., Any]] = []
+
+
+def hold_arrays(cls: type, apart: Callable[[Any], Any], together: Callable[[Any, Any], Any]) -> None:
+    """Tell libraries that walk trees, those that come later too, how to find the arrays in objects of a class.
+
+    Args:
+        apart: gives (arrays, all else) of an object.
+        together: makes one of (all else, arrays).
+    """
+    _nodes.append((cls, apart, together))
+    for register in _told:
+        register(cls, apart, together)
+
+
+def tell(register: Callable[..., Any]) -> None:
+    """Let a library walk into tensors: call `register(class, apart, together)` for each of their classes.
+
+    JAX is told when its first device is used. Another library, such as optree, is told by whoever uses it:
+
+    ```python
+    tree.tell(functools.partial(optree.register_pytree_node, namespace="tinytorch"))
+    ```
+    """
+    _told.append(register)
+    for node in _nodes:
+        register(*node)
+
 
 def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     """A copy of nested dicts, lists, tuples and named tuples with the function applied to everything else in them.

@@ -5,6 +5,7 @@ Nothing here knows what a program is beside its attributes: lines, inputs, const
 
 from __future__ import annotations
 
+import functools
 import itertools
 import linecache
 import weakref
@@ -20,8 +21,13 @@ def compiled(program: Any) -> Callable[..., Any]:
     """See `Device.compile`."""
     known: dict[str, Any] = {"Differs": Differs}
     body: list[str] = []
+    homes = [device for device in program.devices if device.current is not None]
     for i, (line, last) in enumerate(zip(program.lines, program.last_uses(), strict=True)):
         text = written(line, known, i)
+        home = next((v.device for v in line.outs), line.call.device)
+        if len(homes) > 1 and home in homes:
+            known[f"on_{i}"] = home.current
+            text = f"on_{i}(lambda: {text})"
         if line.expects is not None:
             body.append(f"if bool({text}) is not {line.expects}: raise Differs")
         else:
@@ -32,7 +38,8 @@ def compiled(program: Any) -> Callable[..., Any]:
     given = ", ".join(v.name for v in program.inputs)
     back = ", ".join(v.name for v in program.outputs)
     source = f"def run({given}):\n    " + "\n    ".join([*body, f"return [{back}]"])
-    return defined(source, known, program.name)
+    run = defined(source, known, program.name)
+    return functools.partial(homes[0].current, run) if len(homes) == 1 else run
 
 
 def defined(source: str, known: dict[str, Any], name: str, function: str = "run") -> Callable[..., Any]:

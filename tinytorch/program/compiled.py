@@ -144,6 +144,8 @@ class Compiled:
                 return out
         kind = _kind(args) if not kwargs else (_kind(args), _kind(kwargs))
         given = [x for _, x in _leaves((args, kwargs) if kwargs else args) if isinstance(x, Variable)]
+        if any(type(x.array) is not x.device.array_type for x in given):  # of JAX's transformations
+            return self.function(*args, **kwargs)
         eager = functools.partial(self.function, *args, **kwargs)
         for i, entry in enumerate(self._entries):
             if entry.holds(kind, given):

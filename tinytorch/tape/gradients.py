@@ -77,7 +77,7 @@ def expected(node: Node, at: int, g: Any, taped: bool) -> Any:
             "place of the rule"
         )
     else:
-        found = device_of(g)
+        found = device if device.asarray(g) is g else device_of(g)
     if found is not device and (found.library != device.library or type(found) is type(device)):
         raise ValueError(
             f"{_rule(node, at)} gave an array on {found} for an input on {device}; make arrays with device=dev.native"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from tinytorch.backends import Array, Device
+from tinytorch.backends.tree import hold_arrays
 
 _new = object.__new__
 
@@ -69,6 +71,10 @@ class Variable:
     is_view: bool  # detached or sliced from another tensor, and shows the values of that one
     _requires_grad: bool
     result: ClassVar[type[Any]]  # the class of what ops return: Tensor
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        hold_arrays(cls, _apart, functools.partial(_together, cls))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -131,6 +137,22 @@ def run_on(device: Device, function: Callable[..., Any], *args: Any) -> Any:
     """Call the function with the device current, where the device asks for that."""
     current = device.current  # read once: another thread may begin or end a recording
     return function(*args) if current is None else current(function, *args)
+
+
+def _apart(tensor: Variable) -> tuple[tuple[Array], tuple[Any, ...]]:
+    """The array of a tensor, and all else that is carried along: not its graph, nor its gradient."""
+    leaf = tensor._requires_grad and tensor.node is None
+    return (tensor.array,), (tensor.device, leaf, getattr(tensor, "name", None))
+
+
+def _together(cls: type[Variable], rest: tuple[Any, ...], arrays: Sequence[Array]) -> Variable:
+    """A tensor of `_apart`. Whoever walks trees may put anything in the place of an array."""
+    tensor = _new(cls)
+    (tensor.array,), (tensor.device, tensor._requires_grad, name) = arrays, rest
+    tensor.grad, tensor.node, tensor.is_view = None, None, False
+    if name is not None:
+        tensor.name = name  # type: ignore[attr-defined]
+    return tensor
 
 
 Place = Any  # where a gradient is collected: a Node, or a leaf
