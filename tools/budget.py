@@ -15,9 +15,9 @@ TOOLS = "verify parity cli.py commands.py junit.py progress.py starting.py table
 STOREYS = {  # name -> files and folders, and their budget of lines
     "engine": (ENGINE, 2_050),
     "ops": (("tinytorch/ops",), 3_800),
-    "backends": (("backends",), 4_450),
+    "backends": (("backends",), 4_500),
     "nn, optim, data": (("tinytorch/nn", "tinytorch/optim", "tinytorch/data"), 2_950),
-    "programs": (("tinytorch/program",), 2_500),
+    "programs": (("tinytorch/program",), 2_550),
     "tools": (tuple(f"tinytorch/{name}" for name in TOOLS.split()), 6_100),
     "milestones": (("milestones",), 1_250),
 }

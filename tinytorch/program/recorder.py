@@ -4,6 +4,8 @@ Tensors keep the arrays and the device that they have. Wherever tinytorch comput
 the device current" (`Device.current`); while a recording is on, that hands the function stand-ins in place of the
 arrays, and a `Noting` device in place of theirs. So the bodies of ops, their gradient rules, the walk back and the
 optimizers are recorded by the same means, and none of them knows. Other threads compute as ever.
+
+The file is long because a recorder is one class.
 """
 
 from __future__ import annotations
