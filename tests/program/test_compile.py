@@ -89,3 +89,16 @@ def test_an_op_of_ones_own_is_followed():
     factor = 3.0
     assert [step(x).item() for _ in range(4)] == [3.0] * 4
     del tinytorch.autograd.OPS["scaled"]
+
+
+def test_a_program_comes_back_after_a_state_is_loaded():
+    step, model, optimizer = build("W3a")
+    compiled = tinytorch.compile(step)
+    start = model.state_dict(), optimizer.state_dict()
+    first = [bits(compiled()) for _ in range(6)]
+    program = compiled.program
+    for _ in range(2):
+        model.load_state_dict(start[0])
+        optimizer.load_state_dict(start[1])
+        assert [bits(compiled()) for _ in range(6)] == first
+        assert compiled.programs == [program]

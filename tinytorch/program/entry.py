@@ -115,8 +115,9 @@ class Entry:
         return self.grad == grad_mode.enabled and self.kind == kind and self.recording.why_not(given) is None
 
     def stale(self) -> bool:
-        """Whether an optimizer has arranged its parameters in another way since."""
-        return any(optimizer._flats is not arranged for optimizer, arranged in self.arranged)
+        """Whether the optimizers have arranged other flat arrays for good; after loading a state they have none yet."""
+        new = [optimizer._flats for optimizer, arranged in self.arranged if optimizer._flats is not arranged]
+        return any(map(any, (flats.groups for flats in new)))
 
     def settled(self) -> bool:
         """Whether the flat arrays are those of the optimizers, and their parameters'; other equal ones are taken on."""
