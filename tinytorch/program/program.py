@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -244,10 +245,9 @@ class Program:
         for v in self.outputs:
             if v not in known:
                 raise ValueError(f"{self.name}: {v} is to be returned, and not given")
-        if len(set(names)) != len(names):
-            raise ValueError(
-                f"{self.name}: a name stands for two values: {sorted(n for n in names if names.count(n) > 1)}"
-            )
+        twice = sorted(n for n, count in Counter(names).items() if count > 1)
+        if twice:
+            raise ValueError(f"{self.name}: a name stands for two values: {', '.join(twice)}")
 
     @property
     def devices(self) -> list[Device]:
@@ -303,20 +303,21 @@ class Program:
 
     def cost(self) -> Cost:
         """Calls, flops, bytes and memory of a run, and a table by line."""
-        rows = []
-        alive = sum(v.nbytes for v in (*self.inputs, *self.constants))
-        most = alive
+        rows: list[tuple[str, str, int, int]] = []
+        most = alive = sum(v.nbytes for v in (*self.inputs, *self.constants))  # which others hold
+        made: set[Value] = set()
+        calls = 0
         for line, last in zip(self.lines, self.last_uses(), strict=True):
             view = line.call.name in _VIEWS
             moved = 0 if view else sum(v.nbytes for v in (*line.ins, *line.outs))
             rows.append((str(line), line.where, _flops(line), moved))
+            calls += moved > 0
             if not view:
+                made.update(line.outs)
                 alive += sum(v.nbytes for v in line.outs)
-            most = max(most, alive)
-            if not view:
-                alive -= sum(v.nbytes for v in last)
-        calls = [r for r, line in zip(rows, self.lines, strict=True) if line.call.name not in _VIEWS and r[3]]
-        return Cost(len(calls), sum(r[2] for r in rows), sum(r[3] for r in rows), most, tuple(rows))
+                most = max(most, alive)
+                alive -= sum(v.nbytes for v in last if v in made)
+        return Cost(calls, sum(r[2] for r in rows), sum(r[3] for r in rows), most, tuple(rows))
 
 
 def _flops(line: Line) -> int:

@@ -81,8 +81,8 @@ def watched(recorder: Recorder) -> Iterator[None]:
         raise recorder.refused(why, fix)
 
     def called(frame: Any, event: str, arg: Any) -> None:
-        caller = frame if event == "c_call" else frame.f_back
-        if event not in ("call", "c_call") or caller is None or not of_user(caller.f_code.co_filename):
+        caller = frame if event == "c_call" else frame.f_back if event == "call" else None
+        if caller is None or not of_user(caller.f_code.co_filename):
             return
         why = _of_c(arg) if event == "c_call" else _of_python(frame)
         if why is not None:
