@@ -122,6 +122,8 @@ class CpuDevice(Device):
             super().check_unit(values, what)
 
     def does_as_default(self, point: str, *args: Any) -> bool:
+        if point == "fused":  # below, planned memory does as well as blocks
+            return bool(args[1].size < cpu_functions.MANY // 4)
         if point == "class_losses_rule":
             return bool(args[0][0].size <= cpu_functions.SHORT)
         if point == "erf":

@@ -271,7 +271,7 @@ class Namespace:
 
 BLOCK = 65_536  # numbers: a few arrays of this size stay in a core's own cache from one pass to the next
 _PASSES = 4  # passes over memory for each result: with fewer, the copies of the blocks' results cost what blocks gain
-_MANY = 2**22  # numbers in all passes for a result: from here on they do not stay in the cache without blocks
+MANY = 2**22  # numbers in all passes for a result: from here on they do not stay in the cache without blocks
 
 
 class _Probe(np.ndarray):
@@ -301,7 +301,7 @@ def in_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
         single = type(found) is not tuple
         results = 1 if single else len(found)
         passes = max(_Probe.passes - before, 1) / results
-        least = _MANY / passes if passes >= _PASSES else math.inf
+        least = MANY / passes if passes >= _PASSES else math.inf
 
     def call(dev: Device, *arrays: Array, out: tuple[Array, ...] | None = None, **numbers: float) -> Any:
         first = arrays[0]

@@ -242,6 +242,10 @@ class Device:
         """
         return function
 
+    def elementwise(self, function: Callable[..., Any], *arrays: Array, **numbers: float) -> Any:
+        """What `fused` of the function gives for these arrays and numbers: one line of a program."""
+        return self.fused(function)(self, *arrays, **numbers)
+
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         """Sum rows by index: `out[i] = sum of values[n] over all n with indices[n] == i`.
 

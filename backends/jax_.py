@@ -214,6 +214,10 @@ class JaxDevice(Device):
             return compiled(program)
         return functools.partial(self.current, _Jitted(program))
 
+    def does_as_default(self, point: str, *args: Any) -> bool:
+        jitted = ("fused", "windows", "add_windows", "normalized", "normalized_rule")  # as a program is anyway
+        return point in jitted or super().does_as_default(point, *args)
+
     def scatter_add(self, values: Array, indices: Array, size: int) -> Array:
         wide = xp.float64 if values.dtype == xp.float32 else values.dtype  # JAX adds one number after another
         out = xp.zeros((size, *values.shape[1:]), dtype=wide, device=self.native)

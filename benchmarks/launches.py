@@ -1,6 +1,6 @@
 """The operations of a step on a CUDA device, counted exactly: launches = kernels + matrix products + memsets; copies.
 
-    python -m benchmarks.launches [--workloads W3a,S3] [--names]
+    python -m benchmarks.launches [--workloads W3a,S3] [--compile] [--names]
 
 CuPy has no place to count launches. So the steps run in another process whose driver prints each operation: the driver
 that runs CuPy's kernels on a CPU does so if the environment says CUDA_ON_CPU_TRACE=1. The driver of a GPU does not:
@@ -23,13 +23,14 @@ _COPIES = re.compile("memcpy")
 _WAITS = re.compile("event|stream|synchronize|hostFunc|callback", re.IGNORECASE)
 _CODE = """
 import sys, tinytorch
-from benchmarks.peers import tinytorch_
+from benchmarks.peers import tinytorch_, tinytorch_compiled
 from benchmarks.workloads import WORKLOADS
 
-for name in sys.argv[2:]:
+for name in sys.argv[3:]:
     with tinytorch.device(sys.argv[1]):
-        step, _ = tinytorch_.build(WORKLOADS[name])
-        for _ in range(2):
+        peer = tinytorch_compiled if sys.argv[2] == "compiled" else tinytorch_
+        step, _ = peer.build(WORKLOADS[name])
+        for _ in range(5):
             step()
         print(f"begin {name}", file=sys.stderr, flush=True)
         step()
@@ -66,9 +67,9 @@ def operations(code: str, *arguments: str) -> dict[str, Counter[str]]:
     return found
 
 
-def counted(workloads: list[str], device: str = "cuda:0") -> dict[str, Counter[str]]:
-    """The operations of the third step of each workload, after all setting up. Raises as `operations`."""
-    return operations(_CODE, device, *workloads)
+def counted(workloads: list[str], device: str = "cuda:0", *, compiled: bool = False) -> dict[str, Counter[str]]:
+    """The operations of the sixth step of each workload, after all setting up. Raises as `operations`."""
+    return operations(_CODE, device, "compiled" if compiled else "eager", *workloads)
 
 
 def summary(operations: Counter[str]) -> dict[str, int]:
@@ -88,9 +89,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.launches", description=__doc__)
     parser.add_argument("--workloads", default="W1,W2,W3m,W3a,W4a,W4b,W5,S1,S2,S3", help="some of them, as W3a,S3")
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--compile", action="store_true", help="of compiled steps")
     parser.add_argument("--names", action="store_true", help="what is launched, too")
     options = parser.parse_args()
-    found = counted(options.workloads.split(","), options.device)
+    found = counted(options.workloads.split(","), options.device, compiled=options.compile)
     print(f"{'':5}" + "".join(f"{name:>10}" for name in ("launches", "products", "memsets", "copies")))
     for name, operations in found.items():
         print(f"{name:5}" + "".join(f"{n:10}" for n in summary(operations).values()))

@@ -38,6 +38,22 @@ def test_a_step_launches_what_it_launched(name, found):
     assert tuple(summary(found[name]).values()) == EXPECTED[name]
 
 
+COMPILED = {"W1": 30, "W2": 37, "W3m": 27, "W3a": 27, "W4a": 42, "W4b": 72, "W5": 90}  # launches
+
+
+@pytest.fixture(scope="module")
+def found_of_compiled():
+    try:
+        return counted(list(COMPILED), compiled=True)
+    except NotCounted as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_step_launches_no_more(name, found_of_compiled):
+    assert summary(found_of_compiled[name])["launches"] == COMPILED[name] < EXPECTED[name][0]
+
+
 CODE = """
 import sys, tinytorch
 from tinytorch import Tensor, nn, optim

@@ -60,7 +60,7 @@ def test_every_function_that_is_fused_can_be_written_out_as_one_kernel(function)
 def _small_blocks(monkeypatch):
     """The CPU works on ten numbers at a time, whatever the function."""
     monkeypatch.setattr(cpu_functions, "BLOCK", 10)
-    monkeypatch.setattr(cpu_functions, "_MANY", 11)
+    monkeypatch.setattr(cpu_functions, "MANY", 11)
     monkeypatch.setattr(cpu_functions, "_PASSES", 0)
     cpu_functions.in_blocks.cache_clear()
     yield

@@ -168,6 +168,14 @@ class Noting(Device):
     def asarray(self, x: Any) -> Any:
         return x if isinstance(x, Traced) else self.recorder.constant(self.real.asarray(x), self.real)
 
+    def fused(self, function: Callable[..., Any], out: tuple[Any, ...] | None = None) -> Callable[..., Any]:
+        def call(dev: Any, *arrays: Any, **numbers: Any) -> Any:
+            if self.real.does_as_default("fused", function, *arrays):
+                return function(dev, *arrays, **numbers)
+            return self._noted("elementwise")(function, *arrays, **numbers)
+
+        return call
+
     def check_index(self, indices: Any, size: int, what: str, ignore: int | None = None) -> None:
         self._noted("check_index", effect=True)(indices, size, what, ignore)
 

@@ -163,6 +163,8 @@ def _shown(x: Any, inside: bool = False) -> str:
         return f"xp.{x.name}"
     if isinstance(x, np.random.Generator):
         return "generator"
+    if callable(x) and hasattr(x, "__name__"):
+        return str(x.__name__).strip("_")
     return repr(x)
 
 

@@ -154,7 +154,9 @@ class Reach:
         self._check(functools.partial(vars(x).get, "param_groups"), groups)
         self._check(functools.partial(_tuple_of, x.param_groups), groups)
         for i, group in enumerate(x.param_groups):
-            self._check(functools.partial(_parameters, group), f"{groups}[{i}]['params']")
+            self._check(functools.partial(group.get, "params"), f"{groups}[{i}]['params']")
+            if isinstance(group["params"], list):
+                self._check(functools.partial(_tuple_of, group["params"]), f"{groups}[{i}]['params']")
             self.groups.append((group, f"{groups}[{i}]"))
             yield from ((p, getattr(p, "name", "") or f"{groups}[{i}]") for p in group["params"])
         for name in list(vars(x)):
@@ -329,10 +331,6 @@ def _items_of(x: Any) -> tuple[Any, ...]:
 
 def _tuple_of(x: Any) -> tuple[Any, ...]:
     return tuple(x)
-
-
-def _parameters(group: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(group["params"])
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
