@@ -196,7 +196,21 @@ class Compiled:
             "numbers that change as tensors, and batches of one size"
         )
 
-    def _recorded(self, args: Any, kwargs: Any, alike: list[Recording]) -> tuple[Any, Recording | None]:
+    def recorded(self, recorder: Recorder, args: Any, kwargs: Any) -> Program:
+        """The program of a call, which is made in eager mode, as a recorder sees it.
+
+        Raises:
+            CannotCompile: there is none; or the optimizers have arranged their parameters anew, as in a first step.
+        """
+        with _recording:
+            _, recording = self._recorded(args, kwargs, [], recorder)
+        if recording is None:
+            raise recorder.refused("its optimizers have made their first step", "call it once more")
+        return recording.program
+
+    def _recorded(
+        self, args: Any, kwargs: Any, alike: list[Recording], recorder: Recorder | None = None
+    ) -> tuple[Any, Recording | None]:
         """Call the function and write down what it does, which is the same as in those before.
 
         Raises:
@@ -206,7 +220,7 @@ class Compiled:
         for name, x in _leaves((args, kwargs)):
             if not isinstance(x, Variable):
                 reach.follow(x, name)
-        recorder = Recorder(self._name)
+        recorder = recorder or Recorder(self._name)
         taking = Taking(recorder, reach, self._given(args, kwargs))
         before = random.generator.bit_generator.state
         drawn, settings = reach.draws(), reach.settings()

@@ -50,6 +50,7 @@ class Recorder(Observer):
         self.inside = False  # a body, which has stand-ins already
         self.part, self.where, self.hint = "forward", "", ""
         self.walked = False  # whether a backward pass has begun
+        self.kept: dict[Value, Any] | None = None  # what each value is in this call, for who asks
         self.refusal: CannotCompile | None = None  # which the function may have caught
         self.bodies = {f.body for f in OPS.values()}  # type: ignore[attr-defined]
 
@@ -156,7 +157,10 @@ class Recorder(Observer):
             return Traced(self, x, self.value(x, None, "number")) if isinstance(x, int | float) else x
         if not hasattr(x, "shape") or not hasattr(x, "dtype"):
             return x
-        return Traced(self, x, self.value(x, device, self.hint or "v"))
+        what = self.value(x, device, self.hint or "v")
+        if self.kept is not None:
+            self.kept[what] = x
+        return Traced(self, x, what)
 
     def _constants(self, result: Any, device: Device) -> Any:
         def constant(x: Any) -> Any:

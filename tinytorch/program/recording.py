@@ -179,6 +179,8 @@ class Taking:
         name = "".join(c if c.isalnum() else "_" for c in name).strip("_") or "x"
         what = self.recorder.value(array, device, name if not name[0].isdigit() else f"_{name}")
         self.recorder.known_as(array, what)
+        if self.recorder.kept is not None:
+            self.recorder.kept[what] = array
         self.sources[what] = source
 
     def restore(self) -> None:
