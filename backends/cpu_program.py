@@ -1,4 +1,4 @@
-"""Programs on NumPy: straight-line calls that write into memory which is planned once.
+"""Programs on NumPy: straight-line calls that write into planned memory.
 
 A result that nobody sees has a place in one block of memory, which is laid out when the program is made: places are
 reused as soon as nothing needs them, so that what is computed stays in the cache. A place does not move, so reshapes,
@@ -48,18 +48,18 @@ _ALIGNED = 64  # bytes: a line of the cache
 
 
 class Buffer:
-    """Memory of a result, from the line that makes it to the last that needs it."""
+    """Memory of a result, from the line that computes the result to the last line that needs it."""
 
     __slots__ = ("first", "last", "nbytes", "offset", "whole")
 
     def __init__(self, first: int, nbytes: int) -> None:
         self.first = self.last = first
         self.nbytes, self.offset = nbytes, 0
-        self.whole: Buffer = self  # the one in whose place it is
+        self.whole: Buffer = self  # the buffer whose place this one takes
 
 
 class Writer:
-    """Writes a program out, twice: first to see which memory it takes and how long, then with that laid out."""
+    """Writes a program out. A first pass finds out which memory is needed how long, a second uses the layout."""
 
     def __init__(self, program: Any, samples: dict[Any, Any], planned: list[Buffer] | None, memory: Any) -> None:
         self.program, self.samples, self.planned, self.memory = program, samples, planned, memory
@@ -77,9 +77,9 @@ class Writer:
         self.within: dict[Any, str] = {}
         self.placed: set[Any] = set()
         self.root: dict[Any, Any] = {}
-        self.origin: dict[Any, Any] = {}  # of what is another's elements, in the same order: that
+        self.origin: dict[Any, Any] = {}  # for a reshaped or converted value the value before
         self.checked: dict[Any, int] = {}  # indices whose check is in that line
-        self.new: set[Any] = set()  # what is computed into memory of its own in each run
+        self.new: set[Any] = set()  # values in new memory in each run
         self.find_wholes()
         lines = enumerate(program.lines)
         self.last = {v: len(program.lines) for v in program.outputs}
@@ -88,7 +88,7 @@ class Writer:
                 self.last[v] = max(i, self.last.get(v, 0))
 
     def find_wholes(self) -> None:
-        """Arrays that are computed to be joined, once: they are computed in their places in the whole."""
+        """Find arrays whose only use is to be joined: they are computed in their places in the whole."""
         used: dict[Any, int] = {}
         made = {v: line for line in self.program.lines for v in line.outs}
         for line in self.program.lines:
@@ -111,7 +111,7 @@ class Writer:
     # Memory -------------------------------------------------------------------------------------------------------
 
     def place(self, like: Array) -> tuple[Array, Buffer]:
-        """An array with the layout of another, in memory that is its own for now."""
+        """An array with the layout of another, in memory of its own until its last use."""
         number = len(self.buffers)
         strides = like.strides if like.flags.c_contiguous else np.empty_like(like).strides
         if self.planned is None:
@@ -124,11 +124,11 @@ class Writer:
         return array, buffer
 
     def framed(self, array: Array) -> tuple[Array, Buffer]:
-        """An array that keeps its memory for itself, since a part of it is written once and for all."""
+        """An array that never shares its memory: a part of it is written once and for all."""
         return array, Buffer(self.line, 0)
 
     def keep(self, v: Any, array: Array, buffer: Buffer | None) -> None:
-        """From now on the value is that array, in that memory; or it is constant."""
+        """The value is that array from now on, in that memory; without memory the value is constant."""
         self.fixed[v] = self.known[v.name] = array
         if buffer is not None:
             self.of[v] = buffer
@@ -143,7 +143,7 @@ class Writer:
         return name
 
     def text(self, x: Any, like: Any = None) -> str:
-        """An argument as code: a number beside floating arrays is an array without axes, which NumPy takes faster."""
+        """An argument as code. A number beside floating arrays becomes an array without axes: NumPy is faster so."""
         if hasattr(x, "nbytes") and hasattr(x, "name") and not isinstance(x, np.ndarray):
             return str(x.name)
         if like is not None and like.dtype.kind == "f" and type(x) in (int, float) and abs(x) < 2**24:
@@ -151,7 +151,7 @@ class Writer:
         return repr(x) if type(x) in (int, bool, float, type(None)) and x == x and abs(x or 0) < 1e300 else self.name(x)
 
     def sample(self, x: Any) -> Any:
-        """An argument as it may be in a run."""
+        """An argument with the layout that it has in a run."""
         if isinstance(x, tuple | list):
             return type(x)(map(self.sample, x))
         try:
@@ -160,7 +160,7 @@ class Writer:
             return x
 
     def now(self, x: Any) -> Any:
-        """An argument as it is when the program is made, where it is fixed."""
+        """An argument, as the fixed array if there is one."""
         if isinstance(x, tuple | list):
             return type(x)(map(self.now, x))
         try:
@@ -212,7 +212,7 @@ class Writer:
         self.plainly(line, args, kwargs)
 
     def plainly(self, line: Any, args: Any, kwargs: Any) -> None:
-        """As the default does: the call, and a name for what it gives."""
+        """The call and a name for its result, as in the default."""
         for v in line.ins:
             self.flush(v)
         if line.out is not None and any(v not in self.samples for v in line.outs):
@@ -220,7 +220,7 @@ class Writer:
         self.body.append(f"{assigned(line.out)} = {written(line, self.known, self.line)}")
 
     def folded(self, line: Any, args: Any, kwargs: Any) -> bool:
-        """Of constants alone, or of a shape: computed now."""
+        """Compute now, if all arguments are constant or only a shape matters."""
         constant = all(v in self.fixed and v not in self.of for v in line.ins)
         if not (constant or line.call.name in _OF_SHAPE) or line.out in self.outputs:
             return False
@@ -230,7 +230,7 @@ class Writer:
         return True
 
     def viewed(self, line: Any, args: Any, kwargs: Any) -> bool:
-        """What shows the elements of a fixed array is made now."""
+        """Make a view of a fixed array now."""
         arrays = [v for v in line.ins if v in self.fixed]
         if line.out not in self.samples:
             self.samples[line.out] = np.asarray(line.call.function(*args, **kwargs))
@@ -245,7 +245,7 @@ class Writer:
         return True
 
     def pointed(self, line: Any, base: Any, result: Array) -> bool:
-        """Of what is new in each run, it is made in each run: of the whole, and only if something needs it."""
+        """Make a view of new memory in each run, from its whole, and only if a line needs the view."""
         root = self.root.get(base, base)
         array = self.samples[root]
         if (
@@ -266,7 +266,7 @@ class Writer:
         return True
 
     def flush(self, v: Any) -> None:
-        """Make a view that was put off."""
+        """Make a view now that a line needs it."""
         if v in self.within:
             self.body.append(self.within.pop(v))
 
@@ -276,7 +276,7 @@ class Writer:
         return bool(known)
 
     def computed(self, line: Any, args: Any, kwargs: Any) -> bool:
-        """Into memory of its own, if there is a way."""
+        """Compute into memory of its own, if there is a way."""
         call = line.call
         function = _UFUNCS.get(call.name) if call.kind == "operator" else call.function
         result = self.samples[line.out]
@@ -295,10 +295,10 @@ class Writer:
         return way is not None and bool(way(self, line, args, kwargs, result))
 
     def elementwise(self, line: Any, function: Any, args: Any, result: Array) -> None:
-        """A call of a function of elements, maybe in the place of one that is not needed any more."""
+        """A call of an elementwise function. The result may take the place of an argument after its last use."""
         floats = next((a for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f"), None)
         given = [self.text(x, floats) for x in line.args[: len(args)]]
-        if not result.ndim:  # which NumPy computes faster without being told where
+        if not result.ndim:  # NumPy is faster without `out` here
             out = f"{line.out.name} = {self.name(np.asarray)}" if line.out in self.outputs else f"{line.out.name} = "
             self.body.append(f"{out}({self.name(function)}({', '.join(given)}))")
             return
@@ -307,7 +307,7 @@ class Writer:
         self.body.append(f"{self.name(function)}({', '.join(given)})")
 
     def inherit(self, line: Any, out: Array, buffer: Buffer) -> None:
-        """Note that a result may take the place of an input that is not needed any more."""
+        """Note that the result may take the place of an argument after its last use."""
         for v in line.ins if self.planned is None else ():
             mine = self.of.get(v)
             if mine is not None and mine is not buffer:
@@ -319,7 +319,7 @@ class Writer:
     def target(
         self, line: Any, result: Array, shape: tuple[int, ...] | None = None, *, elementwise: bool = False
     ) -> str:
-        """Memory for the result of the line, as code, in that shape: new where others get to see it."""
+        """Memory for the result of the line, as code, in that shape: new memory if the result is an output."""
         v = line.out
         if v not in self.outputs and v not in self.part_of:
             out, buffer = self.place(result)
@@ -393,12 +393,12 @@ def _sampled(samples: dict[Any, Any], out: Any, result: Any) -> None:
 
 
 def _outline(shape: Any, dtype: Any, strides: Any) -> Array:
-    """An array of that layout without its memory: for what looks at layouts alone."""
+    """An array of that layout without memory, for code that looks at layouts alone."""
     return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, strides)
 
 
 def _power(args: Any, result: Array) -> Any:
-    """What NumPy's operator makes of a power: the same for all elements, it is a faster function."""
+    """The function that NumPy's operator `**` calls: a faster one for some exponents."""
     x, n = args
     if isinstance(x, np.ndarray) and x.ndim and type(n) in (int, float):
         known = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}.get(n)
@@ -408,7 +408,7 @@ def _power(args: Any, result: Array) -> Any:
 
 
 def _plain(args: Any, result: Array) -> bool:
-    """Whether maximum and minimum of these are NumPy's own."""
+    """Whether `cpu` calls NumPy's own maximum and minimum for these."""
     return not (type(args[1]) is float and isinstance(args[0], np.ndarray) and args[0].size > SHORT)
 
 
@@ -416,7 +416,7 @@ _BY_NUMBER = {"maximum": np.maximum, "minimum": np.minimum}
 
 
 def _laid_out(buffers: Sequence[Buffer], heirs: Sequence[tuple[Buffer, Buffer, int]]) -> int:
-    """Give each buffer its place, so that those needed at once do not overlap. Returns the bytes of all."""
+    """Give each buffer its place. Buffers needed at the same time do not overlap. Returns the bytes of all."""
     for mine, heir, line in heirs:
         if mine.whole.last == line and heir.whole is heir and mine.whole is not heir:
             heir.whole = mine.whole
@@ -439,7 +439,7 @@ _offset = operator.attrgetter("offset")
 
 
 def _layout(v: Any) -> Any:
-    """An array, or a number, as the input is."""
+    """An array with the layout of an input, or a number."""
     if v.shape is None:
         return 0.5
     strides = getattr(v, "strides", None)

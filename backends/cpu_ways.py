@@ -1,4 +1,4 @@
-"""Functions of NumPy that are told where their result is to be, as `cpu` computes them: what `cpu_program` writes.
+"""Ways to compute into given memory with NumPy, bit for bit as `cpu` does: `cpu_program` writes these calls.
 
 A way is given the writer, the line, its arguments and its result as they may be in a run. It writes the line and
 returns True, or returns False where that is not how `cpu` computes it.
@@ -31,7 +31,7 @@ def _matmul(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool
 
 
 def _sum(w: Writer, line: Any, args: Any, kwargs: Any, result: Array, count: int = 0) -> bool:
-    """One product with ones, where that is what `cpu` makes of it."""
+    """One product with ones, if `cpu` computes the sum so."""
     x, axis, keepdims = args[0], kwargs.get("axis"), kwargs.get("keepdims", False)
     v = line.args[0]
     if set(kwargs) - {"axis", "keepdims"} or x.dtype.kind != "f" or not (x.ndim and x.size) or not x.flags.c_contiguous:
@@ -113,7 +113,7 @@ def _where(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
 
 
 def _clip(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
-    """Of a number and the elements of a large array, which `maximum` and `minimum` are, too."""
+    """`clip` with numbers. For large arrays `maximum` and `minimum` with a number are that, too."""
     given = {"maximum": [*args[1:], math.inf], "minimum": [-math.inf, *args[1:]]}.get(line.call.name, args[1:])
     if len(given) != 2:
         return False
@@ -145,7 +145,7 @@ def _astype(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool
 
 
 def _reshape(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
-    """Where it is a copy."""
+    """A reshape that copies."""
     w.body.append(
         f"{w.target(line, np.empty(result.shape, result.dtype), args[0].shape)}[...] = {w.text(line.args[0])}"
     )
@@ -153,7 +153,7 @@ def _reshape(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> boo
 
 
 def _windows(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
-    """The frame of zeros is there already."""
+    """Windows of a padded image whose frame of zeros is made once."""
     x, kernel, stride, (ph, pw), dilation = args
     C, H, W, N = x.shape
     if ph or pw:

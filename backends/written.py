@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Differs(Exception):
-    """A line of a program has another answer than the program was made for."""
+    """A line of a program gave another answer than the line expects."""
 
 
 def compiled(program: Any) -> Callable[..., Any]:
@@ -63,7 +63,7 @@ def assigned(out: Any) -> str:
 
 
 def written(line: Any, known: dict[str, Any], number: int) -> str:
-    """The call of a line as Python. What it needs beside values is put into `known`."""
+    """The call of a line as Python. Objects other than values go into `known`."""
 
     def shown(x: Any) -> str:
         if hasattr(x, "name") and hasattr(x, "nbytes") and hasattr(x, "shape") and not hasattr(x, "__array__"):

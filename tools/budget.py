@@ -17,7 +17,7 @@ STOREYS = {  # name -> files and folders, and their budget of lines
     "ops": (("tinytorch/ops",), 3_800),
     "backends": (("backends",), 4_500),
     "nn, optim, data": (("tinytorch/nn", "tinytorch/optim", "tinytorch/data"), 2_950),
-    "programs": (("tinytorch/program",), 2_550),
+    "programs": (("tinytorch/program",), 2_600),
     "tools": (tuple(f"tinytorch/{name}" for name in TOOLS.split()), 6_100),
     "milestones": (("milestones",), 1_250),
 }

@@ -29,14 +29,14 @@ from tinytorch.words import shown
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST = 8  # programs of one function
-_TRIES = 6  # calls in which optimizers may arrange their parameters anew until a program is made, half of them
+_TRIES = 6  # half of the calls in which optimizers may arrange their parameters anew, before a program is made
 
 _recording = over_forks(threading.RLock())
 _busy = threading.local()  # .recorder: of this thread, if one is on
 
 
 def _leaves(tree: Any, name: str = "") -> list[tuple[str, Any]]:
-    """What is in nested tuples, lists and dicts, each with a name."""
+    """The leaves of nested tuples, lists and dicts, each with a name."""
     if isinstance(tree, dict):
         return [leaf for k, v in tree.items() for leaf in _leaves(v, f"{name}_{k}" if name else str(k))]
     if isinstance(tree, tuple | list):
@@ -45,7 +45,7 @@ def _leaves(tree: Any, name: str = "") -> list[tuple[str, Any]]:
 
 
 def _kind(x: Any) -> Any:
-    """What a program depends on of an argument: of all else than tensors, its value."""
+    """The part of an argument that a program depends on: the layout of a tensor, the value of anything else."""
     if isinstance(x, Variable):
         array = x.array
         return (
@@ -75,7 +75,7 @@ def _kind(x: Any) -> Any:
 
 
 class Compiled:
-    """A function that runs as a program: what `compile` makes. Its other attributes are those of the function.
+    """A function that runs as a program: the result of `compile`. Its other attributes are those of the function.
 
     Attributes:
         program: of the last call; None until there is one.
@@ -88,7 +88,7 @@ class Compiled:
         self.function, self.engine = function, engine
         self._name = getattr(function, "__name__", type(function).__name__)
         self._entries: list[Entry] = []
-        self._pending: list[tuple[Any, bool, Recording]] = []  # kinds, grad modes, and what was recorded once
+        self._pending: list[tuple[Any, bool, Recording]] = []  # kinds, grad modes, and recordings seen once
         self._lost = 0  # calls since the last program was made in which optimizers arranged their parameters anew
         self._full = False
         self._lock = over_forks(threading.RLock())
@@ -108,7 +108,7 @@ class Compiled:
         return self._entries[0].recording.program if self._entries else None
 
     def __getattr__(self, name: str) -> Any:
-        if name == "function":  # it is not there yet
+        if name == "function":  # before `__init__` has set the attribute
             raise AttributeError(name)
         return getattr(self.function, name)
 
@@ -123,7 +123,7 @@ class Compiled:
         return known[self]
 
     def __reduce__(self) -> Any:
-        """As a function is copied and pickled: by its name, a method by that of its instance; without programs."""
+        """Copies and pickles hold the name of the function, as for any function, and no programs."""
         if isinstance(self.function, types.MethodType):
             return getattr, (self.function.__self__, self._name)
         if isinstance(self.function, types.FunctionType):
@@ -135,7 +135,7 @@ class Compiled:
         return f"<compiled {name}: {len(self._entries)} program{'s' * (len(self._entries) != 1)}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the function gives: of its program, if there is one for these arguments and for how all is now."""
+        """The result of the function: from its program, if there is one for these arguments and the present state."""
         if getattr(_busy, "recorder", None) is not None or (observers and not all(map(_of_recording, observers))):
             return self.function(*args, **kwargs)
         if self._entries and not kwargs and (latest := self._entries[0]).simple:
@@ -163,7 +163,7 @@ class Compiled:
         return self._record(args, kwargs, kind, given)
 
     def _record(self, args: Any, kwargs: Any, kind: Any, given: list[Variable]) -> Any:
-        """Call the function itself and write down what it does; the second time that is the same, keep the program."""
+        """Call the function itself and record the call. A second recording like the first makes a program."""
         if self._full or len(self._entries) >= _MOST or len(self._pending) >= 2 * _MOST or self._lost > 2 * _TRIES:
             if not self._full:
                 self._full = True
@@ -197,7 +197,7 @@ class Compiled:
         )
 
     def recorded(self, recorder: Recorder, args: Any, kwargs: Any) -> Program:
-        """The program of a call, which is made in eager mode, as a recorder sees it.
+        """Call the function in eager mode. Returns the program of that call, as the recorder sees it.
 
         Raises:
             CannotCompile: there is none; or the optimizers have arranged their parameters anew, as in a first step.
@@ -211,10 +211,10 @@ class Compiled:
     def _recorded(
         self, args: Any, kwargs: Any, alike: list[Recording], recorder: Recorder | None = None
     ) -> tuple[Any, Recording | None]:
-        """Call the function and write down what it does, which is the same as in those before.
+        """Call the function and record the call, which has to be like the recordings before.
 
         Raises:
-            CannotCompile: it is not, or cannot be written down. Tensors, optimizers and random numbers are as before.
+            CannotCompile: it differs, or cannot be recorded. Tensors, optimizers and random numbers are as before.
         """
         reach = Reach(self.function)
         for name, x in _leaves((args, kwargs)):
@@ -228,7 +228,7 @@ class Compiled:
         try:
             with recorder.on(taking.devices), watched(recorder):
                 result = self.function(*args, **kwargs)
-            if recorder.refusal is not None:  # and the function went on
+            if recorder.refusal is not None:  # the function caught the error
                 raise recorder.refusal
             if (path := reach.changed()) is not None:
                 recorder.where = reach.line_of(path)
@@ -266,7 +266,7 @@ class Compiled:
 
 
 def _rules(recording: Recording) -> list[Any]:
-    """Which rules the optimizers step by: settings that are zero make others of them."""
+    """The rules that the optimizers step by. A setting of zero selects another rule."""
     return [(id(optimizer), *numbers) for optimizer, _, _, _, numbers in recording.numbers]
 
 

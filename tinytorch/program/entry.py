@@ -1,6 +1,6 @@
-"""A program bound to the tensors and optimizers of its function: when it holds, what it is given, what it sets.
+"""A program bound to the tensors and optimizers of its function: its guards, its inputs and its results.
 
-That is written out as Python, too. For a small step it would otherwise take longer than the program.
+The binding is written out as Python, too: for a small step a general one takes longer than the program.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tinytorch.program.recording import Leaf, Recording, Same, Source
 from tinytorch.tape.modes import grad_mode
 from tinytorch.tape.variable import Variable, clock
 
-MISSED = object()  # what a program gives that is not the right one, as everything is now
+MISSED = object()  # the result of a program whose guards do not hold
 
 _ARRAY, _GRAD, _CHANGED = (vars(Variable)[name].__set__ for name in ("array", "grad", "changed"))
 _NOW = vars(Flat)["now"].__set__
@@ -41,7 +41,7 @@ _AT = vars(Done)["at"].__set__
 
 
 def made(array: Any, device: Any, node: Any, requires_grad: bool, is_view: bool) -> Any:
-    """A tensor that a program gives."""
+    """A tensor of a program's results."""
     tensor = object.__new__(Variable.result)
     tensor.array = array
     tensor.device = device
@@ -66,7 +66,7 @@ def numbers_of(optimizer: Any, steps: int, settings: Any) -> Any:
 
 
 class Entry:
-    """A program, and what binds it to the tensors and optimizers of its function.
+    """A program and its binding to the tensors and optimizers of its function.
 
     Attributes:
         simple: whether all arguments are tensors, given by position.
@@ -111,7 +111,7 @@ class Entry:
     # Whether it holds ---------------------------------------------------------------------------------------------
 
     def holds(self, kind: Any, given: Sequence[Any]) -> bool:
-        """Whether the program is the one for such arguments, as everything is now."""
+        """Whether the guards hold for such arguments and the present state."""
         return self.grad == grad_mode.enabled and self.kind == kind and self.recording.why_not(given) is None
 
     def stale(self) -> bool:
@@ -120,7 +120,7 @@ class Entry:
         return any(map(any, (flats.groups for flats in new)))
 
     def settled(self) -> bool:
-        """Whether the flat arrays are those of the optimizers, and their parameters'; other equal ones are taken on."""
+        """Whether the program knows the present flat arrays of the optimizers. Equal new ones are taken over first."""
         if any(optimizer._flats is not arranged for optimizer, arranged in self.arranged):
             new = [f for optimizer, _ in self.arranged for group in optimizer._flats.groups for f in group]
             old = self.recording.known
@@ -132,7 +132,7 @@ class Entry:
         return all(p.array is part for f in self.flats for p, part in zip(f.parameters, f.now.parts))
 
     def _bind(self) -> None:
-        """Put the flat arrays that the optimizers have now into the code."""
+        """Put the present flat arrays of the optimizers into the code."""
         self.known.update({f"flat{i}": f for i, f in enumerate(self.flats)})
         self.known.update({f"arranged{i}": flats for i, (_, flats) in enumerate(self.arranged)})
         for i, place in self.places_of_flats:
@@ -141,13 +141,13 @@ class Entry:
     # Writing it out -----------------------------------------------------------------------------------------------
 
     def name(self, x: Any, hint: str = "k") -> str:
-        """A name for something that the code needs."""
+        """A name for an object that the code needs."""
         found = f"{hint}_{len(self.known)}"
         self.known[found] = x
         return found
 
     def _write_guards(self) -> None:
-        """Return MISSED unless everything is as it was."""
+        """The guards: the code returns MISSED if anything has changed since the recording."""
         r = self.recording
         terms = [f"mode.enabled is {self.grad}", *self._of_arguments()]
         for get, then, _ in r.reach.checks:
@@ -174,7 +174,7 @@ class Entry:
         self.body += [f"if not ({t}): return MISSED" for t in terms]
 
     def _of_aliases(self) -> list[str]:
-        """Which arguments have to be the same tensor, or one that the function knows anyway."""
+        """Guards for arguments that are one tensor, or a tensor that the function's names lead to."""
         aliases, known = self.recording.aliases, {id(t): t for t in self.recording.reach.tensors}
         own, terms = self.name(known, "own"), []
         for i, alias in enumerate(aliases):
@@ -188,7 +188,7 @@ class Entry:
         return terms
 
     def _of_arguments(self) -> list[str]:
-        """What has to be true of arguments that are tensors."""
+        """Guards for arguments, if all are tensors."""
         if not self.simple:
             return []
         terms = [f"len(given) == {len(self.kind[1])}"]
@@ -202,7 +202,7 @@ class Entry:
         return terms
 
     def _quickly(self, get: Any, then: Any) -> str:
-        """Whether a list or dict holds the very objects that it held."""
+        """Code for: the list or dict holds the same objects as in the recording."""
         held = get.args[0] if isinstance(get, functools.partial) and get.args else None
         if type(held) is list and isinstance(then, tuple):
             name = self.name(held, "list")
@@ -215,7 +215,7 @@ class Entry:
         return f"(len({name}) == {len(then)} and {' and '.join([*same, 'True'])})"
 
     def _check(self, get: Any) -> str:
-        """What a check looks at, without a call where it is an entry of a dict or the like."""
+        """Code for the object of a check. An entry of a dict, an attribute and a length need no call."""
         if isinstance(get, functools.partial) and not get.keywords:
             function, args = get.func, get.args
             owner = getattr(function, "__self__", None)
@@ -230,7 +230,7 @@ class Entry:
         return f"{self.name(get, 'get')}()"
 
     def _text(self, source: Source) -> str:
-        """The array that an input is."""
+        """Code for the array of an input."""
         if source.kind in ("values", "state"):
             return f"flat{source.of}.now." + ("values" if source.kind == "values" else f"state[{source.key!r}]")
         tensor = f"given[{source.of}]" if isinstance(source.of, int) else self.name(source.of, "t")
@@ -260,7 +260,7 @@ class Entry:
         if outs:
             self.body.append(f"    [{outs}] = out")
         for i, v in enumerate(r.outputs):
-            if v.shape == ():  # of which some libraries make scalars
+            if v.shape == ():  # some libraries return scalars here
                 self.body.append(f"    y{i} = {self.name(v.device, 'dev')}.asarray(y{i})")
         self.after = ["except BaseException as error:"]
         self.after += ["  if not done.at: bits.state = before"] if self.draws else []
@@ -333,18 +333,18 @@ class Entry:
 
 
 def _of_tensor(kind: Any) -> bool:
-    """Whether the kind of an argument is that of a tensor."""
+    """Whether an argument of that kind is a tensor."""
     return type(kind) is tuple and isinstance(kind[0], type) and issubclass(kind[0], Variable)
 
 
 def _alike(new: Flat, old: Flat) -> bool:
-    """Whether two flat arrays are of the same parameters, with states of the same names."""
+    """Whether two flat arrays have the same parameters, and states of the same names."""
     same = len(new.parameters) == len(old.parameters) and all(map(operator.is_, new.parameters, old.parameters))
     return same and new.now.state.keys() == old.now.state.keys() and new.device is old.device
 
 
 def _is_like(t: Any, was: Any) -> bool:
-    """Whether another array of a tensor is one for the same program."""
+    """Whether the program is right for another array of a tensor."""
     _, shape, dtype, device = was
     return t.device is device and tuple(t.array.shape) == shape and bool(t.array.dtype == dtype)
 

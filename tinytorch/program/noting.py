@@ -1,4 +1,4 @@
-"""Stand-ins for arrays, and for the device and namespace that they are used with: they note what is done with them."""
+"""Stand-ins for arrays, their device and their namespace, which note every call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from tinytorch.backends import Device
 from tinytorch.program.program import Call, Value
 
-_POINTS = (  # extension points that are noted as one line where a device has its own
+_POINTS = (  # extension points: one line, if a device has an implementation of its own
     "add_parts",
     "add_windows",
     "class_losses",
@@ -34,7 +34,7 @@ class CannotCompile(RuntimeError):
 
 
 class Traced:
-    """Stands for an array, or for a number of the host: notes what is done with it, and computes it."""
+    """Stands for an array, or for a number of the host: computes every operation, and notes it."""
 
     __slots__ = ("recorder", "value", "what")
 
@@ -86,7 +86,7 @@ def _reflected(name: str) -> Callable[..., Any]:
 
 
 def _in_place(name: str) -> Callable[..., Any]:
-    """`y += x`, which a body may only do to what it has made: it is y = y + x, of the dtype of y."""
+    """`y += x` is y = y + x, of the dtype of y: a body does that only to arrays of its own."""
 
     def method(self: Traced, other: Any) -> Any:
         out = self.recorder.note(Call("operator", name), (self, other), {})
@@ -130,7 +130,7 @@ class Namespace:
 
 
 class Noting(Device):
-    """A device whose arrays are stand-ins: what bodies, rules and optimizers are given while a recording is on."""
+    """A device whose arrays are stand-ins: bodies, rules and optimizers get it during a recording."""
 
     library = "tinytorch"
     array_type = Traced
@@ -144,7 +144,7 @@ class Noting(Device):
             vars(self)[name] = functools.partial(self._point, name)
 
     def _point(self, name: str, *args: Any) -> Any:
-        """An extension point: the default's own lines where the device does the same, and else one line."""
+        """An extension point: the lines of the default if the device computes by them, otherwise one line."""
         if self.real.does_as_default(name, *args):
             return getattr(Device, name)(self, *args)
         return self._noted(name)(*args)

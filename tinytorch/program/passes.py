@@ -1,4 +1,4 @@
-"""What makes a program shorter without changing what it gives."""
+"""Passes that make a program shorter and leave its results as they are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tinytorch.program.program import Line, Program, Value, mapped
 
 
 def simplified(program: Program) -> Program:
-    """The program without lines that nobody needs, and with calls that are made twice made once."""
+    """The program without needless lines, and without calls made twice."""
     return without_dead(without_repeats(program))
 
 
 def without_dead(program: Program) -> Program:
-    """Without lines whose results nothing needs, unless they check or draw something; likewise inputs and constants."""
+    """Without lines, inputs and constants that no output needs. Checks and draws stay."""
     needed = set(program.outputs)
     lines: list[Line] = []
     for line in reversed(program.lines):
@@ -26,7 +26,7 @@ def without_dead(program: Program) -> Program:
 
 
 def without_repeats(program: Program) -> Program:
-    """With a call of the same function on the same values made once."""
+    """With one call of a function for the same arguments."""
     same: dict[Value, Value] = {}
     seen: dict[Any, Line] = {}
     lines: list[Line] = []
@@ -47,7 +47,7 @@ def without_repeats(program: Program) -> Program:
 
 
 def _key(x: Any) -> Any:
-    """Something hashable that is the same for the same arguments only."""
+    """A hashable key: equal keys mean equal arguments."""
     if isinstance(x, Value):
         return "value", id(x)
     if isinstance(x, tuple | list):

@@ -1,7 +1,7 @@
-"""A program: what a function does with arrays, as straight-line calls of the array API standard.
+"""A program: the array computations of a function, as straight-line calls of the array API standard.
 
-It is data. Each line calls one function of the array library, an operator, or an extension point of a device, and names
-what that gives; there are no branches, and nothing is changed. `print(program)` shows it as Python.
+A program is data. Each line calls one function of the array library, an operator, or an extension point of a device,
+and names the result; there are no branches, and no array is changed. `print(program)` shows the lines as Python.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tinytorch.backends.written import SIGNS
 
 
 class Value:
-    """What a name in a program stands for: an array of a shape and dtype, or a number of the host.
+    """A name in a program: it stands for an array of a shape and dtype, or for a number of the host.
 
     Attributes:
         name: unique in its program.
@@ -50,7 +50,7 @@ class Value:
 
 
 class Call(NamedTuple):
-    """What a line calls."""
+    """The callee of a line."""
 
     kind: str  # "xp": a function of the device's namespace; "operator": of Python's module; "device": a method
     name: str
@@ -65,7 +65,7 @@ class Call(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A call, and the names of what it gives.
+    """A call, and the names of its results.
 
     Attributes:
         out: a value, or as many as the call gives, in nested tuples and lists; None if it only checks something.
@@ -87,16 +87,16 @@ class Line(NamedTuple):
 
     @property
     def outs(self) -> list[Value]:
-        """The values it gives."""
+        """The values of the results."""
         return list(values_in(self.out))
 
     @property
     def ins(self) -> list[Value]:
-        """The values it takes, each as often as it does."""
+        """The values among the arguments, with repeats."""
         return [*values_in(self.args), *values_in(tuple(self.kwargs.values()))]
 
     def text(self, shown: Mapping[Any, str]) -> str:
-        """The line as Python, with some values replaced by what is given for them."""
+        """The line as Python. Values in `shown` appear as their texts."""
 
         def named(x: Any) -> Any:
             return Value(shown[x], None, None, None) if isinstance(x, Value) and x in shown else x
@@ -146,7 +146,7 @@ def _called(call: Call, args: list[str], kwargs: dict[str, str]) -> str:
 
 
 def _shown(x: Any, inside: bool = False) -> str:
-    """Something in a line, as Python."""
+    """An argument or result, as Python."""
     if isinstance(x, slice):
         start, stop, step = ("" if v is None else str(v) for v in (x.start, x.stop, x.step))
         return f"{start}:{stop}" + (f":{step}" if step else "")
@@ -169,7 +169,7 @@ def _shown(x: Any, inside: bool = False) -> str:
 
 
 class Cost(NamedTuple):
-    """What a run of a program takes.
+    """The cost of a run of a program.
 
     Attributes:
         calls: of the array library.
@@ -232,7 +232,7 @@ class Program:
         self.lines, self.outputs, self.titles = lines, outputs, dict(titles or {})
 
     def check(self) -> None:
-        """Raise ValueError unless every name is given before it is used, once, and all that is given out is there."""
+        """Raise ValueError unless every value is computed once, before its first use, and all outputs are computed."""
         known = {*self.inputs, *self.constants}
         names = [v.name for v in known]
         for line in self.lines:
@@ -258,7 +258,7 @@ class Program:
         return list(dict.fromkeys(v.device for v in every if v.device is not None))
 
     def last_uses(self) -> list[list[Value]]:
-        """For each line the values that nothing later needs: neither lines nor the outputs."""
+        """For each line the values that neither later lines nor the outputs need."""
         needed, found = {*self.outputs, *self.constants}, []
         for line in reversed(self.lines):
             last = [v for v in dict.fromkeys([*line.ins, *line.outs]) if v not in needed]
@@ -289,7 +289,7 @@ class Program:
         return "\n".join(out) + "\n"
 
     def _in_place_of(self) -> dict[Any, str]:
-        """Transposes and slices that one line needs, as text to stand there."""
+        """Transposes and slices with one use: the text to print at that use."""
         used: dict[Any, int] = {}
         for v in (*(v for line in self.lines for v in line.ins), *self.outputs):
             used[v] = used.get(v, 0) + 1
@@ -306,7 +306,7 @@ class Program:
     def cost(self) -> Cost:
         """Calls, flops, bytes and memory of a run, and a table by line."""
         rows: list[tuple[str, str, int, int]] = []
-        most = alive = sum(v.nbytes for v in (*self.inputs, *self.constants))  # which others hold
+        most = alive = sum(v.nbytes for v in (*self.inputs, *self.constants))  # the caller holds these
         made: set[Value] = set()
         calls = 0
         for line, last in zip(self.lines, self.last_uses(), strict=True):
@@ -323,7 +323,7 @@ class Program:
 
 
 def _flops(line: Line) -> int:
-    """Additions, multiplications and calls of functions of a line: of a product 2 n for each element."""
+    """Additions, multiplications and function calls of a line; 2 n for each element of a matrix product."""
     name = line.call.name
     if name in _VIEWS or name in _COPIES or not line.outs:
         return 0

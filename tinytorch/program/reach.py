@@ -1,8 +1,8 @@
-"""What a function can see beside its arguments: its tensors, optimizers, and everything it would read that may change.
+"""What a function can see beside its arguments: tensors, optimizers, and all other state that may change.
 
 A program is right as long as all of that is as it was when it was recorded. So the names that the function's code uses
-are followed, through closures, globals, defaults, methods, modules, lists and objects of the user's own classes. What
-lies in installed packages is taken as fixed.
+are followed, through closures, globals, defaults, methods, modules, lists and objects of the user's own classes.
+Installed packages are taken as fixed.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _DEEP = 100_000  # objects that are followed
 
 
 class Reach:
-    """What can be reached from a function.
+    """The objects that the names of a function lead to.
 
     Attributes:
         tensors: all of them, with the names that lead there.
         optimizers: all of them.
-        checks: for everything else that may change a function that gives it, what it gave, and what leads there.
+        checks: for all other state a function that reads it, its value then, and the path to it.
         codes: of all functions that were followed, and of those within them.
     """
 
@@ -89,7 +89,7 @@ class Reach:
         return id(x) in self._seen
 
     def line_of(self, path: str) -> str:
-        """The line that sets what a path leads to, or else uses it, as "model.py:41"; "" if none is found."""
+        """The line that sets the object at a path, or else uses it, as "model.py:41"; "" if none is found."""
         names = re.findall(r"[A-Za-z_]\w*", path)[::-1]
         found = [
             (names.index(step.argval), not step.opname.startswith("STORE"), code, step.positions.lineno)
@@ -108,7 +108,7 @@ class Reach:
         return now
 
     def _within(self, x: Any, path: str) -> Iterator[tuple[Any, str]]:
-        """What is directly within an object, and the names that lead there."""
+        """The objects directly within an object, and the paths to them."""
         if isinstance(x, Variable):
             self.tensors[x] = path
         elif isinstance(x, Device):
@@ -196,7 +196,7 @@ class Reach:
                     yield from self._of_module(module, name, names)
 
     def _of_module(self, x: types.ModuleType, path: str, names: set[str] | None) -> Iterator[tuple[Any, str]]:
-        """What is read in a file of the user's, by these names, or by any."""
+        """The attributes of these names, or all, in a module of the user's."""
         if is_ours(getattr(x, "__file__", None) or "") or _of_a_library(x.__name__):
             return
         self._seen[id(x)] = x
@@ -264,7 +264,7 @@ class Reach:
         return random.getstate(), words.tobytes(), place, [_state_of(g) for g in self.generators]
 
     def changed(self) -> str | None:
-        """What is not as it was any more; None if all is."""
+        """The path to an object that has changed; None if there is none."""
         for get, then, path in self.checks:
             if not unchanged(get(), then):
                 return path
@@ -272,7 +272,7 @@ class Reach:
 
 
 def unchanged(now: Any, then: Any) -> bool:
-    """Whether it is the same object, or an equal number, string or tuple of such."""
+    """Whether both are one object, or equal numbers or strings, or tuples of such."""
     if now is then:
         return True
     if type(now) is not type(then):

@@ -47,11 +47,11 @@ class Recorder(Observer):
         self.known: dict[int, tuple[Any, Value]] = {}  # by id of an array: a weak reference to it, and what it is
         self.views: dict[Device, Noting] = {}
         self.thread = threading.get_ident()
-        self.inside = False  # a body, which has stand-ins already
+        self.inside = False  # inside a body: its arguments are stand-ins already
         self.part, self.where, self.hint = "forward", "", ""
         self.walked = False  # whether a backward pass has begun
-        self.kept: dict[Value, Any] | None = None  # what each value is in this call, for who asks
-        self.refusal: CannotCompile | None = None  # which the function may have caught
+        self.kept: dict[Value, Any] | None = None  # the array of each value in this call, if asked for
+        self.refusal: CannotCompile | None = None  # the function may catch it
         self.bodies = {f.body for f in OPS.values()}  # type: ignore[attr-defined]
 
     # What is known of arrays --------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Recorder(Observer):
         effect: bool = False,
         expected: bool = False,
     ) -> Any:
-        """Make the call, unless its result is given, and a line of it, unless all that it takes is constant."""
+        """Make the call (or take its result as given), and a line for it unless all arguments are constant."""
         given = (args, kwargs)
         traced = _traced_in(given)
         if result is None:
@@ -152,7 +152,7 @@ class Recorder(Observer):
         return mapped(name, given)
 
     def _made(self, x: Any, device: Device | None) -> Any:
-        """A result as a stand-in, if it is an array, or a number that was computed of numbers."""
+        """A result as a stand-in, if it is an array, or a number computed from numbers."""
         if device is None:
             return Traced(self, x, self.value(x, None, "number")) if isinstance(x, int | float) else x
         if not hasattr(x, "shape") or not hasattr(x, "dtype"):
@@ -171,7 +171,7 @@ class Recorder(Observer):
     # What is called with the device current -----------------------------------------------------------------------
 
     def call(self, device: Device, outer: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """What `device.current` is while the recording is on; `outer` is what it was before."""
+        """Stands as `device.current` during the recording; `outer` is the value before."""
         if self.inside or threading.get_ident() != self.thread:
             return outer(function, *args, **kwargs) if outer else function(*args, **kwargs)
         method = isinstance(function, types.MethodType) and function.__self__ is device
@@ -205,7 +205,7 @@ class Recorder(Observer):
         return self.given(out, outer, [t.what if isinstance(t, Traced) else None for t in given[1:]])
 
     def _begin(self, function: Any, args: Any) -> None:
-        """Note where we are: in which part of the step, in which line of the user's code."""
+        """Note the part of the step, and the line of the user's code."""
         home = getattr(function, "__module__", "")
         name = getattr(function, "__name__", "v").strip("_")
         if function in self.bodies:
@@ -219,7 +219,7 @@ class Recorder(Observer):
             self.hint = "g" if self.walked else name
 
     def _is_loss(self, array: Any) -> None:
-        """Note that the lines of the op that made it are the loss."""
+        """Note that the op which made the array is the loss."""
         what = self.of(array)
         at = next((i for i, line in enumerate(self.lines) if what in line.outs), None)
         if at is not None:
@@ -232,7 +232,7 @@ class Recorder(Observer):
         return what is not None and what not in self.constants
 
     def _registered(self, out: Any, device: Device) -> Any:
-        """What was made of no stand-ins is constant."""
+        """An array computed from no stand-ins is a constant."""
         if type(out) is device.array_type and self.of(out) is None:
             self.constant(out, device)
         return out
@@ -263,7 +263,7 @@ class Recorder(Observer):
         return mapped(take, tree)
 
     def _home(self, x: Any) -> Device | None:
-        """The device of an array, if what is computed there is recorded."""
+        """The device of an array, if the recording covers that device."""
         homes = [device for device in self.views if type(x) is device.array_type]
         return next((d for d in homes if len(homes) == 1 or type(d).of(x) == d.name), None)
 
@@ -311,7 +311,7 @@ class Recorder(Observer):
         return mapped(give, tree)
 
     def _landed(self, x: Traced) -> Any:
-        """The array of a stand-in, as a proper one of the device, which is known from now on."""
+        """The array of a stand-in, as a proper array of the device. The array is known from now on."""
         array, device = x.value, x.what.device
         if device is None:
             return array
@@ -324,7 +324,7 @@ class Recorder(Observer):
     # Being on -----------------------------------------------------------------------------------------------------
 
     def record_on(self, device: Device) -> None:
-        """From now on what is computed on that device is recorded, too."""
+        """Record computations on that device, too, from now on."""
         if device not in self.views:
             self.views[device] = Noting(self, device)
             self.outer += [(device, name, vars(device).get(name, _missing)) for name in ("current", "to_numpy")]
@@ -333,7 +333,7 @@ class Recorder(Observer):
 
     @contextmanager
     def on(self, devices: Sequence[Device]) -> Iterator[None]:
-        """Record what this thread computes on these devices, and on those that it sends arrays to."""
+        """Record the computations of this thread on these devices, and on devices that it sends arrays to."""
         self.outer: list[tuple[Device, str, Any]] = []
         try:
             for device in devices:
@@ -345,13 +345,13 @@ class Recorder(Observer):
                 vars(device).pop(name, None) if before is _missing else setattr(device, name, before)
 
     def made(self, op: str, inputs: Sequence[Any], meta: dict[str, Any], result: Any) -> None:
-        """Refuse what is told to another observer: of a run of the program nobody is told."""
+        """Refuse other observers: they would see nothing of a run of the program."""
         if threading.get_ident() == self.thread and observers[-1] is not self:
             self.where = caller(op).place
             raise self.refused("it uses an Observer", "enter it outside: then the function itself is called")
 
     def left(self, how: str, tensor: Any, values: Any) -> None:
-        """Refuse what reads values."""
+        """Refuse to read values."""
         if how != "detach" and threading.get_ident() == self.thread:
             self._read(how)
 
@@ -379,7 +379,7 @@ _BACKENDS = os.path.dirname(backends.__file__)
 
 
 def _layer(x: Any) -> str:
-    """The name of the layer whose weight that is: what results of its op are named by."""
+    """The name of the layer whose weight that is; results of its op are named by it."""
     path, _, last = x.what.name.rpartition("_") if isinstance(x, Traced) else ("", "", "")
     if last != "weight":
         return ""

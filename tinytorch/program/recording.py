@@ -1,4 +1,4 @@
-"""What is seen in one call of a function: its program, and what of tensors and optimizers goes in and out."""
+"""One call of a function: its program, its inputs from tensors and optimizers, and its results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinytorch.tape.variable import Node, Variable, wrap
 
 
 class Leaf(NamedTuple):
-    """A tensor in a result: its value, and what it is beside that."""
+    """A tensor in a result: its value and its other attributes."""
 
     value: Value
     device: Device
@@ -29,7 +29,7 @@ class Leaf(NamedTuple):
 
 
 class State(NamedTuple):
-    """A tensor that a program reads or changes, as it has to be before."""
+    """A tensor that a program reads or changes, and its attributes before a run."""
 
     tensor: Variable
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 
 class Same(NamedTuple):
-    """In a result: a tensor that the function was given, or that it knows."""
+    """In a result: a tensor that the function got as an argument, or that its names lead to."""
 
     tensor: Any  # or the number of an argument; or a list or dict
 
@@ -55,7 +55,7 @@ class Source(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """What was seen in one call of a function."""
+    """One call of a function."""
 
     program: Program
     reach: Reach
@@ -73,7 +73,7 @@ class Recording(NamedTuple):
     aliases: list[int]  # see `aliases`
 
     def why_not(self, given: Sequence[Variable]) -> str | None:
-        """What is not as it was when it was recorded; None if all is."""
+        """What has changed since the recording; None if nothing has."""
         for get, then, path in self.reach.checks:
             now = get()
             if now is not then and not unchanged(now, then):
@@ -99,7 +99,7 @@ class Recording(NamedTuple):
         return None
 
     def gradients(self) -> list[tuple[Value, Source]]:
-        """The inputs of the program that are gradients, which it adds to."""
+        """The inputs of the program that are gradients: the program adds to them."""
         return [
             (v, self.sources[v]) for v in self.program.inputs if v in self.sources and self.sources[v].kind == "grad"
         ]
@@ -113,7 +113,7 @@ class Recording(NamedTuple):
 
 
 def aliases(given: Sequence[Variable], known: Mapping[Variable, str]) -> list[int]:
-    """For each argument the number of the first that is the same tensor, or what identifies one the function knows."""
+    """For each argument the number of the first one that is the same tensor, or the id of a tensor in `known`."""
     first: dict[int, int] = {}
     return [id(t) if t in known else first.setdefault(id(t), i) for i, t in enumerate(given)]
 
@@ -126,7 +126,7 @@ def _no_gradient(g: Any) -> Any:
 
 
 class Taking:
-    """What a recording starts from, and what becomes of it."""
+    """The state before a recording, and the recording made of it."""
 
     def __init__(self, recorder: Recorder, reach: Reach, given: list[tuple[str, Variable]]) -> None:
         self.recorder, self.reach, self.given = recorder, reach, given
@@ -184,7 +184,7 @@ class Taking:
         self.sources[what] = source
 
     def restore(self) -> None:
-        """Put everything back as it was."""
+        """Put back the state before the recording."""
         for t, array, grad, of_grad, device, requires_grad, node in self.before:
             t.array, t.grad, t.device, t._requires_grad, t.node = array, grad, device, requires_grad, node
             if grad is not None:
@@ -195,7 +195,7 @@ class Taking:
             object.__setattr__(optimizer, "_flats", arranged)
 
     def recording(self, result: Any) -> Recording | None:
-        """What was recorded; None if the optimizers have arranged their parameters anew, as in a first step."""
+        """The recording; None if the optimizers have arranged their parameters anew, as in a first step."""
         recorder = self.recorder
         if recorder.refusal is not None:  # and the function went on
             raise recorder.refusal
@@ -257,7 +257,7 @@ class Taking:
         return self._leaf(x)
 
     def _leaf(self, x: Any) -> Any:
-        """A part of a result: a `Leaf`, `Same`, or what is the same in each call."""
+        """A part of a result: a `Leaf`, a `Same`, or a constant object."""
         if not isinstance(x, Variable):
             if isinstance(x, np.ndarray | np.generic):
                 raise self.recorder.refused("it returns a NumPy array", "return the tensor, and call .numpy() outside")
@@ -282,7 +282,7 @@ class Taking:
         return Leaf(self._of(x.array, "the result"), x.device, x._requires_grad, node, x.is_view)
 
     def _changed(self) -> tuple[list[tuple[Any, Value]], list[tuple[Any, Any]]]:
-        """The tensors that have got other arrays, unless by a step, and other gradients, with those."""
+        """Tensors with new arrays (other than by an optimizer's step) and with new gradients, and the new values."""
         arrays: list[tuple[Any, Value]] = []
         grads: list[tuple[Any, Any]] = []
         stepped = {id(p) for flat, now in self.nows if flat.now is not now for p in flat.parameters}
@@ -304,7 +304,7 @@ class Taking:
         return arrays, grads
 
     def _stepped(self, i: int, flat: Flat, before: Any) -> tuple[int, Value, dict[str, Value], int, list[Value]]:
-        """What a step has made of a flat array."""
+        """The new values and state of a flat array after a step."""
         new = flat.now
         state = {k: self._of(a, k) for k, a in new.state.items()}
         parts = [self._of(a, "a parameter") for a in new.parts]
@@ -314,7 +314,7 @@ class Taking:
 
 
 def _form(tree: Any, at: Mapping[Value, int]) -> Any:
-    """A result or the like with the numbers of outputs in place of tensors: comparable with that of another call."""
+    """A result with numbers of outputs in place of tensors, to be compared with that of another call."""
     if isinstance(tree, Leaf):
         return "leaf", at[tree.value], tree.device, tree.requires_grad, tree.node is None
     if isinstance(tree, Value):
@@ -341,7 +341,7 @@ def _leaf_of(x: Any) -> Any:
 
 
 def different(one: Recording, other: Recording) -> str | None:
-    """In what two recordings differ; None if they do the same."""
+    """The difference between two recordings in words; None if they are alike."""
     if (found := differing(one.program, other.program)) is not None:
         return found
     for a, b in zip(one.program.inputs, other.program.inputs):
@@ -354,7 +354,7 @@ def different(one: Recording, other: Recording) -> str | None:
 
 
 def differing(one: Program, other: Program) -> str | None:
-    """In which line two programs differ; None if they do the same."""
+    """The first line in which two programs differ; None if they are alike."""
     names: dict[Value, Value] = dict(zip(one.inputs, other.inputs))
     if len(one.inputs) != len(other.inputs) or len(one.lines) != len(other.lines):
         return next((f"`{a}`, then `{b}`" for a, b in zip(one.lines, other.lines) if str(a) != str(b)), "its length")

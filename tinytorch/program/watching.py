@@ -1,4 +1,4 @@
-"""What a function does beside computing, which a program would not do again: refused while it is recorded.
+"""Side effects of a function are refused during a recording, since a program would not repeat them.
 
 Python tells a profiler of each call of a function. So what the user's own lines call is seen: the clock, files, the
 environment, `print`. What only changes objects that the function's names lead to is seen afterwards, by `Reach`.
@@ -54,7 +54,7 @@ def _module_of(function: Any) -> str:
 
 
 def _of_c(function: Any) -> str | None:
-    """What a function of C does beside computing."""
+    """The side effect of a function of C, in words."""
     module, name = _module_of(function), function.__name__
     if module == "builtins" and name in _BUILTINS and function is getattr(builtins, name, None):
         return f"it calls {name}()"
@@ -62,7 +62,7 @@ def _of_c(function: Any) -> str | None:
 
 
 def _of_python(frame: Any) -> str | None:
-    """What a function of the standard library does beside computing, of its frame."""
+    """The side effect of a function of the standard library, in words, from its frame."""
     file = frame.f_code.co_filename
     if is_ours(file) or of_user(file):
         return None
@@ -74,7 +74,7 @@ def _of_python(frame: Any) -> str | None:
 
 @contextmanager
 def watched(recorder: Recorder) -> Iterator[None]:
-    """Refuse in this block, on this thread, calls that do more than compute, and raw arrays of tensors."""
+    """Refuse side effects and raw arrays of tensors in this block, on this thread."""
 
     def refused(frame: Any, why: str, fix: str) -> None:
         recorder.where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
