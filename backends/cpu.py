@@ -14,11 +14,8 @@ import numpy as np
 from tinytorch.backends import cpu_functions, cpu_memory, cpu_program, standard
 from tinytorch.backends.device import Array, Device
 from tinytorch.backends.standard import Key, Pair, added, backwards, counts, shifts
-from tinytorch.backends.written import Differs
 
 _UNSIGNED = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
-
-_ONE = {4: 0x3F800000, 8: 0x3FF0000000000000}  # the bits of 1.0
 
 
 class CpuDevice(Device):
@@ -118,7 +115,9 @@ class CpuDevice(Device):
 
     def check_unit(self, values: Array, what: str) -> None:
         unsigned = values.view(_UNSIGNED[values.itemsize])  # a negative number is above all others as unsigned
-        if unsigned.size and np.maximum.reduce(unsigned, axis=None) > _ONE[values.itemsize]:  # wrong, -0.0 or NaN
+        if (
+            unsigned.size and np.maximum.reduce(unsigned, axis=None) > cpu_functions.ONE[values.itemsize]
+        ):  # wrong, -0.0 or NaN
             super().check_unit(values, what)
 
     def does_as_default(self, point: str, *args: Any) -> bool:
@@ -133,7 +132,7 @@ class CpuDevice(Device):
     def compile(self, program: Any) -> Callable[..., list[Array]]:
         if program.devices != [self]:
             return super().compile(program)
-        return cpu_program.compiled(program, Differs)
+        return cpu_program.compiled(program)
 
     def may_occur(self, value: int, labels: Array) -> bool:  # a look costs less than masks
         if value < 0:

@@ -35,7 +35,9 @@ def ones(n: int, dtype: np.dtype) -> np.ndarray:
 # BLAS adds numbers one after another, a few side by side: the error grows with the length. So longer sums are sums of
 # runs, and then sums of these; that is as accurate as NumPy's pairwise sum. NumPy adds pairwise only numbers that lie
 # side by side in memory; rows it adds one after another.
-_RUN = 128
+RUN = 128
+FEW = 512  # numbers, up to which all are summed by one product, and `where` takes NumPy's branches
+NARROW = 16  # the longest rows whose maxima are taken across the rows
 
 
 def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
@@ -43,7 +45,7 @@ def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = F
     ndim = len(shape)
     if own.kind == "f" and ndim and x.size and (dtype is None or dtype == own):
         if axis is None:
-            if x.size <= 512 and not keepdims:
+            if x.size <= FEW and not keepdims:
                 return ones(x.size, own).dot(x.reshape(-1))
             if not x.flags.forc:
                 return _in_turn(x, axis, keepdims)
@@ -67,25 +69,25 @@ def _sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = F
 def _of_runs(x: Array) -> Array:
     """(A, n) -> (A,)"""
     A, n = x.shape
-    if n <= _RUN:
+    if n <= RUN:
         return x.dot(ones(n, x.dtype))
     if d := _divisor(n):
         return _of_runs(x.reshape(-1, d).dot(ones(d, x.dtype)).reshape(A, n // d))
-    end = n - n % _RUN
-    out = _of_runs(np.matmul(x[:, :end].reshape(A, -1, _RUN), ones(_RUN, x.dtype)))
+    end = n - n % RUN
+    out = _of_runs(np.matmul(x[:, :end].reshape(A, -1, RUN), ones(RUN, x.dtype)))
     return out + x[:, end:].dot(ones(n - end, x.dtype))
 
 
 @functools.lru_cache(maxsize=256)
 def _divisor(n: int) -> int:
     """The largest divisor that makes runs of a good length, or 0."""
-    return next((d for d in range(_RUN, 31, -1) if n % d == 0), 0)
+    return next((d for d in range(RUN, 31, -1) if n % d == 0), 0)
 
 
 def _of_rows(x: Array) -> Array:
     """(n, C) -> (C,), or (A, n, C) -> (A, C)"""
     n, C = x.shape[-2:]
-    if n <= _RUN:
+    if n <= RUN:
         return ones(n, x.dtype).dot(x) if x.ndim == 2 else np.matmul(ones(n, x.dtype), x)
     k, rest = n // 64, x.shape[:-2]
     end = k * 64  # the first k rows are added to the next k, and so on
@@ -145,7 +147,7 @@ def _max(x: Array, /, *, axis: Any = None, keepdims: bool = False) -> Array:
     if x.ndim > 1 and x.size and (axis == -1 or axis == x.ndim - 1):
         n = x.shape[-1]
         rows = x if x.ndim == 2 else x.reshape(-1, n)
-        if n <= 16:
+        if n <= NARROW:
             return _along_last(np.maximum.reduce(np.ascontiguousarray(rows.T)), x.shape, keepdims)
     return _largest(x, axis=axis, keepdims=keepdims)
 
@@ -167,6 +169,7 @@ def _clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
     return _compat().clip(x, min, max)
 
 
+ONE = {4: 0x3F800000, 8: 0x3FF0000000000000}  # the bits of 1.0
 SHORT = 4096  # so many numbers: a pass over them takes less than the call
 _BITS: dict[Any, Any] = {np.dtype("float32"): np.dtype("int32"), np.dtype("float64"): np.dtype("int64")}
 
@@ -185,7 +188,7 @@ def _minimum(x1: Array, x2: Array, /) -> Array:
 
 def where(condition: Array, x1: Any, x2: Any, /) -> Array:
     """np.where branches for each element. Where x2 is zero, the bits of x1 times 0 or 1 do without."""
-    if type(x2) is float and condition.size > 512 and isinstance(x1, np.ndarray) and x1.shape == condition.shape:
+    if type(x2) is float and condition.size > FEW and isinstance(x1, np.ndarray) and x1.shape == condition.shape:
         kind = _BITS.get(x1.dtype) if x2 == 0 and math.copysign(1.0, x2) > 0 else None
         if kind is not None:
             bits = condition.astype(kind)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.backends.cpu_functions import SHORT
+from tinytorch.backends.cpu_functions import ONE, SHORT
 from tinytorch.backends.cpu_ways import WAYS
 from tinytorch.backends.device import Array
-from tinytorch.backends.written import assigned, defined, written
+from tinytorch.backends.written import Differs, assigned, defined, is_value, written
 
 _UFUNCS = {
     "add": np.add,
@@ -63,7 +63,7 @@ class Writer:
 
     def __init__(self, program: Any, samples: dict[Any, Any], planned: list[Buffer] | None, memory: Any) -> None:
         self.program, self.samples, self.planned, self.memory = program, samples, planned, memory
-        self.known: dict[str, Any] = {v.name: array for v, array in program.constants.items()}
+        self.known: dict[str, Any] = {"Differs": Differs, **{v.name: array for v, array in program.constants.items()}}
         self.fixed: dict[Any, Array] = dict(program.constants)  # values that are always the same array
         self.buffers: list[Buffer] = []
         self.of: dict[Any, Buffer] = {}  # where fixed values are that change from run to run
@@ -144,11 +144,15 @@ class Writer:
 
     def text(self, x: Any, like: Any = None) -> str:
         """An argument as code. A number beside floating arrays becomes an array without axes: NumPy is faster so."""
-        if hasattr(x, "nbytes") and hasattr(x, "name") and not isinstance(x, np.ndarray):
+        if is_value(x):
             return str(x.name)
         if like is not None and like.dtype.kind == "f" and type(x) in (int, float) and abs(x) < 2**24:
             return self.name(np.asarray(x, like.dtype))
         return repr(x) if type(x) in (int, bool, float, type(None)) and x == x and abs(x or 0) < 1e300 else self.name(x)
+
+    def part(self, v: Any, what: str) -> str:
+        """A method or view of a value, `v.what`, as code: of a fixed array it is had once."""
+        return self.name(eval(f"x.{what}", self.known, {"x": self.fixed[v]})) if v in self.fixed else f"{v.name}.{what}"
 
     def sample(self, x: Any) -> Any:
         """An argument with the layout that it has in a run."""
@@ -284,10 +288,10 @@ class Writer:
         if not result.size or (new and not result.flags.c_contiguous):
             return False
         if call.kind == "operator" and call.name == "pow":
-            function = _power(args, result)
+            function = _power(args)
             args = args[:1] if function in (np.square, np.sqrt, np.reciprocal) else args
         elif call.kind == "xp":
-            function = _BY_NUMBER.get(call.name, function) if len(args) == 2 and _plain(args, result) else function
+            function = _BY_NUMBER.get(call.name, function) if len(args) == 2 and _plain(args) else function
         if isinstance(function, np.ufunc) and function.nout == 1 and not kwargs:
             self.elementwise(line, function, args, result)
             return True
@@ -349,12 +353,9 @@ class Writer:
         text = written(line, self.known, self.line)
         v = self.origin.get(line.args[0], line.args[0]) if line.call.name == "check_index" else None
         if line.expects is not None:
-            self.known["Differs"] = self.differs
             seen = self.origin.get(line.args[1], line.args[1])
             look = f"if {text} is not {line.expects}: raise Differs"
-            if (
-                seen in self.checked and line.args[0] < 0 and not line.expects
-            ):  # if there were one, it would be too large
+            if seen in self.checked and line.args[0] < 0 and not line.expects:  # it would be too large an index, too
                 known = self.known | {v.name: None for v in line.ins}
                 source = f"def look({line.args[1].name}):\n    {look}"
                 name = self.name(defined(source, known, self.program.name, "look"))
@@ -369,19 +370,13 @@ class Writer:
         if line.call.name in ("check_index", "check_unit") and line.args[0].size:
             given = line.args[0]
             kind = np.dtype(f"u{given.dtype.itemsize}")
-            most = line.args[1] - 1 if line.call.name == "check_index" else _ONE[given.dtype.itemsize]
-            bits = self.fixed[given].view(kind) if given in self.fixed else None
-            seen = self.name(bits) if bits is not None else f"{given.name}.view({self.name(kind)})"
+            most = line.args[1] - 1 if line.call.name == "check_index" else ONE[given.dtype.itemsize]
+            seen = self.part(given, f"view({self.name(kind)})")
             self.body.append(f"if {self.name(np.maximum.reduce)}({seen}, None) > {most}: {text}")
             if v is not None and line.args[1:2] and line.args[1] <= 2**31:
                 self.checked[v] = len(self.body) - 1
         else:
             self.body.append(text if line.out is None else f"{assigned(line.out)} = {text}")
-
-    differs: Any = None
-
-
-_ONE = {4: 0x3F800000, 8: 0x3FF0000000000000}  # the bits of 1.0
 
 
 def _sampled(samples: dict[Any, Any], out: Any, result: Any) -> None:
@@ -397,7 +392,7 @@ def _outline(shape: Any, dtype: Any, strides: Any) -> Array:
     return np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, strides)
 
 
-def _power(args: Any, result: Array) -> Any:
+def _power(args: Any) -> Any:
     """The function that NumPy's operator `**` calls: a faster one for some exponents."""
     x, n = args
     if isinstance(x, np.ndarray) and x.ndim and type(n) in (int, float):
@@ -407,7 +402,7 @@ def _power(args: Any, result: Array) -> Any:
     return np.power if not (type(n) in (int, float) and n in (0, 1)) else None
 
 
-def _plain(args: Any, result: Array) -> bool:
+def _plain(args: Any) -> bool:
     """Whether `cpu` calls NumPy's own maximum and minimum for these."""
     return not (type(args[1]) is float and isinstance(args[0], np.ndarray) and args[0].size > SHORT)
 
@@ -421,18 +416,21 @@ def _laid_out(buffers: Sequence[Buffer], heirs: Sequence[tuple[Buffer, Buffer, i
         if mine.whole.last == line and heir.whole is heir and mine.whole is not heir:
             heir.whole = mine.whole
             mine.whole.last = max(mine.whole.last, heir.last)
-    placed: list[Buffer] = []
-    for buffer in buffers:
+    alive: list[Buffer] = []  # placed, and needed by this line or later ones
+    end = 0
+    for buffer in buffers:  # in the order of their first lines
         if buffer.whole is not buffer:
             continue
+        alive = [other for other in alive if other.last >= buffer.first]
         size, offset = -(-buffer.nbytes // _ALIGNED) * _ALIGNED, 0
-        for other in sorted((p for p in placed if p.last >= buffer.first and buffer.last >= p.first), key=_offset):
+        for other in sorted(alive, key=_offset):
             if other.offset >= offset + size:
                 break
             offset = max(offset, other.offset + -(-other.nbytes // _ALIGNED) * _ALIGNED)
         buffer.offset = offset
-        placed.append(buffer)
-    return max((b.offset + b.nbytes for b in placed), default=0)
+        alive.append(buffer)
+        end = max(end, offset + buffer.nbytes)
+    return end
 
 
 _offset = operator.attrgetter("offset")
@@ -449,15 +447,13 @@ def _layout(v: Any) -> Any:
     return np.ndarray(v.shape, v.dtype, np.zeros(span, "u1"), 0, strides)
 
 
-def compiled(program: Any, differs: Any) -> Callable[..., list[Array]]:
+def compiled(program: Any) -> Callable[..., list[Array]]:
     """See `Device.compile`. The function keeps its memory: one thread runs it at a time."""
     samples: dict[Any, Any] = {**{v: _layout(v) for v in program.inputs}, **program.constants}
     first = Writer(program, samples, None, None)
-    first.differs = differs
     first.write()
     size = _laid_out(first.buffers, first.heirs)
     memory = np.empty(size + _ALIGNED, "u1")
     start = -memory.__array_interface__["data"][0] % _ALIGNED
     second = Writer(program, samples, first.buffers, memory[start:])
-    second.differs = differs
     return second.write()

@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.backends.cpu_functions import ones
+from tinytorch.backends.cpu_functions import FEW, NARROW, RUN, ones
 from tinytorch.backends.device import Array
 
-_RUN = 128  # numbers: sums of as many are one product with ones
 Writer = Any
 
 
 def _matmul(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
     a, b = (w.text(x) for x in line.args)
     if args[0].ndim == 2 == args[1].ndim:
-        method = w.name(w.fixed[line.args[0]].dot) if line.args[0] in w.fixed else f"{a}.dot"
-        w.body.append(f"{method}({b}, {w.target(line, result)})")
+        w.body.append(f"{w.part(line.args[0], 'dot')}({b}, {w.target(line, result)})")
     elif args[0].ndim > 1 < args[1].ndim:
         w.body.append(f"{w.name(np.matmul)}({a}, {b}, {w.target(line, result)})")
     else:
@@ -39,20 +37,17 @@ def _sum(w: Writer, line: Any, args: Any, kwargs: Any, result: Array, count: int
     n = x.shape[-1]
     rows: tuple[int, ...]
     flat: tuple[int, ...]
-    if axis is None and x.size <= 512 and not keepdims:
+    if axis is None and x.size <= FEW and not keepdims:
         rows, flat, left = (-1,), (), True
-    elif x.ndim > 1 and axis in (-1, x.ndim - 1) and n <= _RUN:
+    elif x.ndim > 1 and axis in (-1, x.ndim - 1) and n <= RUN:
         rows, flat, left = (-1, n), (math.prod(x.shape[:-1]),), False
     else:
         k = 1 if axis == 0 else len(axis) if isinstance(axis, tuple) and axis == tuple(range(len(axis))) else 0
         n = math.prod(x.shape[:k])
-        if not 0 < k < x.ndim or n > _RUN:
+        if not 0 < k < x.ndim or n > RUN:
             return False
         rows, flat, left = (n, -1), (math.prod(x.shape[k:]),), True
-    if v in w.fixed:
-        given = w.name(w.fixed[v].reshape(rows)) if rows != x.shape else v.name
-    else:
-        given = f"{v.name}.reshape({rows})" if rows != x.shape else v.name
+    given = w.part(v, f"reshape({rows})") if rows != x.shape else v.name
     weights = ones(x.size if axis is None else n, x.dtype)
     if not result.ndim:
         text = f"{w.name(weights.dot)}({given})"
@@ -79,14 +74,11 @@ def _max(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
     largest = w.name(np.maximum.reduce)
     if not result.ndim:
         return False
-    if last and x.shape[-1] <= 16:
+    if last and x.shape[-1] <= NARROW:
         if not (x.ndim == 2 or x.flags.c_contiguous):
             return False
         across, _ = w.place(np.empty((x.shape[-1], x.size // x.shape[-1]), x.dtype))
-        rows = f"{v.name}.reshape(-1, {x.shape[-1]}).T"
-        w.body.append(
-            f"{w.name(across)}[...] = {w.name(w.fixed[v].reshape(-1, x.shape[-1]).T) if v in w.fixed else rows}"
-        )
+        w.body.append(f"{w.name(across)}[...] = {w.part(v, f'reshape(-1, {x.shape[-1]}).T')}")
         w.body.append(f"{largest}({w.name(across)}, 0, None, {w.target(line, result, (-1,))})")
     else:
         w.body.append(f"{largest}({v.name}, {axis!r}, None, {w.target(line, result)}, {bool(keepdims)})")
@@ -97,15 +89,13 @@ def _where(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
     condition, x1, x2 = args
     if not (type(x2) is float and x2 == 0 and math.copysign(1.0, x2) > 0 and isinstance(x1, np.ndarray)):
         return False
-    if condition.size <= 512 or x1.shape != condition.shape or x1.dtype.itemsize not in (4, 8) or x1.dtype.kind != "f":
+    if condition.size <= FEW or x1.shape != condition.shape or x1.dtype.itemsize not in (4, 8) or x1.dtype.kind != "f":
         return False
     kind = np.dtype(f"i{x1.dtype.itemsize}")
     if line.out in w.outputs or line.out in w.part_of or np.empty_like(condition, kind).strides != result.strides:
         return False
     bits, buffer = w.place(result.view(kind))
-    v = line.args[1]
-    given = w.name(w.fixed[v].view(kind)) if v in w.fixed else f"{v.name}.view({w.name(kind)})"
-    name = w.name(bits)
+    given, name = w.part(line.args[1], f"view({w.name(kind)})"), w.name(bits)
     w.body.append(f"{name}[...] = {w.text(line.args[0])}")
     w.body.append(f"{w.name(np.multiply)}({name}, {given}, {name})")
     w.keep(line.out, bits.view(x1.dtype), buffer)
@@ -120,8 +110,7 @@ def _clip(w: Writer, line: Any, args: Any, kwargs: Any, result: Array) -> bool:
     low, high = given
     if kwargs or type(low) is not float or type(high) is not float or args[0].dtype.kind != "f":
         return False
-    v = line.args[0]
-    method = w.name(w.fixed[v].clip) if v in w.fixed else f"{v.name}.clip"
+    method = w.part(line.args[0], "clip")
     w.body.append(f"{method}({w.name(low)}, {w.name(high)}, {w.target(line, result, elementwise=True)})")
     return True
 

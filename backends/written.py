@@ -55,6 +55,11 @@ def defined(source: str, known: dict[str, Any], name: str, function: str = "run"
 _programs = itertools.count()
 
 
+def is_value(x: Any) -> bool:
+    """Whether an argument is a name in the program, and no array or number itself."""
+    return hasattr(x, "name") and hasattr(x, "nbytes") and hasattr(x, "shape") and not hasattr(x, "__array__")
+
+
 def assigned(out: Any) -> str:
     """The left side of an assignment."""
     if isinstance(out, tuple | list):
@@ -66,7 +71,7 @@ def written(line: Any, known: dict[str, Any], number: int) -> str:
     """The call of a line as Python. Objects other than values go into `known`."""
 
     def shown(x: Any) -> str:
-        if hasattr(x, "name") and hasattr(x, "nbytes") and hasattr(x, "shape") and not hasattr(x, "__array__"):
+        if is_value(x):
             return str(x.name)
         if x is None or x is Ellipsis or type(x) in (bool, int, str):
             return repr(x)

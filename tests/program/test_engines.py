@@ -195,20 +195,26 @@ def test_each_line_is_called_with_its_device_current(monkeypatch, names):
     assert called == (["second", "cpu", "cpu"] if there == "cpu" else ["second"])
 
 
+def squared(p, optimizer):
+    """A compiled step that makes the square of a parameter smaller."""
+
+    @tinytorch.compile
+    def step():
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
 @pytest.mark.device(only="jax", reason="has a compiler of its own")
 def test_numbers_that_change_compile_nothing_anew(device):
     with tinytorch.device(device):
         p = nn.Parameter([1.0, 2.0])
         optimizer = tinytorch.Adam([p], lr=0.1)
-
-        @tinytorch.compile
-        def step():
-            optimizer.zero_grad()
-            loss = (p * p).sum()
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = squared(p, optimizer)
         for i in range(8):
             optimizer.param_groups[0]["lr"] = 0.1 / (i + 1)
             step()
@@ -222,15 +228,7 @@ def test_arrays_that_a_user_holds_live_on(device):
     with tinytorch.device(device):
         p = nn.Parameter([1.0, 2.0])
         optimizer = tinytorch.SGD([p], lr=0.1, momentum=0.9)
-
-        @tinytorch.compile
-        def step():
-            optimizer.zero_grad()
-            loss = (p * p).sum()
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = squared(p, optimizer)
         held = []
         for _ in range(6):
             held.append((p.data, p.tolist(), step()))

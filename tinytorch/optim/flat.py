@@ -57,13 +57,22 @@ def divided(dev: Device, flat: Array, places: Sequence[tuple[int, int, tuple[int
     return [reshape(flat[i:j], shape) for i, j, shape in places]
 
 
+def numbers_of(optimizer: Any, steps: int, settings: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a step, with NumPy's scalars among the settings as Python numbers."""
+    for v in settings.values():
+        if isinstance(v, np.generic):
+            settings = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
+            break
+    found: dict[str, float] = optimizer.numbers(steps, settings)
+    return found
+
+
 class Numbers(dict[str, float]):
     """What a rule computes with in one step: numbers of the host, which differ from step to step."""
 
     def __init__(self, optimizer: Any, flat: Flat, steps: int, settings: Mapping[str, Any]) -> None:
         self.optimizer, self.flat, self.steps, self.settings = optimizer, flat, steps, settings
-        group = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
-        super().__init__(optimizer.numbers(steps, group))
+        super().__init__(numbers_of(optimizer, steps, settings))
 
 
 class Flat:

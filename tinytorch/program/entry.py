@@ -11,11 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from tinytorch import random
 from tinytorch.backends.written import Differs, compiled, defined
-from tinytorch.optim.flat import Flat, Now
+from tinytorch.optim.flat import Flat, Now, numbers_of
 from tinytorch.program.program import Value
 from tinytorch.program.reach import unchanged
 from tinytorch.program.recording import Leaf, Recording, Same, Source
@@ -50,19 +48,6 @@ def made(array: Any, device: Any, node: Any, requires_grad: bool, is_view: bool)
     tensor.is_view = is_view
     tensor._requires_grad = requires_grad
     return tensor
-
-
-def numbers_of(optimizer: Any, steps: int, settings: Any) -> Any:
-    """The numbers of a step; see `Numbers`."""
-    try:
-        for v in settings.values():
-            if isinstance(v, np.generic):
-                settings = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
-                break
-        return optimizer.numbers(steps, settings)
-    except Exception:
-        optimizer.check(settings)
-        raise
 
 
 class Entry:

@@ -183,7 +183,7 @@ class Noting(Device):
         self._noted("check_unit", effect=True)(values, what)
 
     def may_occur(self, value: int, labels: Any) -> bool:
-        if type(self.real).may_occur is Device.may_occur:
+        if self.real.does_as_default("may_occur"):
             return True
         return bool(self._noted("may_occur", effect=True, expected=True)(value, labels))
 

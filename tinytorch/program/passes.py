@@ -22,7 +22,7 @@ def without_dead(program: Program) -> Program:
             lines.append(line)
     inputs = [v for v in program.inputs if v in needed]
     constants = {v: a for v, a in program.constants.items() if v in needed}
-    return Program(program.name, inputs, constants, lines[::-1], program.outputs, program.titles)
+    return Program(program.name, inputs, constants, lines[::-1], program.outputs)
 
 
 def without_repeats(program: Program) -> Program:
@@ -43,7 +43,7 @@ def without_repeats(program: Program) -> Program:
         else:
             same.update(zip(line.outs, known.outs, strict=True))
     outputs = [now(v) for v in program.outputs]
-    return Program(program.name, program.inputs, program.constants, lines, outputs, program.titles)
+    return Program(program.name, program.inputs, program.constants, lines, outputs)
 
 
 def _key(x: Any) -> Any:

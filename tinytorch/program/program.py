@@ -145,7 +145,7 @@ def _called(call: Call, args: list[str], kwargs: dict[str, str]) -> str:
     return f"{home}.{call.name}({', '.join([*args, *(f'{k}={v}' for k, v in kwargs.items())])})"
 
 
-def _shown(x: Any, inside: bool = False) -> str:
+def _shown(x: Any) -> str:
     """An argument or result, as Python."""
     if isinstance(x, slice):
         start, stop, step = ("" if v is None else str(v) for v in (x.start, x.stop, x.step))
@@ -155,7 +155,7 @@ def _shown(x: Any, inside: bool = False) -> str:
     if type(x) is tuple and any(isinstance(y, slice) for y in x):  # a key
         return ", ".join(_shown(y) for y in x)
     if isinstance(x, tuple | list):
-        inner = ", ".join(_shown(y, True) for y in x)
+        inner = ", ".join(_shown(y) for y in x)
         return f"[{inner}]" if isinstance(x, list) else f"({inner}{',' if len(x) == 1 else ''})"
     if isinstance(x, dict):
         return "{" + ", ".join(f"{k!r}: {_shown(v)}" for k, v in x.items()) + "}"
@@ -216,7 +216,6 @@ class Program:
         constants: the values that never change, and the array of each.
         lines: the calls, in order.
         outputs: the values that it gives, in order.
-        titles: for an output what it is, such as "fc1.weight", where that has a name.
     """
 
     def __init__(
@@ -226,10 +225,9 @@ class Program:
         constants: Mapping[Value, Array],
         lines: list[Line],
         outputs: list[Value],
-        titles: Mapping[Value, str] | None = None,
     ) -> None:
         self.name, self.inputs, self.constants = name, inputs, dict(constants)
-        self.lines, self.outputs, self.titles = lines, outputs, dict(titles or {})
+        self.lines, self.outputs = lines, outputs
 
     def check(self) -> None:
         """Raise ValueError unless every value is computed once, before its first use, and all outputs are computed."""
